@@ -1,0 +1,28 @@
+"""ratewise: learning-rate schedules that react, and the means to compare them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ratewise.schedulers.greedy import GreedyLR as GreedyLR
+
+__version__ = "0.1.0"
+
+#: public name -> module that defines it; imported at first use, so that `import ratewise` is light
+_HOMES = {"GreedyLR": "ratewise.schedulers.greedy"}
+
+__all__ = ["GreedyLR", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ratewise' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

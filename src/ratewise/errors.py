@@ -1,0 +1,92 @@
+"""Named errors: each says which argument, the allowed range, the value received and the fix.
+
+Every error is a `RatewiseError` and also the built-in that fits it, so that both
+``except RatewiseError`` and ``except ValueError`` work.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RatewiseError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidArgument(RatewiseError, ValueError):
+    """An argument has a value outside its range."""
+
+
+class WrongType(RatewiseError, TypeError):
+    """An argument is not of the kind that is needed."""
+
+
+class UnknownName(RatewiseError, ValueError):
+    """A task, schedule, optimizer, anchor or mode of that name does not exist."""
+
+
+class MissingLoss(RatewiseError, RuntimeError):
+    """A scheduler that decides on the loss was stepped without one."""
+
+
+class NonFiniteLoss(RatewiseError, RuntimeError):
+    """A loss was NaN or infinite, and ``on_nonfinite="raise"`` asked to hear of it."""
+
+
+class InvalidState(RatewiseError, ValueError):
+    """A state dict is not one of this scheduler's, or of a newer format."""
+
+
+class MissingData(RatewiseError, FileNotFoundError):
+    """A data set is not where it was looked for."""
+
+
+class CorruptData(RatewiseError, ValueError):
+    """A data file is truncated or not of its format."""
+
+
+class StoreError(RatewiseError, RuntimeError):
+    """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
+
+
+class MissingExtra(RatewiseError, ImportError):
+    """A part of the package needs an extra that is not installed."""
+
+
+def invalid(argument: str, allowed: str, value: object, fix: str) -> InvalidArgument:
+    """Return the error for an argument outside its range, in the project's one wording.
+
+    >>> print(invalid("factor", "a number in (0, 1)", 1.5, "pass factor=0.95"))
+    factor must be a number in (0, 1), got 1.5: pass factor=0.95
+    """
+    return InvalidArgument(f"{argument} must be {allowed}, got {value!r}: {fix}")
+
+
+def wrong_type(argument: str, allowed: str, value: object, fix: str) -> WrongType:
+    """Return the error for an argument of the wrong kind.
+
+    >>> print(wrong_type("optimizer", "a torch.optim.Optimizer", 3, "pass your optimizer first"))
+    optimizer must be a torch.optim.Optimizer, got int: pass your optimizer first
+    """
+    kind = type(value).__name__
+    return WrongType(f"{argument} must be {allowed}, got {kind}: {fix}")
+
+
+def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
+    """Return the error for a name that does not exist, with the nearest that do.
+
+    >>> print(unknown("schedule", "cosin", ["cosine", "linear"]))
+    unknown schedule 'cosin': did you mean 'cosine'? known: cosine, linear
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownName(f"unknown {kind} {value!r}: {hint}known: {', '.join(names)}")
+
+
+def missing_extra(part: str, extra: str, module: str) -> MissingExtra:
+    """Return the error for an optional dependency that is not installed."""
+    return MissingExtra(
+        f"{part} needs {module!r}, which is not installed: pip install 'ratewise[{extra}]'"
+    )

@@ -1,0 +1,105 @@
+"""Settings and bounds of the GreedyLR rule, checked once, with their defaults in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ratewise.errors import invalid, unknown
+
+#: The default bounds of a rate, as multiples of the group's own initial rate.
+RELATIVE_BOUNDS = (0.1, 10.0)
+
+_CHOICES = {
+    "threshold_mode": ("rel", "abs"),
+    "reference": ("best", "previous"),
+    "plateau": ("bad", "neutral"),
+    "stage": ("extend", "ignore", "hold"),
+    "mode": ("min", "max"),
+    "eps_mode": ("rel", "abs"),
+    "first": ("none", "good"),
+    "on_nonfinite": ("bad", "skip", "raise"),
+}
+
+
+@dataclass(frozen=True)
+class GreedyConfig:
+    """Settings of the rule; every one is explained at `ratewise.GreedyLR`.
+
+    >>> GreedyConfig(factor=1.5)
+    Traceback (most recent call last):
+    ...
+    ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
+    """
+
+    factor: float = 0.95
+    patience: int = 10
+    window: int = 50
+    threshold: float = 1e-4
+    threshold_mode: str = "rel"
+    reference: str = "best"
+    plateau: str = "bad"
+    warmup: int = 0
+    cooldown: int = 0
+    stage: str = "extend"
+    mode: str = "min"
+    reset_after: int | None = None
+    eps: float = 1e-8
+    eps_mode: str = "rel"
+    first: str = "none"
+    on_nonfinite: str = "bad"
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.factor) and 0.0 < self.factor < 1.0):
+            raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
+        for name, least in (("patience", 0), ("window", 1), ("warmup", 0), ("cooldown", 0)):
+            _check_count(name, getattr(self, name), least)
+        if self.reset_after is not None:
+            _check_count("reset_after", self.reset_after, 1)
+        for name in ("threshold", "eps"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0.0 <= value < math.inf):
+                raise invalid(name, "a finite number >= 0", value, "pass 0 to turn it off")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+
+
+class GreedyLimits(NamedTuple):
+    """Bounds of each group's scale, one entry a group.
+
+    ``lower[g] = min_lr[g] / base[g]``, ``upper[g] = max_lr[g] / base[g]``, and ``eps[g]``, the
+    smallest change of the scale that is applied when ``eps_mode="abs"``: ``eps / base[g]``.
+    """
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    eps: tuple[float, ...]
+
+    @classmethod
+    def relative(cls, groups: int = 1) -> GreedyLimits:
+        """Return the default bounds, 0.1 and 10 times each group's own initial rate."""
+        low, high = RELATIVE_BOUNDS
+        return cls((low,) * groups, (high,) * groups, (0.0,) * groups)
+
+    @classmethod
+    def absolute(
+        cls, base: Sequence[float], low: Sequence[float], high: Sequence[float], eps: float
+    ) -> GreedyLimits:
+        """Return bounds on the rate as bounds on the scale; a base rate of 0 cannot move."""
+        return cls(
+            tuple(x / b if b else 0.0 for x, b in zip(low, base, strict=True)),
+            tuple(x / b if b else 1.0 for x, b in zip(high, base, strict=True)),
+            tuple(eps / b if b else 0.0 for b in base),
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")

@@ -1,0 +1,191 @@
+"""The GreedyLR rule for one run on Python floats: `greedy.update` written out with branches.
+
+A training loop calls this once a step, so it is kept to a few microseconds. It must never decide
+anything by itself: the tests compare every field with `greedy.update` after every metric.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ratewise.rules.greedy import (
+    CLAMPED,
+    COOLDOWN,
+    DECREASE,
+    INCREASE,
+    NONE,
+    NONFINITE,
+    RESET,
+    WARMUP,
+)
+from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
+from ratewise.rules.smoothing import FloatWindow
+
+
+class FloatGreedy:
+    """One run's rule: `update` a loss, read `scale`, one a parameter group.
+
+    >>> rule = FloatGreedy(GreedyConfig(factor=0.5, patience=1, window=1), GreedyLimits.relative())
+    >>> [(rule.update(loss), rule.scale[0])[1] for loss in (4.0, 3.0, 2.0, 1.0)]
+    [1.0, 1.0, 2.0, 2.0]
+    """
+
+    __slots__ = (
+        "bad",
+        "config",
+        "floored",
+        "good",
+        "known",
+        "limits",
+        "reason",
+        "reference",
+        "ring",
+        "scale",
+        "stage",
+    )
+
+    def __init__(self, config: GreedyConfig, limits: GreedyLimits) -> None:
+        self.config = config
+        self.limits = limits
+        self.scale = [1.0] * len(limits.lower)
+        self.ring = FloatWindow(config.window)
+        self.reason = NONE
+        self._forget()
+
+    def _forget(self) -> None:
+        self.reference = 0.0
+        self.known = False
+        self.good = self.bad = self.stage = self.floored = 0
+
+    def update(self, loss: float) -> None:
+        """Take one metric in and decide; the same steps, in the same order, as `greedy.update`."""
+        c = self.config
+        mean = self.ring.push(loss)
+        stage = self.stage
+        holding = stage != 0 and c.stage == "hold"
+
+        if math.isfinite(mean):
+            reason = NONE
+            if not holding:
+                self._count(mean, c)
+        elif c.on_nonfinite == "skip":
+            self.reason = NONFINITE
+            return
+        else:
+            reason = NONFINITE
+            self.bad += 1
+            self.good = 0
+
+        if stage:
+            self.stage = stage - 1 if stage > 0 else stage + 1
+            if holding:
+                self.good = self.bad = 0
+            elif c.stage == "ignore":
+                if stage > 0:
+                    self.good = 0
+                else:
+                    self.bad = 0
+            else:
+                moved = self._move(stage > 0)
+                self.reason = CLAMPED if not moved else WARMUP if stage > 0 else COOLDOWN
+                return
+
+        if self.good > c.patience:
+            reason = INCREASE if self._move(True) else CLAMPED
+            self.good = 0
+            self.stage = c.warmup
+            self.floored = 0
+        elif self.bad > c.patience:
+            reason = DECREASE if self._move(False) else CLAMPED
+            self.bad = 0
+            self.stage = -c.cooldown
+            if all(map(float.__le__, self.scale, self.limits.lower)):
+                self.floored += 1
+                if c.reset_after is not None and self.floored >= c.reset_after:
+                    reason = self._reset()
+        self.reason = reason
+
+    def _count(self, mean: float, c: GreedyConfig) -> None:
+        """Compare a finite smoothed metric with the reference, and count."""
+        reference = self.reference
+        if not self.known:
+            self.known = True
+            self.reference = mean
+            if c.first == "good":
+                self.good += 1
+                self.bad = 0
+            return
+        margin = c.threshold * abs(reference) if c.threshold_mode == "rel" else c.threshold
+        if c.mode == "min":
+            better, worse = mean < reference - margin, mean > reference + margin
+        else:
+            better, worse = mean > reference + margin, mean < reference - margin
+        if better:
+            self.good += 1
+            self.bad = 0
+            self.reference = mean
+            return
+        if worse or c.plateau == "bad":
+            self.bad += 1
+            self.good = 0
+        if c.reference == "previous":
+            self.reference = mean
+
+    def _move(self, rise: bool) -> bool:
+        """Move every group one factor within its bounds; return whether any of them moved."""
+        c, limits = self.config, self.limits
+        factor = c.factor
+        relative = c.eps_mode == "rel"
+        scale = self.scale
+        moved = False
+        for group, old in enumerate(scale):
+            smallest = c.eps * old if relative else limits.eps[group]
+            if rise:
+                new = old / factor
+                if new > limits.upper[group]:
+                    new = limits.upper[group]
+                change = new - old
+            else:
+                new = old * factor
+                if new < limits.lower[group]:
+                    new = limits.lower[group]
+                change = old - new
+            if change > smallest:
+                scale[group] = new
+                moved = True
+        return moved
+
+    def _reset(self) -> int:
+        """Start afresh; as in transformers, a stage that holds follows even a reset."""
+        self.scale = [1.0] * len(self.scale)
+        self.ring.clear()
+        self._forget()
+        if self.config.stage == "hold":
+            self.stage = -self.config.cooldown
+        return RESET
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next decision depends on, as plain copied data."""
+        return {
+            "scale": list(self.scale),
+            "values": self.ring.values(),
+            "position": self.ring.position,
+            "count": self.ring.count,
+            "reference": self.reference,
+            "known": self.known,
+            "good": self.good,
+            "bad": self.bad,
+            "stage": self.stage,
+            "floored": self.floored,
+            "reason": self.reason,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state()` returned."""
+        self.scale = [float(x) for x in state["scale"]]
+        self.ring.restore(state["values"], state["position"], state["count"])
+        self.reference = float(state["reference"])
+        self.known = bool(state["known"])
+        for name in ("good", "bad", "stage", "floored", "reason"):
+            setattr(self, name, int(state[name]))

@@ -1,0 +1,79 @@
+"""Our part of a scheduler's state dict: checked whole before anything is touched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from ratewise.errors import InvalidState
+
+#: Format of our part of a state dict. A newer one is refused; an older one goes through
+#: `MIGRATIONS[format]`, which returns it in the next format.
+FORMAT = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict[str, Any]:
+    """Return a copy of our part of `state_dict` in the current format.
+
+    Args:
+        state_dict: what somebody wants to load.
+        like: our part of the state of the scheduler that is to load it: which keys it has,
+            how many groups, which class.
+        anchor: that scheduler's anchor; a function cannot come from a file.
+
+    Raises:
+        InvalidState: it is of another scheduler, another number of groups or another anchor,
+            of a newer format, or has unknown or missing keys.
+    """
+    name = like["scheduler"]
+    if not isinstance(state_dict, dict) or not isinstance(state_dict.get("ratewise"), dict):
+        keys = sorted(map(str, state_dict)) if isinstance(state_dict, dict) else None
+        got = type(state_dict).__name__ if keys is None else f"keys {keys}"
+        raise InvalidState(
+            f"state_dict must hold the key 'ratewise', got {got}: "
+            f"pass what {name}.state_dict() returned"
+        )
+    ours = copy.deepcopy(state_dict["ratewise"])
+    version = ours.get("format")
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise InvalidState(
+            f"state_dict['ratewise']['format'] must be in 1..{FORMAT}, got {version!r}: "
+            "a newer one needs a newer ratewise"
+        )
+    for older in range(version, FORMAT):
+        ours = MIGRATIONS[older](ours)
+    _same_keys("state_dict['ratewise']", ours, like)
+    if ours["scheduler"] != name:
+        raise InvalidState(
+            f"state_dict is of a {ours['scheduler']}, this is a {name}: load it into its own kind"
+        )
+    _same_keys("state_dict['ratewise']['rule']", ours["rule"], like["rule"])
+    for part, expected in like["rule"].items():
+        if isinstance(expected, dict):
+            _same_keys(f"state_dict['ratewise']['rule'][{part!r}]", ours["rule"][part], expected)
+    if len(ours["rates"]) != len(like["rates"]):
+        raise InvalidState(
+            f"state_dict is of {len(ours['rates'])} parameter groups, the optimizer has "
+            f"{len(like['rates'])}: add the same groups before loading"
+        )
+    if (ours["anchor"] is True) != callable(anchor):
+        then = "a function" if ours["anchor"] is True else repr(ours["anchor"])
+        now = "a function" if callable(anchor) else repr(anchor)
+        raise InvalidState(
+            f"anchor was {then} when the state was saved, and is {now} now: construct {name} "
+            "with the same anchor (a function is not saved)"
+        )
+    return ours
+
+
+def _same_keys(where: str, got: object, expected: dict[str, Any]) -> None:
+    if not isinstance(got, dict):
+        raise InvalidState(f"{where} must be a dict, got {type(got).__name__}")
+    extra, lacking = sorted(set(got) - set(expected)), sorted(set(expected) - set(got))
+    if extra or lacking:
+        raise InvalidState(
+            f"{where} has unknown keys {extra} and lacks {lacking}: "
+            "it was not written by this version of ratewise"
+        )

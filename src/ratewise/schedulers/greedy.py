@@ -1,0 +1,276 @@
+"""GreedyLR for torch: the rate goes up while the loss improves and down while it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ratewise.errors import InvalidState, NonFiniteLoss, RatewiseError, invalid, wrong_type
+from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, REASONS
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.schedulers.reactive import Anchor, ReactiveLR
+
+Bound = float | Sequence[float] | None
+
+
+class GreedyLR(ReactiveLR):
+    r"""Raise the rate while the (smoothed) loss improves, lower it while it does not.
+
+    With :math:`m_t` the mean of the last `window` finite losses, :math:`r` the reference (the
+    best or the previous :math:`m`) and :math:`d` the threshold, after more than `patience`
+    consecutive steps with
+
+    .. math:: m_t < r - d: \; s \leftarrow s / F, \qquad m_t > r + d: \; s \leftarrow s F,
+
+    and the rate of group g is ``clamp(base[g] * s, min_lr[g], max_lr[g]) * anchor(step)``.
+    Call ``step(loss)`` after each optimizer step, with the training loss, or once an epoch
+    with the validation loss. All counts below are in such steps.
+
+    Args:
+        optimizer: any torch optimizer; its groups keep the ratios of their rates.
+        factor: F in (0, 1), the change of one decision.
+        patience: consecutive good (bad) steps that must be exceeded before a decision.
+        window: length of the rolling mean; 1 is no smoothing.
+        threshold: how much better than the reference counts as better.
+        threshold_mode: ``"rel"`` to the reference, or ``"abs"``.
+        reference: ``"best"``, or ``"previous"``, the last smoothed value.
+        plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
+        warmup: length of the stage after an increase.
+        cooldown: length of the stage after a decrease.
+        stage: ``"extend"`` (the stage goes on in the same direction, a factor a step),
+            ``"ignore"`` (a warmup ignores good steps, a cooldown bad ones) or ``"hold"``
+            (nothing is counted).
+        min_lr: lower bound of the rate, a number or one a group; default 0.1 times the
+            group's initial rate.
+        max_lr: upper bound, likewise; default 10 times the initial rate.
+        mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
+        reset_after: after so many decreases that found every group at `min_lr`, start again
+            at the initial rates; None is never.
+        eps: the smallest change that is made.
+        eps_mode: `eps` is relative to the rate (``"rel"``) or absolute (``"abs"``).
+        first: what the first metric counts as: ``"none"`` or ``"good"``.
+        on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over
+            (``"skip"``) or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
+        missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
+        anchor: an open-loop schedule to ride on: a name (``"cosine"``, ``"linear"``, ...) with
+            `total_steps`, or a function from the step to a scale.
+        total_steps: length of the run in steps, for a named anchor.
+
+    Raises:
+        InvalidArgument, UnknownName, WrongType: a setting outside its range.
+
+    Sources: Subramanian & Ganapathiraman, "Zeroth Order GreedyLR" (2023); arXiv 2512.14527,
+    Algorithms 1-3 and appendix A.7.
+
+    >>> import torch
+    >>> weight = torch.nn.Parameter(torch.ones(1))
+    >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=1, window=1, reference="best")
+    >>> for loss in (4.0, 3.0, 2.0):
+    ...     optimizer.step()
+    ...     scheduler.step(loss)
+    >>> scheduler.get_last_lr(), scheduler.last_reason
+    ([0.2], 'increase')
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        factor: float = GreedyConfig.factor,
+        patience: int = GreedyConfig.patience,
+        window: int = GreedyConfig.window,
+        threshold: float = GreedyConfig.threshold,
+        threshold_mode: str = GreedyConfig.threshold_mode,
+        reference: str = GreedyConfig.reference,
+        plateau: str = GreedyConfig.plateau,
+        warmup: int = GreedyConfig.warmup,
+        cooldown: int = GreedyConfig.cooldown,
+        stage: str = GreedyConfig.stage,
+        min_lr: Bound = None,
+        max_lr: Bound = None,
+        mode: str = GreedyConfig.mode,
+        reset_after: int | None = GreedyConfig.reset_after,
+        eps: float = GreedyConfig.eps,
+        eps_mode: str = GreedyConfig.eps_mode,
+        first: str = GreedyConfig.first,
+        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        missing: str = "raise",
+        anchor: Anchor = None,
+        total_steps: int | None = None,
+        _outside_bounds: str = "raise",
+    ) -> None:
+        config = GreedyConfig(
+            factor=factor,
+            patience=patience,
+            window=window,
+            threshold=threshold,
+            threshold_mode=threshold_mode,
+            reference=reference,
+            plateau=plateau,
+            warmup=warmup,
+            cooldown=cooldown,
+            stage=stage,
+            mode=mode,
+            reset_after=reset_after,
+            eps=eps,
+            eps_mode=eps_mode,
+            first=first,
+            on_nonfinite=on_nonfinite,
+        )
+        self._rule = FloatGreedy(config, GreedyLimits((), (), ()))
+        self._bounds = (min_lr, max_lr)
+        self._outside_bounds = _outside_bounds
+        self._base: list[float] = []
+        self._min_lr: list[float] = []
+        self._max_lr: list[float] = []
+        if isinstance(optimizer, Optimizer):  # anything else is named by the base class
+            for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
+                _check_bound(name, bound, len(optimizer.param_groups))
+        super().__init__(optimizer, missing=missing, anchor=anchor, total_steps=total_steps)
+
+    @classmethod
+    def like_transformers(
+        cls,
+        optimizer: Optimizer,
+        *,
+        mode: str = "min",
+        factor: float = 0.95,
+        patience: int = 10,
+        threshold: float = 1e-6,
+        threshold_mode: str = "abs",
+        cooldown: int = 0,
+        warmup: int = 0,
+        min_lr: float | Sequence[float] = 1e-3,
+        max_lr: float | Sequence[float] = 1.0,
+        eps: float = 1e-8,
+        verbose: bool = False,
+        smooth: bool = False,
+        window_size: int = 50,
+        reset_start: int = 500,
+    ) -> GreedyLR:
+        """Return a GreedyLR that gives the rates of `transformers.GreedyLR` (>= 5.4).
+
+        The arguments are theirs, with their defaults; `verbose` is taken and does nothing. Not
+        the same on purpose: a NaN (theirs never recovers when smoothing), and a negative metric
+        with a relative threshold (theirs compares the wrong way round).
+        """
+        del verbose
+        return cls(
+            optimizer,
+            factor=factor,
+            patience=patience,
+            window=window_size if smooth else 1,
+            threshold=threshold,
+            threshold_mode=threshold_mode,
+            reference="best",
+            plateau="bad",
+            warmup=warmup,
+            cooldown=cooldown,
+            stage="hold",
+            min_lr=min_lr,
+            max_lr=max_lr,
+            mode=mode,
+            reset_after=max(1, reset_start),
+            eps=eps,
+            eps_mode="abs",
+            first="good",
+            _outside_bounds="allow",
+        )
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last `step` did what it did: one of `ratewise.rules.greedy.REASONS`."""
+        return REASONS[self._rule.reason]
+
+    def _decide(self, metric: float) -> bool:
+        if self._rule.config.on_nonfinite == "raise" and not math.isfinite(metric):
+            raise NonFiniteLoss(
+                f"loss is {metric} at step {self.last_epoch + 1}: mend the run, or pass "
+                "on_nonfinite='bad' or 'skip'"
+            )
+        self._rule.update(metric)
+        return self._rule.reason not in (NONE, CLAMPED, NONFINITE)
+
+    def _rates(self) -> list[float]:
+        rates = [base * scale for base, scale in zip(self._base, self._rule.scale, strict=True)]
+        if self._outside_bounds == "raise":  # base * (bound / base) may miss by a rounding
+            return list(map(min, map(max, rates, self._min_lr), self._max_lr))
+        return rates
+
+    def _restart(self) -> None:
+        self._rule.scale = [1.0] * len(self._base)
+
+    def _add_group(self, base: float) -> None:
+        index = len(self._base)
+        low, high = (
+            _bound(bound, index, base * multiple)
+            for bound, multiple in zip(self._bounds, RELATIVE_BOUNDS, strict=True)
+        )
+        if low > high:
+            raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
+        if self._outside_bounds == "raise" and not low <= base <= high:
+            fix = f"group {index} starts outside: widen the bounds or change the group's lr"
+            raise invalid("lr", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)
+        self._base.append(base)
+        self._min_lr.append(low)
+        self._max_lr.append(high)
+        self._rule.scale.append(1.0)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        self._rule.limits = GreedyLimits.absolute(
+            self._base, self._min_lr, self._max_lr, self._rule.config.eps
+        )
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "config": dataclasses.asdict(self._rule.config),
+            "base": list(self._base),
+            "min_lr": list(self._min_lr),
+            "max_lr": list(self._max_lr),
+            "memory": self._rule.state(),
+        }
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        try:
+            rule = FloatGreedy(GreedyConfig(**state["config"]), self._rule.limits)
+            rule.restore(state["memory"])
+        except (TypeError, KeyError, RatewiseError) as error:
+            raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
+        self._rule = rule
+        self._base, self._min_lr, self._max_lr = (
+            list(state[key]) for key in ("base", "min_lr", "max_lr")
+        )
+        self._set_limits()
+
+
+def _check_bound(name: str, bound: Bound, groups: int) -> None:
+    """Raise unless `bound` is None, a finite number >= 0, or one such number a group."""
+    if bound is None:
+        return
+    if isinstance(bound, str) or not isinstance(bound, int | float | Sequence):
+        raise wrong_type(name, "a number or a list, one a parameter group", bound, "pass 1e-5")
+    values = list(bound) if isinstance(bound, Sequence) else [bound]
+    if isinstance(bound, Sequence) and len(values) != groups:
+        fix = "give one number a parameter group, or one number for all"
+        raise invalid(name, f"a list of {groups} numbers", values, fix)
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong_type(name, "a number", value, "pass a finite number >= 0")
+        if not 0.0 <= value < math.inf:
+            raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
+
+
+def _bound(bound: Bound, index: int, default: float) -> float:
+    """Return group `index`'s bound; a group added after the list was given gets the default."""
+    if bound is None:
+        return default
+    if isinstance(bound, Sequence):
+        return float(bound[index]) if index < len(bound) else default
+    return float(bound)
