@@ -50,6 +50,10 @@ class StoreError(RatewiseError, RuntimeError):
     """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
 
 
+class RunFailed(RatewiseError, RuntimeError):
+    """Runs of a sweep raised an error; all others were finished and kept."""
+
+
 class MissingExtra(RatewiseError, ImportError):
     """A part of the package needs an extra that is not installed."""
 

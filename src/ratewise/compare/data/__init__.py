@@ -1,0 +1,1 @@
+"""Readers of the data sets, in the formats in which people have them on disk."""

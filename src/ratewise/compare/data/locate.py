@@ -1,0 +1,38 @@
+"""Where a data set lies: under ``--data``, else under ``RATEWISE_DATA``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ratewise.errors import MissingData
+
+#: Environment variable that names the data folder where no argument does.
+VARIABLE = "RATEWISE_DATA"
+
+
+def find(what: str, candidates: Sequence[str], how: str, data: str | Path | None) -> Path:
+    """Return the first of `candidates` that exists under the data folder.
+
+    Args:
+        what: name of the data set, for the error.
+        candidates: paths below the data folder, in the order in which they are tried.
+        how: how to get the data, for the error.
+        data: the data folder; None takes the environment variable.
+
+    Raises:
+        MissingData: one line: what is missing, where it was looked for, how to get it.
+    """
+    root = data if data is not None else os.environ.get(VARIABLE)
+    if root is None:
+        raise MissingData(
+            f"{what} is missing: no data folder was named; pass --data FOLDER or set "
+            f"{VARIABLE}; get it: {how}"
+        )
+    for candidate in candidates:
+        path = Path(root) / candidate
+        if path.exists():
+            return path
+    looked = ", ".join(str(Path(root) / candidate) for candidate in candidates)
+    raise MissingData(f"{what} is missing: looked for {looked}; get it: {how}")

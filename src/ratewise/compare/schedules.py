@@ -1,0 +1,210 @@
+"""Schedules by name: torch's own, GreedyLR in three settings, transformers' GreedyLR as a peer.
+
+A schedule is stepped after every optimizer step with the training loss, or once an epoch (one
+interval between validations) with the validation loss: `Driver` hides which.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer, lr_scheduler
+
+from ratewise.errors import unknown
+from ratewise.schedulers.greedy import GreedyLR
+from ratewise.schedulers.reactive import ReactiveLR
+
+#: (optimizer, total steps, epochs, options) -> a scheduler
+_Build = Callable[..., Any]
+_EVERY_STEP, _TRAINING_LOSS, _VALIDATION_LOSS = "step", "training loss", "validation loss"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule as a sweep knows it: a name for tables, how it is made, with which options.
+
+    Args:
+        name: what tables call it.
+        kind: one of `kinds()`, or a function ``(optimizer, total_steps, **options)`` that
+            returns a scheduler of your own; it is stepped after each optimizer step, and gets
+            the training loss if it is a ratewise scheduler.
+        options: keyword arguments of the scheduler.
+    """
+
+    name: str
+    kind: str | Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.kind) and self.kind not in _KINDS:
+            raise unknown("schedule", self.kind, kinds())
+
+    @property
+    def identity(self) -> str:
+        """The kind by name, for a run's identity."""
+        if callable(self.kind):
+            return f"{self.kind.__module__}.{self.kind.__qualname__}"
+        return self.kind
+
+
+class Driver:
+    """Steps one scheduler at the right moments."""
+
+    def __init__(self, scheduler: Any, feed: str) -> None:
+        self.scheduler = scheduler
+        self._feed = feed
+
+    def after_step(self, loss: Tensor) -> None:
+        """Call after each optimizer step with the training loss."""
+        if self._feed == _TRAINING_LOSS:
+            self.scheduler.step(loss.detach())
+        elif self._feed == _EVERY_STEP:
+            self.scheduler.step()
+
+    def after_epoch(self, validation_loss: float) -> None:
+        """Call after each validation."""
+        if self._feed == _VALIDATION_LOSS:
+            self.scheduler.step(validation_loss)
+
+
+def _warmup_constant(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    """A linear ramp over the first 5% of the steps, then constant."""
+    ramp = max(1, steps // 20)
+    return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / ramp))
+
+
+def _step(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    return lr_scheduler.StepLR(optimizer, max(1, -(-steps // 3)), gamma=0.1)
+
+
+def _linear(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    return lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+
+
+def _polynomial(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    return lr_scheduler.PolynomialLR(optimizer, steps, power=2.0)
+
+
+def _exponential(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    return lr_scheduler.ExponentialLR(optimizer, 0.01 ** (1.0 / steps))
+
+
+def _cosine(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    return lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+
+def _restarts(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    """Three cosine periods, of 1, 2 and 4 sevenths of the run."""
+    return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, max(1, -(-steps // 7)), 2)
+
+
+def _plateau(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    """Torch's defaults (patience 10, factor 0.1) never act within 20 epochs; these do."""
+    return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+
+
+def _greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+    if isinstance(options.get("anchor"), str):
+        options["total_steps"] = steps
+    return GreedyLR(optimizer, **options)
+
+
+def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+    """With bounds of 0.1 and 10 times the rate: the default ones lie above most usual rates."""
+    from transformers.optimization import GreedyLR as Peer
+
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    low, high = [0.1 * rate for rate in rates], [10.0 * rate for rate in rates]
+    return Peer(optimizer, min_lr=low, max_lr=high, **options)
+
+
+#: kind -> (what it is fed, how it is built)
+_KINDS: dict[str, tuple[str, _Build]] = {
+    "constant": (_EVERY_STEP, _warmup_constant),
+    "step": (_EVERY_STEP, _step),
+    "linear": (_EVERY_STEP, _linear),
+    "polynomial": (_EVERY_STEP, _polynomial),
+    "exponential": (_EVERY_STEP, _exponential),
+    "cosine": (_EVERY_STEP, _cosine),
+    "restarts": (_EVERY_STEP, _restarts),
+    "plateau": (_VALIDATION_LOSS, _plateau),
+    "greedy": (_TRAINING_LOSS, _greedy),
+    "greedy-article": (_VALIDATION_LOSS, _greedy),
+    "transformers-greedy": (_TRAINING_LOSS, _transformers_greedy),
+}
+
+#: The schedules that have a name, with the options that make them.
+#: "greedy-article" follows the article: the rolling validation loss, once an epoch. It gives no
+#: numbers; the paper's factor and reference are taken, and a patience and window of a few epochs,
+#: since the paper's 10 and 50 would never act within the 20 epochs of a run here.
+_NAMED: dict[str, tuple[str, dict[str, Any]]] = {
+    **{kind: (kind, {}) for kind in _KINDS if kind != "greedy-article"},
+    "greedy-cosine": ("greedy", {"anchor": "cosine"}),
+    "greedy-article": (
+        "greedy-article",
+        {"factor": 0.95, "patience": 1, "window": 3, "reference": "best", "plateau": "neutral"},
+    ),
+}
+_ORDER = (
+    "constant step linear polynomial exponential cosine restarts plateau "
+    "greedy greedy-cosine greedy-article transformers-greedy"
+).split()
+
+
+def kinds() -> list[str]:
+    """Return the kinds that a `Schedule` may name."""
+    return list(_KINDS)
+
+
+def names() -> list[str]:
+    """Return the names of all schedules that can run here.
+
+    >>> names()[:3]
+    ['constant', 'step', 'linear']
+    """
+    peer = importlib.util.find_spec("transformers") is not None
+    return [name for name in _ORDER if peer or name != "transformers-greedy"]
+
+
+def named(schedule: str | Schedule) -> Schedule:
+    """Return the schedule of that name; a `Schedule` is returned as it is.
+
+    Raises:
+        UnknownName: no such schedule, or its library is not installed.
+    """
+    if isinstance(schedule, Schedule):
+        return schedule
+    if schedule not in names():
+        raise unknown("schedule", schedule, names())
+    kind, options = _NAMED[schedule]
+    return Schedule(schedule, kind, options)
+
+
+def build(
+    schedule: str | Schedule, optimizer: Optimizer, total_steps: int, epochs: int = 20
+) -> Driver:
+    """Return the driver of a new scheduler on `optimizer`.
+
+    Args:
+        schedule: a name of `names()`, or a `Schedule`.
+        optimizer: its groups hold the base rates.
+        total_steps: length of the run in optimizer steps.
+        epochs: validations in the run.
+    """
+    schedule = named(schedule)
+    if callable(schedule.kind):
+        own = schedule.kind(optimizer, total_steps, **schedule.options)
+        return Driver(own, _TRAINING_LOSS if isinstance(own, ReactiveLR) else _EVERY_STEP)
+    feed, make = _KINDS[schedule.kind]
+    return Driver(make(optimizer, total_steps, epochs, **schedule.options), feed)
+
+
+def current_rate(optimizer: Optimizer) -> float:
+    """Return the first group's rate."""
+    rate = optimizer.param_groups[0]["lr"]
+    return rate.item() if isinstance(rate, torch.Tensor) else float(rate)

@@ -1,0 +1,111 @@
+"""Perceptrons on tables: digits, diabetes, breast cancer, California housing."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ratewise.compare import models
+from ratewise.compare.data.housing import read_housing
+from ratewise.compare.data.locate import find
+from ratewise.compare.task import Task
+from ratewise.compare.tasks import parts
+
+
+def digits_mlp(preset: str, data: Path | None) -> Task:
+    """Scikit-learn's 8x8 digits, 1,797 of them, by a perceptron."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    train, validation, test = parts.split((torch.tensor(x / 16).float(), torch.tensor(y)))
+    return Task(
+        name="digits-mlp",
+        model=functools.partial(models.mlp, 64, 32 if preset == "small" else 256, 10),
+        train=train,
+        validation=validation,
+        test=test,
+        **_classification(preset),
+    )
+
+
+def breast_cancer_mlp(preset: str, data: Path | None) -> Task:
+    """Breast cancer in Wisconsin: 569 samples of 30 features, two classes."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    split = parts.split((torch.tensor(x), torch.tensor(y)))
+    features = parts.standardised([part[0] for part in split])
+    train, validation, test = (
+        (new, part[1]) for new, part in zip(features, split, strict=True)
+    )
+    return Task(
+        name="breast-cancer-mlp",
+        model=functools.partial(models.mlp, 30, 16 if preset == "small" else 128, 2),
+        train=train,
+        validation=validation,
+        test=test,
+        **_classification(preset),
+    )
+
+
+def diabetes_mlp(preset: str, data: Path | None) -> Task:
+    """Scikit-learn's diabetes table: 442 patients, disease progression after a year."""
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    return _regression("diabetes-mlp", preset, torch.tensor(x), torch.tensor(y), 32, None)
+
+
+def housing_mlp(preset: str, data: Path | None) -> Task:
+    """California housing: 20,640 districts, median house value."""
+    path = find(
+        "California housing",
+        ("california-housing/housing.csv", "housing.csv", "CaliforniaHousing/cal_housing.data"),
+        "StatLib's houses data as a csv with a header (github.com/ageron/data, housing)",
+        data,
+    )
+    x, y = (torch.from_numpy(array) for array in read_housing(path))
+    return _regression("housing-mlp", preset, x, y, 64, 800 if preset == "small" else None)
+
+
+def _regression(
+    name: str, preset: str, x: Tensor, y: Tensor, width: int, held_out: int | None
+) -> Task:
+    split = parts.split((x, y[:, None]))
+    columns = [parts.standardised([part[i] for part in split]) for i in (0, 1)]
+    train, validation, test = (
+        (inputs, targets[:, 0]) for inputs, targets in zip(*columns, strict=True)
+    )
+    if held_out is not None:
+        validation, test = (tuple(x[:held_out] for x in part) for part in (validation, test))
+    small = preset == "small"
+    return Task(
+        name=name,
+        model=functools.partial(models.mlp, x.shape[1], width if small else 4 * width, 1),
+        loss=parts.squared_error,
+        metric=parts.absolute_error,
+        metric_name="absolute error",
+        metric_mode="min",
+        train=train,
+        validation=validation,
+        test=test,
+        steps=300 if small else 3000,
+        batch_size=32 if small else 128,
+        preset=preset,
+    )
+
+
+def _classification(preset: str) -> dict[str, Any]:
+    small = preset == "small"
+    return {
+        "loss": parts.cross_entropy,
+        "metric": parts.accuracy,
+        "metric_name": "accuracy",
+        "steps": 300 if small else 3000,
+        "batch_size": 32 if small else 64,
+        "preset": preset,
+    }

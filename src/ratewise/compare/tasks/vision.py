@@ -1,0 +1,120 @@
+"""Convolutional networks on images: digits, Fashion-MNIST, CIFAR-10."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ratewise.compare import models
+from ratewise.compare.data.cifar import read_cifar
+from ratewise.compare.data.idx import read_idx
+from ratewise.compare.data.locate import find
+from ratewise.compare.task import Batch, Task
+from ratewise.compare.tasks import parts
+from ratewise.errors import CorruptData
+
+
+def digits_cnn(preset: str, data: Path | None) -> Task:
+    """Scikit-learn's 8x8 digits by a small convolutional network."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    images = torch.tensor(x / 16).float().view(-1, 1, 8, 8)
+    channels = (1, 8, 16) if preset == "small" else (1, 32, 64)
+    return _task(
+        "digits-cnn",
+        preset,
+        parts.split((images, torch.tensor(y))),
+        functools.partial(models.ConvNet, channels, 8, 10),
+        batch_size=32,
+    )
+
+
+def fashion_cnn(preset: str, data: Path | None) -> Task:
+    """Fashion-MNIST: 60,000 + 10,000 images; the official test part is the test part."""
+    arrays = []
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        folders = ("FashionMNIST/raw/", "fashion-mnist/", "fashion/", "")
+        candidates = [f"{folder}{name}-ubyte{end}" for folder in folders for end in (".gz", "")]
+        how = "torchvision.datasets.FashionMNIST(root, download=True), or its four IDX files"
+        arrays.append(read_idx(find(f"Fashion-MNIST's {name}", candidates, how, data)))
+    images, labels, test_images, test_labels = arrays
+    for x, y in ((images, labels), (test_images, test_labels)):
+        if len(x) != len(y):
+            raise CorruptData(f"Fashion-MNIST: {len(x)} images but {len(y)} labels")
+    small = preset == "small"
+    shrink = 2 if small else 1
+    split = _held_out((images[:, None], labels), (test_images[:, None], test_labels), small, shrink)
+    channels, size = ((1, 8, 16), 14) if small else ((1, 32, 64, 128), 28)
+    model = functools.partial(models.ConvNet, channels, size, 10)
+    return _task("fashion-cnn", preset, split, model, batch_size=32 if small else 128)
+
+
+def cifar_resnet(preset: str, data: Path | None) -> Task:
+    """CIFAR-10 by a small residual network, at 16x16 in the small preset."""
+    path = find(
+        "CIFAR-10",
+        ("cifar10/cifar10-12k.npz", "cifar10.npz", "cifar-10-batches-bin", "cifar-10-batches-py"),
+        "torchvision.datasets.CIFAR10(root, download=True), or the binary version from its page",
+        data,
+    )
+    train, test = read_cifar(path)
+    small = preset == "small"
+    split = _held_out(train, test, small, 2 if small else 1)
+    widths = (8, 16) if small else (32, 64, 128)
+    model = functools.partial(models.ResNet, widths, 10)
+    return _task("cifar-resnet", preset, split, model, batch_size=16 if small else 128)
+
+
+def _held_out(train: Any, test: Any, small: bool, shrink: int) -> tuple[Batch, Batch, Batch]:
+    """Return the parts: the test part is the official one, validation a tenth of the rest."""
+    order = parts.shuffled(len(train[0])).numpy()
+    held, chosen = np.split(order, [len(order) // 10])
+    limit = 600 if small else None
+    (x, y), (x_held, y_held), (x_test, y_test) = (
+        _tensors(images[index], labels[index], shrink)
+        for (images, labels), index in (
+            (train, chosen[: 20_000 if small else None]),
+            (train, held[:limit]),
+            (test, parts.shuffled(len(test[0])).numpy()[:limit]),
+        )
+    )
+    mean, deviation = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
+    scaled = ((images - mean) / deviation for images in (x, x_held, x_test))
+    return tuple(zip(scaled, (y, y_held, y_test), strict=True))  # type: ignore[return-value]
+
+
+def _tensors(images: Any, labels: Any, shrink: int) -> tuple[Tensor, Tensor]:
+    x = torch.tensor(images).float() / 255
+    if shrink > 1:
+        x = nn.functional.avg_pool2d(x, shrink)
+    return x, torch.tensor(labels).long()
+
+
+def _task(
+    name: str,
+    preset: str,
+    split: tuple[Batch, Batch, Batch],
+    model: Callable[[], nn.Module],
+    batch_size: int,
+) -> Task:
+    train, validation, test = split
+    return Task(
+        name=name,
+        model=model,
+        loss=parts.cross_entropy,
+        metric=parts.accuracy,
+        metric_name="accuracy",
+        train=train,
+        validation=validation,
+        test=test,
+        steps=300 if preset == "small" else 2000,
+        batch_size=batch_size,
+        preset=preset,
+    )

@@ -1,0 +1,85 @@
+"""The tuned rate of each method: lowest median validation loss, on a grid that grows at its edge."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ratewise.compare.training import median_final
+from ratewise.runs import RunRecord
+
+#: How often the grid may grow on one side.
+EXTENSIONS = 4
+
+
+class Method(NamedTuple):
+    """What is tuned on its own: a schedule on an optimizer on a task."""
+
+    task: str
+    optimizer: str
+    schedule: str
+
+
+class Tuned(NamedTuple):
+    """A method's rate and what it cost to find."""
+
+    base_lr: float
+    validation_loss: float  #: median over the tuning seeds
+    at_edge: int  #: -1 the lowest rate tried, +1 the highest, 0 neither
+    runs: int  #: the budget: runs on the grid
+
+
+def method(record: RunRecord) -> Method:
+    """Return the method that made a run."""
+    return Method(record.task, record.optimizer, record.schedule)
+
+
+def tuned_rates(records: Iterable[RunRecord]) -> dict[Method, Tuned]:
+    """Return each method's tuned rate from its grid runs; a diverged run counts as infinite.
+
+    Among equal medians (all diverged, say) the lowest rate wins.
+    """
+    grids: dict[Method, dict[float, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.role == "grid":
+            grids[method(record)][record.base_lr].append(record)
+    tuned = {}
+    for key, by_rate in grids.items():
+        rates = sorted(by_rate)
+        finals = [median_final(by_rate[rate]) for rate in rates]
+        best = min(range(len(rates)), key=finals.__getitem__)
+        edge = 0 if len(rates) == 1 else -1 if best == 0 else int(best == len(rates) - 1)
+        runs = sum(map(len, by_rate.values()))
+        tuned[key] = Tuned(rates[best], finals[best], edge, runs)
+    return tuned
+
+
+def extended(
+    tuned: dict[Method, Tuned], grids: dict[Method, list[float]], grid: dict[Method, Sequence[float]]
+) -> dict[Method, float]:
+    """Return the next rate of each method whose optimum lies at the edge of what it has tried.
+
+    Args:
+        tuned: the optima so far.
+        grids: the rates tried so far.
+        grid: the rates that were asked for; their spacing is kept.
+    """
+    more = {}
+    for key, optimum in tuned.items():
+        asked = sorted(grid[key])
+        if optimum.at_edge == 0 or len(asked) < 2:
+            continue
+        ratio = (asked[-1] / asked[0]) ** (1.0 / (len(asked) - 1))
+        tried = sorted(grids[key])
+        beyond = sum(r < asked[0] if optimum.at_edge < 0 else r > asked[-1] for r in tried)
+        if beyond < EXTENSIONS:
+            new = tried[0] / ratio if optimum.at_edge < 0 else tried[-1] * ratio
+            more[key] = float(f"{new:.3g}")
+    return more
+
+
+def is_finite(tuned: Tuned) -> bool:
+    """Return whether any rate of the method got through."""
+    return math.isfinite(tuned.validation_loss)

@@ -1,0 +1,118 @@
+"""What is kept of a run: columns, their units, and the identity of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+#: Version of the columns below. A file of a newer one is refused, never guessed at.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training run. Its identity, `run_id`, is the digest of `config`.
+
+    A diverged run's histories end where it stopped; what it did not reach is infinite.
+    """
+
+    run_id: str
+    role: str  #: "grid" (each rate, tuning seeds) or "judged" (fresh seeds, the tuned rate)
+    task: str
+    preset: str
+    optimizer: str
+    schedule: str
+    base_lr: float
+    seed: int
+    steps: int
+    config: dict[str, Any]
+    status: str  #: "finished" or "diverged": a training loss that was not finite
+    diverged_at: int | None
+    metric_name: str
+    metric_mode: str
+    train_step: list[int]
+    train_loss: list[float]
+    lr: list[float]
+    eval_step: list[int]
+    validation_loss: list[float]
+    test_step: list[int]
+    test_loss: list[float]
+    test_metric: list[float]
+    train_seconds: float
+    eval_seconds: float
+    started_at: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+
+
+#: column -> (DuckDB type, unit or meaning)
+UNITS: dict[str, tuple[str, str]] = {
+    "run_id": ("VARCHAR", "16 hex digits, digest of config"),
+    "role": ("VARCHAR", "grid | judged"),
+    "task": ("VARCHAR", "name"),
+    "preset": ("VARCHAR", "name"),
+    "optimizer": ("VARCHAR", "name"),
+    "schedule": ("VARCHAR", "name"),
+    "base_lr": ("DOUBLE", "learning rate"),
+    "seed": ("BIGINT", "of weights, batch order and dropout"),
+    "steps": ("BIGINT", "optimizer steps"),
+    "config": ("VARCHAR", "JSON: everything that determines the run"),
+    "status": ("VARCHAR", "finished | diverged"),
+    "diverged_at": ("BIGINT", "optimizer step, or NULL"),
+    "metric_name": ("VARCHAR", "name, or empty"),
+    "metric_mode": ("VARCHAR", "max | min"),
+    "train_step": ("BIGINT[]", "optimizer steps, from 1"),
+    "train_loss": ("DOUBLE[]", "loss of the step's batch, in the task's unit"),
+    "lr": ("DOUBLE[]", "learning rate that the step used, first group"),
+    "eval_step": ("BIGINT[]", "optimizer steps, from 0"),
+    "validation_loss": ("DOUBLE[]", "mean loss of the validation part"),
+    "test_step": ("BIGINT[]", "optimizer steps: 0, 10%, 50%, 100%"),
+    "test_loss": ("DOUBLE[]", "mean loss of the test part"),
+    "test_metric": ("DOUBLE[]", "mean metric of the test part"),
+    "train_seconds": ("DOUBLE", "seconds, without evaluations"),
+    "eval_seconds": ("DOUBLE", "seconds"),
+    "started_at": ("VARCHAR", "ISO 8601, UTC"),
+    "versions": ("VARCHAR", "JSON: name -> version"),
+    "machine": ("VARCHAR", "JSON: kind of machine"),
+    "schema_version": ("BIGINT", "SCHEMA_VERSION"),
+}
+JSON_COLUMNS = ("config", "versions", "machine")
+
+
+def canonical(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def make_run_id(config: dict[str, Any]) -> str:
+    """Return the identity of the run that `config` determines.
+
+    >>> make_run_id({"lr": 0.1, "seed": 0}) == make_run_id({"seed": 0, "lr": 0.1})
+    True
+    """
+    return hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+
+
+def to_row(record: RunRecord) -> list[Any]:
+    """Return the record as the values of `UNITS`' columns."""
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    values |= {name: canonical(values[name]) for name in JSON_COLUMNS}
+    return [*(values[name] for name in UNITS if name != "schema_version"), SCHEMA_VERSION]
+
+
+def from_row(row: dict[str, Any]) -> RunRecord:
+    """Return the record of a row; whatever is wrong with the row is a ValueError."""
+    try:
+        values = {name: row[name] for name in UNITS if name != "schema_version"}
+        values |= {name: json.loads(values[name]) for name in JSON_COLUMNS}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"lacks or garbles a column: {error}") from error
+    for name, value in values.items():
+        if value is None and name != "diverged_at":
+            raise ValueError(f"column {name} is empty")
+    if make_run_id(values["config"]) != values["run_id"]:
+        raise ValueError("run_id is not the digest of its config")
+    return RunRecord(**values)
