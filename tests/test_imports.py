@@ -1,12 +1,17 @@
-"""What an import costs: each is done in an interpreter of its own, which then says what it loaded."""
+"""What an import loads, seen from an interpreter of its own; and that the import lint can fail."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 #: Import names of what must stay out until a part that needs it is used.
 HEAVY = (
@@ -24,7 +29,6 @@ HEAVY = (
 
 def loaded_by(statement: str) -> set[str]:
     """Return the heavy modules that `statement` loads."""
-    code = f"{statement}\nimport sys\nprint(*{HEAVY!r} & sys.modules.keys())"
     code = f"import sys\n{statement}\nprint(*(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -35,39 +39,86 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import ratewise",
+        "import ratewise; dir(ratewise); ratewise.__version__",
         "import ratewise.errors",
         "import ratewise.rules",
         "import ratewise.rules.greedy, ratewise.rules.greedy_float, ratewise.rules.fixed",
-        "import ratewise; dir(ratewise); ratewise.__version__",
     ],
 )
-def test_a_light_import_loads_nothing_heavy(statement: str) -> None:
+def test_light_import_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
 
 
-def test_the_scheduler_needs_torch_and_nothing_else() -> None:
+def test_scheduler_loads_torch_and_nothing_else() -> None:
     assert loaded_by("import ratewise; ratewise.GreedyLR") == {"torch"}
 
 
-def test_the_store_of_runs_needs_no_torch() -> None:
-    pytest.importorskip("duckdb")
+def test_store_of_runs_loads_no_torch() -> None:
     assert loaded_by("import ratewise.runs") <= {"duckdb"}
 
 
-def test_help_on_the_command_line_loads_no_torch() -> None:
-    pytest.importorskip("typer")
+def test_command_line_loads_its_parts_inside_its_subcommands() -> None:
     assert loaded_by("import ratewise.cli") <= {"typer"}
 
 
 @pytest.mark.parametrize("name", ["torch", "duckdb", "matplotlib"])
-def test_a_heavy_import_would_be_seen(name: str) -> None:
-    pytest.importorskip(name)
+def test_heavy_import_is_seen(name: str) -> None:
     assert name in loaded_by(f"import ratewise, {name}")
 
 
-def test_the_watched_names_are_import_names() -> None:
-    """A name that nothing bears ("scikit-learn") would never be found in sys.modules."""
-    absent = [name for name in HEAVY if importlib.util.find_spec(name) is None]
-    if absent:
-        pytest.skip(f"not installed here: {', '.join(absent)}")
-    assert not absent
+def test_watched_names_are_import_names() -> None:
+    """A name that no module bears ("scikit-learn") would never be found in sys.modules."""
+    assert [name for name in HEAVY if importlib.util.find_spec(name) is None] == []
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the package in `folder` against the contracts."""
+    command = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run(
+        [command, "--no-cache", "--config", str(ROOT / ".importlinter")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package that a test may spoil."""
+    copy = tmp_path / "ratewise"
+    shutil.copytree(ROOT / "src" / "ratewise", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_import_lint_passes_the_package(package: Path) -> None:
+    done = lint_imports(package.parent)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "contract"),
+    [
+        ("errors.py", "import numpy", "errors imports the standard library alone"),
+        ("rules/greedy.py", "import torch", "rules are pure"),
+        ("rules/greedy.py", "def f():\n    import jax", "rules are pure"),
+        ("rules/fixed.py", "import ratewise.schedulers.greedy", "nothing imports upwards"),
+        ("schedulers/greedy.py", "import ratewise.runs", "schedulers need torch and rules"),
+        ("runs/store.py", "import torch", "runs store names and numbers"),
+        ("runs/schema.py", "import ratewise.rules.fixed", "no other part but errors"),
+        ("compare/statistics.py", "import ratewise.runs", "statistics are numpy alone"),
+        ("compare/statistics.py", "import scipy.stats", "statistics are numpy alone"),
+        ("compare/analysis.py", "import torch", "analysis and report"),
+        ("compare/task.py", "import ratewise.cli", "nothing imports the command line"),
+        ("compare/task.py", "import gymnasium", "compare does not parse commands"),
+        ("unplanned.py", "import math", "nothing imports upwards"),
+    ],
+)
+def test_import_lint_refuses(package: Path, module: str, statement: str, contract: str) -> None:
+    with (package / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n{statement}\n")
+    done = lint_imports(package.parent)
+    assert done.returncode == 1, done.stdout
+    broken = [line for line in done.stdout.splitlines() if line.endswith("BROKEN")]
+    assert any(contract in line for line in broken), done.stdout

@@ -84,6 +84,8 @@ class GreedyTwin:
             last = self.seen[-self.window :]
             mean = sum(last) / len(last)
             usable = math.isfinite(mean)
+            if not usable:  # a sum that overflows is no metric either
+                self.seen.pop()
         if not usable and self.on_nonfinite == "skip":
             self.reason = "nonfinite"
             return self.reason
@@ -92,8 +94,6 @@ class GreedyTwin:
         in_stage, self.stage_left = self.stage_left > 0, max(self.stage_left - 1, 0)
         if in_stage and self.stage_kind == "hold":
             self.good = self.bad = 0
-            if usable:
-                self.reason = self.stage
             return self.reason
         # 3. Better, worse or neither.
         if usable:
@@ -102,8 +102,6 @@ class GreedyTwin:
             self._count("worse", None)
         # 4. The stage.
         if in_stage:
-            if usable:
-                self.reason = self.stage
             if self.stage_kind == "extend":
                 moved = self._move(self.stage == "warmup")
                 self.reason = self.stage if moved else "clamped"

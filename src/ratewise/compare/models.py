@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 def mlp(*widths: int) -> nn.Sequential:
     """Return a perceptron with GELU between linear layers of these widths."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
@@ -22,7 +23,7 @@ class ConvNet(nn.Module):
     def __init__(self, channels: Sequence[int], size: int, classes: int) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             blocks += [
                 nn.Conv2d(inputs, outputs, 3, padding=1),
                 nn.GroupNorm(min(4, outputs), outputs),

@@ -43,15 +43,19 @@ def options(name: str) -> dict[str, Any]:
     return dict(_entry(name)[1])
 
 
-def grid(name: str, rates: int = 7) -> list[float]:
-    """Return base rates evenly spaced in the logarithm over three decades.
+def grid(name: str, rates: int) -> list[float]:
+    """Return base rates evenly spaced in the logarithm over three decades; one lies in the middle.
 
-    >>> grid("adamw")
+    >>> grid("adamw", 7)
     [0.0001, 0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1]
     >>> grid("sgd", 4)
     [0.001, 0.01, 0.1, 1.0]
+    >>> grid("sgd", 1)
+    [0.0316]
     """
     low = _entry(name)[2]
+    if rates == 1:
+        return [float(f"{low * 10**1.5:.3g}")]
     return [float(f"{low * 10 ** (3 * i / (rates - 1)):.3g}") for i in range(rates)]
 
 

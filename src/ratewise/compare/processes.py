@@ -5,6 +5,7 @@ So a kill of anything, parent or worker, at any moment, loses only the runs in f
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import threading
@@ -91,12 +92,12 @@ def execute(
         done = _in_processes(todo, sources, store.folder, jobs)
     else:
         done = _here(todo, loaded, store)
-    failures = [
-        failure for failure in tracked(done, len(todo), label, show=progress) if failure
-    ]
+    failures = [failure for failure in tracked(done, len(todo), label, show=progress) if failure]
     if failures:
         shown = "\n".join(f"  {failure}" for failure in failures[:5])
-        raise RunFailed(f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n{shown}")
+        raise RunFailed(
+            f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n{shown}"
+        )
 
 
 def _make(spec: RunSpec, task: Task, store: Store) -> str | None:
@@ -127,7 +128,9 @@ def _in_processes(
         pickle.dumps((dict(sources), list(specs)))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         fix = f"the task cannot be sent to another process ({error}): define its functions at the"
-        raise invalid("jobs", "1 for this task", jobs, fix + " top of a module, or pass 1") from error
+        raise invalid(
+            "jobs", "1 for this task", jobs, fix + " top of a module, or pass 1"
+        ) from error
     with ProcessPoolExecutor(
         min(jobs, len(specs)),
         mp_context=get_context("spawn"),
@@ -152,6 +155,15 @@ def _begin(sources: dict[str, TaskSource], folder: Path, parent: int) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     _worker = ({name: source.load() for name, source in sources.items()}, Store(folder))
+    atexit.register(_end)
+
+
+def _end() -> None:
+    """Close the store before the interpreter goes: DuckDB's bindings complain otherwise."""
+    global _worker
+    if _worker is not None:
+        _worker[1].close()
+        _worker = None
 
 
 def _watch(parent: int) -> None:

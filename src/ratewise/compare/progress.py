@@ -34,12 +34,20 @@ def tracked(items: Iterable[T], total: int, label: str, *, show: bool = True) ->
         if now - said > (_LINE_SECONDS if said > start else _QUIET_SECONDS):
             said = now
             left = (now - start) / done * (total - done)
-            print(f"{label}: {done}/{total}, about {_clock(left)} left", file=sys.stderr, flush=True)
+            print(
+                f"{label}: {done}/{total}, about {_clock(left)} left", file=sys.stderr, flush=True
+            )
 
 
 def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import unknown
+from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.schedulers.greedy import GreedyLR
 from ratewise.schedulers.reactive import ReactiveLR
 
 #: (optimizer, total steps, epochs, options) -> a scheduler
 _Build = Callable[..., Any]
+_PEER = "transformers-greedy"
 _EVERY_STEP, _TRAINING_LOSS, _VALIDATION_LOSS = "step", "training loss", "validation loss"
 
 
@@ -43,6 +45,12 @@ class Schedule:
     def __post_init__(self) -> None:
         if not callable(self.kind) and self.kind not in _KINDS:
             raise unknown("schedule", self.kind, kinds())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options with GreedyLR's defaults filled in: a run's identity changes with them."""
+        greedy = self.kind in ("greedy", "greedy-article")
+        return {**(asdict(GreedyConfig()) if greedy else {}), **self.options}
 
     @property
     def identity(self) -> str:
@@ -135,7 +143,7 @@ _KINDS: dict[str, tuple[str, _Build]] = {
     "plateau": (_VALIDATION_LOSS, _plateau),
     "greedy": (_TRAINING_LOSS, _greedy),
     "greedy-article": (_VALIDATION_LOSS, _greedy),
-    "transformers-greedy": (_TRAINING_LOSS, _transformers_greedy),
+    _PEER: (_TRAINING_LOSS, _transformers_greedy),
 }
 
 #: The schedules that have a name, with the options that make them.
@@ -143,17 +151,14 @@ _KINDS: dict[str, tuple[str, _Build]] = {
 #: numbers; the paper's factor and reference are taken, and a patience and window of a few epochs,
 #: since the paper's 10 and 50 would never act within the 20 epochs of a run here.
 _NAMED: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in _KINDS if kind != "greedy-article"},
+    **{kind: (kind, {}) for kind in _KINDS if kind not in ("greedy-article", _PEER)},
     "greedy-cosine": ("greedy", {"anchor": "cosine"}),
     "greedy-article": (
         "greedy-article",
         {"factor": 0.95, "patience": 1, "window": 3, "reference": "best", "plateau": "neutral"},
     ),
+    _PEER: (_PEER, {}),
 }
-_ORDER = (
-    "constant step linear polynomial exponential cosine restarts plateau "
-    "greedy greedy-cosine greedy-article transformers-greedy"
-).split()
 
 
 def kinds() -> list[str]:
@@ -168,7 +173,7 @@ def names() -> list[str]:
     ['constant', 'step', 'linear']
     """
     peer = importlib.util.find_spec("transformers") is not None
-    return [name for name in _ORDER if peer or name != "transformers-greedy"]
+    return [name for name in _NAMED if peer or name != _PEER]
 
 
 def named(schedule: str | Schedule) -> Schedule:

@@ -7,12 +7,11 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +45,7 @@ def configuration(
         "schedule_kind": schedule.identity,
         "schedule_options": {
             name: value if isinstance(value, int | float | str | None) else repr(value)
-            for name, value in schedule.options.items()
+            for name, value in schedule.settings.items()
         },
         "lr": lr,
         "seed": seed,
@@ -202,9 +201,7 @@ def _batches(task: Task, generator: torch.Generator) -> Iterator[Batch]:
             yield tuple(part[index] for part in task.train)
 
 
-def _mean(
-    function: Callable[[nn.Module, Batch], Tensor], model: nn.Module, part: Batch
-) -> float:
+def _mean(function: Callable[[nn.Module, Batch], Tensor], model: nn.Module, part: Batch) -> float:
     """Return the mean over a part, batch by batch, weighted by the batches' sizes."""
     total, count = 0.0, len(part[0])
     for start in range(0, count, _EVALUATION_BATCH):
@@ -257,13 +254,3 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }
-
-
-def median_final(records: Sequence[RunRecord]) -> float:
-    """Return the median final validation loss; a diverged run counts as infinite."""
-    finals = [
-        math.inf if record.status == "diverged" else record.validation_loss[-1]
-        for record in records
-    ]
-    finals = [math.inf if math.isnan(final) else final for final in finals]
-    return float(np.median(finals)) if finals else math.inf

@@ -1,13 +1,14 @@
-"""The tuned rate of each method: lowest median validation loss, on a grid that grows at its edge."""
+"""The tuned rate of each method: lowest median validation loss on a grid that may grow."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ratewise.compare.training import median_final
+import numpy as np
+
 from ratewise.runs import RunRecord
 
 #: How often the grid may grow on one side.
@@ -57,7 +58,9 @@ def tuned_rates(records: Iterable[RunRecord]) -> dict[Method, Tuned]:
 
 
 def extended(
-    tuned: dict[Method, Tuned], grids: dict[Method, list[float]], grid: dict[Method, Sequence[float]]
+    tuned: Mapping[Method, Tuned],
+    grids: Mapping[Method, Sequence[float]],
+    grid: Mapping[Method, Sequence[float]],
 ) -> dict[Method, float]:
     """Return the next rate of each method whose optimum lies at the edge of what it has tried.
 
@@ -80,6 +83,13 @@ def extended(
     return more
 
 
-def is_finite(tuned: Tuned) -> bool:
-    """Return whether any rate of the method got through."""
-    return math.isfinite(tuned.validation_loss)
+def median_final(records: Sequence[RunRecord]) -> float:
+    """Return the median final validation loss; a diverged run counts as infinite."""
+    finals = [
+        math.inf if record.status == "diverged" else record.validation_loss[-1]
+        for record in records
+    ]
+    finals = [math.inf if math.isnan(final) else final for final in finals]
+    with np.errstate(invalid="ignore"):  # inf - inf, halfway between two diverged runs
+        middle = float(np.median(finals)) if finals else math.inf
+    return math.inf if math.isnan(middle) else middle

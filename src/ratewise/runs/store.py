@@ -105,6 +105,13 @@ class Store:
         _rename(temporary, path)
         return path
 
+    def close(self) -> None:
+        """Let go of what writing needs; the store opens it again when it is needed."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
     def load(self) -> list[RunRecord]:
         """Return every run, ordered by task, optimizer, schedule, rate and seed."""
         paths = sorted(self._runs.glob("*.parquet"))
@@ -190,9 +197,7 @@ class Store:
 
 def _rows(files: Path) -> list[dict[str, Any]]:
     with duckdb.connect() as connection:
-        cursor = connection.execute(
-            f"FROM read_parquet('{_quoted(files)}', union_by_name = true)"
-        )
+        cursor = connection.execute(f"FROM read_parquet('{_quoted(files)}', union_by_name = true)")
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

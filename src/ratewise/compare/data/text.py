@@ -20,7 +20,9 @@ def read_text(path: Path, least: int = 1000) -> str:
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     if len(text) < least:
-        raise CorruptData(f"{path} holds {len(text)} characters, fewer than {least}: fetch it again")
+        raise CorruptData(
+            f"{path} holds {len(text)} characters, fewer than {least}: fetch it again"
+        )
     return text
 
 

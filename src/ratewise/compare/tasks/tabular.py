@@ -39,9 +39,7 @@ def breast_cancer_mlp(preset: str, data: Path | None) -> Task:
     x, y = load_breast_cancer(return_X_y=True)
     split = parts.split((torch.tensor(x), torch.tensor(y)))
     features = parts.standardised([part[0] for part in split])
-    train, validation, test = (
-        (new, part[1]) for new, part in zip(features, split, strict=True)
-    )
+    train, validation, test = ((new, part[1]) for new, part in zip(features, split, strict=True))
     return Task(
         name="breast-cancer-mlp",
         model=functools.partial(models.mlp, 30, 16 if preset == "small" else 128, 2),

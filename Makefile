@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all their own set-up on a machine with python3 >= 3.10, pip and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check install format clean
+
+demo: .venv/.demo
+	$(BIN)/ratewise compare --tasks digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru \
+		--optimizers adamw --schedules greedy,greedy-cosine,cosine,linear,constant \
+		--seeds 5 --jobs 2 --out demo
+
+test: check
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: .venv/.dev
+
+# Stamps: nothing is installed again until what it depends on changes.
+.venv/.dev: pyproject.toml constraints.txt .venv/.created
+	$(PIP) --editable '.[dev]'
+	touch .venv/.dev .venv/.demo
+
+.venv/.demo: pyproject.toml constraints.txt .venv/.created
+	$(PIP) --editable '.[compare]'
+	touch $@
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "ratewise needs Python >= 3.10: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { echo "python3 cannot make a virtual environment: install python3-venv"; exit 1; }
+	touch $@
+
+clean:
+	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

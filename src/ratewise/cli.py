@@ -1,0 +1,152 @@
+"""The command line: `ratewise compare | report | study`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratewise import __version__
+from ratewise.errors import MissingExtra, RatewiseError, invalid
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Learning-rate schedules that react to training, and comparisons a sceptic would trust.",
+)
+study = typer.Typer(no_args_is_help=True, help="Make a page of evidence again.")
+app.add_typer(study, name="study")
+
+_Data = Annotated[
+    str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
+]
+_Jobs = Annotated[int, typer.Option(help="Processes.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show it.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def compare(
+    tasks: Annotated[str, typer.Option(help="Names, with commas between; --list shows all.")] = (
+        "digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru"
+    ),
+    optimizers: Annotated[str, typer.Option(help="Names, with commas between.")] = "adamw",
+    schedules: Annotated[str, typer.Option(help="Names, with commas between.")] = (
+        "greedy,greedy-cosine,cosine,linear,constant"
+    ),
+    seeds: Annotated[int, typer.Option(help="Judged runs a method.")] = 5,
+    tuning_seeds: Annotated[int, typer.Option(help="Runs at each rate of the grid.")] = 2,
+    rates: Annotated[
+        str | None,
+        typer.Option(help="Base rates (0.001,0.01), or how many over three decades (7)."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of every run.")] = None,
+    preset: Annotated[str, typer.Option(help="small or full.")] = "small",
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("report"),
+    jobs: _Jobs = 1,
+    list_names: Annotated[bool, typer.Option("--list", help="Show every name.")] = False,
+) -> None:
+    """Train real models under several schedules, tune each, and report who won."""
+    if list_names:
+        _list()
+        return
+    from ratewise.compare import run
+
+    run(
+        _split(tasks),
+        optimizers=_split(optimizers),
+        schedules=_split(schedules),
+        seeds=seeds,
+        tuning_seeds=tuning_seeds,
+        rates=_rates(rates),
+        out=out,
+        jobs=jobs,
+        preset=preset,
+        data=data,
+        steps=steps,
+    )
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was made.")]) -> None:
+    """Write the report of a comparison again, from its runs; nothing is trained."""
+    if not folder.is_dir():
+        raise invalid("FOLDER", "a folder that exists", str(folder), "see --out of compare")
+    from ratewise.compare import report as reports
+    from ratewise.runs import Store
+
+    typer.echo(reports.write(Store(folder)).table)
+
+
+@study.command("greedy-defaults")
+def greedy_defaults(
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
+        "docs/evidence/greedylr-defaults.md"
+    ),
+    jobs: _Jobs = 2,
+) -> None:
+    """Choose GreedyLR's defaults in three rounds and judge them once."""
+    from ratewise.studies import greedy_defaults as module
+
+    module.run(out, page, data=data, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
+def _list() -> None:
+    from ratewise.compare import optimizers, schedules, tasks
+
+    typer.echo("tasks (what they need below --data):")
+    for name in tasks.names():
+        typer.echo(f"  {name:24} {tasks.requirements(name)}")
+    typer.echo(f"optimizers: {', '.join(optimizers.names())}")
+    typer.echo(f"schedules: {', '.join(schedules.names())}")
+
+
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _rates(text: str | None) -> list[float] | int | None:
+    """Return a count, base rates, or None."""
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return int(text)
+    try:
+        return [float(rate) for rate in _split(text)]
+    except ValueError as error:
+        raise invalid("--rates", "numbers or a count", text, "type e.g. 0.001,0.01,0.1") from error
+
+
+def main() -> None:
+    """Run the command; a named error is one line, exit status 2."""
+    try:
+        app()
+    except RatewiseError as error:
+        print(f"ratewise: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ratewise"):
+            raise
+        missing = f"{error.name!r} is not installed: pip install 'ratewise[compare]'"
+        print(f"ratewise: {MissingExtra(missing)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("ratewise: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A comparison from start to report: tune every method on a grid, judge it, say who won."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratewise.compare import analysis, processes
+from ratewise.compare import plan as planning
+from ratewise.compare.plan import Plan
+from ratewise.compare.processes import RunSpec
+from ratewise.compare.schedules import Schedule
+from ratewise.compare.task import Task
+from ratewise.compare.tuning import Method, Tuned, extended, tuned_rates
+from ratewise.errors import invalid
+from ratewise.runs import RunRecord, Store
+
+if TYPE_CHECKING:
+    from ratewise.compare.report import Report
+
+#: What a newcomer compares.
+DEFAULT_SCHEDULES = ("greedy", "greedy-cosine", "cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: its runs in a store, and the report that was written of them."""
+
+    store: Store
+    report: Report
+
+    def records(self) -> list[RunRecord]:
+        """Return the runs of this comparison; the store may hold others besides."""
+        return analysis.load(self.store).records
+
+    def table(self) -> str:
+        """Return the result table as text that fits a terminal."""
+        return self.report.table
+
+
+def run(
+    task: str | Task | Sequence[str | Task],
+    *,
+    optimizers: Sequence[str] = ("adamw",),
+    schedules: Sequence[str | Schedule] = DEFAULT_SCHEDULES,
+    seeds: int = 5,
+    tuning_seeds: int = 2,
+    rates: Sequence[float] | int | None = None,
+    out: str | Path,
+    jobs: int = 1,
+    preset: str = "small",
+    data: str | Path | None = None,
+    steps: int | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Compare schedules: each at every rate of a grid, and each judged at its own tuned rate.
+
+    Every method gets the same grid, tuning seeds, initial weights and batch order. Its tuned
+    rate has the lowest median validation loss; an optimum at the grid's edge extends the grid.
+    Fresh seeds then judge it on the test part. Call it again with the same `out` after a kill:
+    finished runs are kept, and none is repeated.
+
+    Args:
+        task: a name of `ratewise.compare.tasks.names()`, a `Task` of your own, or several.
+        optimizers: names of `ratewise.compare.optimizers.names()`.
+        schedules: names of `ratewise.compare.schedules.names()`, or `Schedule` objects.
+        seeds: judged runs a method.
+        tuning_seeds: runs a method at each rate of the grid.
+        rates: base rates; or how many of each optimizer's own grid over three decades, 7 if None.
+        out: folder for the runs and the report; a new one, or an earlier comparison's.
+        jobs: processes.
+        preset: "small" or "full", for named tasks.
+        data: folder with the data sets; None takes the environment variable RATEWISE_DATA.
+        steps: length of every run in optimizer steps; each task's own if None.
+        progress: show bars and the result table.
+
+    Raises:
+        InvalidArgument, UnknownName, WrongType: an argument outside its range.
+        MissingData, CorruptData: a data set is absent or damaged.
+        StoreError: `out` holds something else or cannot be written.
+        RunFailed: a run raised an error of its own; the others are kept.
+    """
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise invalid("jobs", "an integer >= 1", jobs, "pass 1 or more")
+    plan = planning.make(
+        task,
+        _names(optimizers),
+        _names(schedules),
+        seeds=seeds,
+        tuning_seeds=tuning_seeds,
+        rates=rates,
+        preset=preset,
+        data=None if data is None else str(data),
+        steps=steps,
+    )
+    store = Store(out)
+    tuned = tune(plan, store, jobs=jobs, progress=progress)
+    judge(plan, tuned, store, jobs=jobs, progress=progress)
+
+    from ratewise.compare import report  # draws: matplotlib and plotly are loaded when needed
+
+    written = report.write(store)
+    if progress:
+        print(written.table, file=sys.stdout, flush=True)
+    return Comparison(store, written)
+
+
+def tune(plan: Plan, store: Store, *, jobs: int = 1, progress: bool = True) -> dict[Method, Tuned]:
+    """Make the grid's runs, extend the grid where an optimum lies at its edge; return the optima.
+
+    Args:
+        plan: what to run.
+        store: where the runs go.
+        jobs: processes.
+        progress: show bars.
+    """
+    grids = {method: list(plan.grid(method)) for method in plan.methods()}
+    asked = {method: plan.grid(method) for method in grids}
+    label = "grid"
+    while True:
+        specs = plan.grid_runs(grids)
+        _run(plan, specs, store, jobs=jobs, label=label, progress=progress)
+        ids = _ids(plan, specs)
+        tuned = tuned_rates(record for record in store.load() if record.run_id in ids)
+        more = extended(tuned, grids, asked)
+        if not more:
+            return tuned
+        for method, rate in more.items():
+            grids[method] = sorted([*grids[method], rate])
+        label = "grid, beyond its edge"
+
+
+def judge(
+    plan: Plan,
+    tuned: dict[Method, Tuned],
+    store: Store,
+    *,
+    jobs: int = 1,
+    progress: bool = True,
+) -> None:
+    """Make the runs that judge each method at its tuned rate, on fresh seeds.
+
+    Args:
+        plan: what to run.
+        tuned: what `tune` returned.
+        store: where the runs go.
+        jobs: processes.
+        progress: show bars.
+    """
+    specs = plan.judged_runs({method: optimum.base_lr for method, optimum in tuned.items()})
+    _run(plan, specs, store, jobs=jobs, label="judged", progress=progress)
+
+
+def _run(
+    plan: Plan, specs: list[RunSpec], store: Store, *, jobs: int, label: str, progress: bool
+) -> None:
+    """Note what is asked for, before it runs, then make what is missing."""
+    sweep = plan.asked()
+    before = store.read_sweep() or {}
+    earlier = before.get("runs", []) if before.get("plan") == sweep else []
+    ids = dict.fromkeys([*earlier, *sorted(_ids(plan, specs))])
+    store.write_sweep({"plan": sweep, "runs": list(ids)})
+    processes.execute(specs, plan.sources, store, jobs=jobs, label=label, progress=progress)
+
+
+def _ids(plan: Plan, specs: list[RunSpec]) -> set[str]:
+    loaded = {name: source.load() for name, source in plan.sources.items()}
+    return {processes.run_id(spec, loaded[spec.task]) for spec in specs}
+
+
+def _names(given: Sequence[str] | Sequence[str | Schedule]) -> list:
+    """One name is as good as a list of one."""
+    return [given] if isinstance(given, str | Schedule) else list(given)

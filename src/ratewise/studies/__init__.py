@@ -1,0 +1,1 @@
+"""The evidence: each study is a command that writes a page of `docs/evidence`."""

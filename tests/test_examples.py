@@ -1,0 +1,45 @@
+"""Every file of examples/ runs to its end, as a person would run it, with `--quick`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def scripts(folder: Path) -> list[Path]:
+    """Return the examples in `folder`; there being none is an error."""
+    found = sorted(folder.glob("*.py"))
+    if not found:
+        raise FileNotFoundError(f"no examples in {folder}")
+    return found
+
+
+def run(script: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a folder of its own; an example with nothing to shorten ignores `--quick`."""
+    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script), "--quick"]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("script", scripts(EXAMPLES), ids=lambda script: script.name)
+def test_example_runs_and_prints(script: Path, tmp_path: Path) -> None:
+    done = run(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), f"{script.name} printed nothing"
+
+
+def test_a_broken_example_is_seen(tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text("print('fine so far')\nraise SystemExit('lost')\n")
+    done = run(script, tmp_path)
+    assert done.returncode == 1
+    assert "lost" in done.stderr
+
+
+def test_no_examples_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no examples"):
+        scripts(tmp_path)
