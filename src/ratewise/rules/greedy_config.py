@@ -34,9 +34,9 @@ class GreedyConfig:
     ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
     """
 
-    factor: float = 0.95
-    patience: int = 10
-    window: int = 50
+    factor: float = 0.9
+    patience: int = 3
+    window: int = 20
     threshold: float = 1e-4
     threshold_mode: str = "rel"
     reference: str = "best"

@@ -1,0 +1,247 @@
+"""What every scheduler of the package must do; one battery, a row of `rules.ROWS` each."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+from tests.contracts.rules import ROWS, Row
+from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
+
+from ratewise.errors import InvalidArgument, InvalidState, MissingLoss, RatewiseError, WrongType
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer:
+    groups = [
+        {
+            "params": [torch.nn.Parameter(torch.zeros(1))],
+            "lr": torch.tensor(rate, dtype=torch.float64) if tensor else rate,
+        }
+        for rate in rates
+    ]
+    optimizer = torch.optim.SGD(groups, lr=rates[0])
+    optimizer.step()
+    return optimizer
+
+
+def metrics(count: int = 50, seed: int = 0) -> list[float]:
+    """Return losses that fall, rise and fall."""
+    rng = random.Random(seed)
+    return [2 + math.cos(step / 6) + rng.gauss(0, 0.05) for step in range(count)]
+
+
+def follow(scheduler: Any, losses: list[float]) -> list[list[float]]:
+    seen = []
+    for loss in losses:
+        scheduler.step(loss)
+        seen.append([float(rate) for rate in scheduler.get_last_lr()])
+    return seen
+
+
+@every_row
+def test_is_a_torch_scheduler_that_leaves_the_rate_at_construction(row: Row):
+    optimizer = make_optimizer(0.01, 0.02)
+    scheduler = row.make(optimizer)
+    assert isinstance(scheduler, LRScheduler)
+    assert scheduler.get_last_lr() == [0.01, 0.02]
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.01, 0.02]
+
+
+@every_row
+def test_acts_and_keeps_the_ratio_of_the_groups(row: Row):
+    optimizer = make_optimizer(0.01, 0.02)
+    seen = follow(row.make(optimizer), metrics())
+    assert len({rates[0] for rates in seen}) > 1 or row.name == "greedy"
+    assert all(second == pytest.approx(2 * first) for first, second in seen)
+
+
+@every_row
+def test_a_bare_step_before_any_loss_says_what_to_pass(row: Row):
+    scheduler = row.make(make_optimizer(0.01))
+    with pytest.raises(MissingLoss, match=r"step\(loss\)"):
+        scheduler.step()
+    assert scheduler.last_epoch == 0
+
+
+@every_row
+def test_a_bare_step_after_a_loss_holds(row: Row):
+    scheduler = row.make(make_optimizer(0.01))
+    follow(scheduler, metrics(20))
+    before = scheduler.state_dict()["ratewise"]["rule"]
+    scheduler.step()
+    assert scheduler.state_dict()["ratewise"]["rule"] == before
+    assert scheduler.last_epoch == 21
+
+
+@every_row
+def test_observe_then_step_is_step_of_loss(row: Row):
+    once, twice = row.make(make_optimizer(0.01)), row.make(make_optimizer(0.01))
+    for loss in metrics():
+        once.step(loss)
+        twice.observe(loss)
+        twice.step()
+        assert once.get_last_lr() == twice.get_last_lr()
+
+
+@every_row
+@pytest.mark.parametrize("kind", [float, torch.tensor, lambda x: torch.tensor([x])])
+def test_takes_numbers_and_tensors_of_one_element(row: Row, kind: Any):
+    exact = [float(torch.tensor(loss)) for loss in metrics()]
+    wanted = follow(row.make(make_optimizer(0.01)), exact)
+    scheduler = row.make(make_optimizer(0.01))
+    assert follow(scheduler, [kind(loss) for loss in exact]) == wanted
+
+
+@every_row
+@pytest.mark.parametrize(
+    ("loss", "error"),
+    [
+        ("0.5", WrongType),
+        (None, MissingLoss),
+        ([0.5], WrongType),
+        (True, WrongType),
+        (torch.tensor([1.0, 2.0]), InvalidArgument),
+        (torch.tensor(1j), WrongType),
+    ],
+)
+def test_refuses_what_is_not_one_number_and_changes_nothing(row: Row, loss: Any, error: type):
+    scheduler = row.make(make_optimizer(0.01))
+    before = scheduler.state_dict()
+    with pytest.raises(error):
+        scheduler.step(loss)
+    assert scheduler.state_dict() == before
+
+
+@every_row
+def test_survives_every_metric_with_finite_rates(row: Row):
+    scheduler = row.make(make_optimizer(0.01))
+    wild = [1.0, math.nan, math.inf, -math.inf, 1e308, -1e308, 0.0, -1.0] * 5
+    assert all(math.isfinite(rate) for rates in follow(scheduler, wild) for rate in rates)
+
+
+@every_row
+def test_a_tensor_rate_is_filled_in_place(row: Row):
+    optimizer = make_optimizer(0.01, tensor=True)
+    rate = optimizer.param_groups[0]["lr"]
+    scheduler = row.make(optimizer)
+    seen = follow(scheduler, metrics())
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert seen == follow(row.make(make_optimizer(0.01)), metrics())
+
+
+@every_row
+@pytest.mark.parametrize("stop", [0, 1, 7, 25])
+def test_resumes_to_the_bit_through_a_file_without_pickle(row: Row, stop: int):
+    losses = metrics()
+    whole = follow(row.make(make_optimizer(0.01, 0.03)), losses)
+    optimizer = make_optimizer(0.01, 0.03)
+    scheduler = row.make(optimizer)
+    follow(scheduler, losses[:stop])
+    file = io.BytesIO()
+    torch.save({"scheduler": scheduler.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    other = make_optimizer(0.5, 0.5)
+    fresh = row.make(make_optimizer(0.01, 0.03)) if stop == 0 else row.make(other)
+    fresh.load_state_dict(saved["scheduler"])
+    assert follow(fresh, losses[stop:]) == whole[stop:]
+
+
+@every_row
+def test_state_is_copied_out_and_refused_whole(row: Row):
+    scheduler = row.make(make_optimizer(0.01))
+    follow(scheduler, metrics(10))
+    state = scheduler.state_dict()
+    frozen = copy.deepcopy(state)
+    follow(scheduler, metrics(10))
+    assert state == frozen
+    for spoil in (
+        lambda s: s["ratewise"].update(format=99),
+        lambda s: s["ratewise"].update(format="1"),
+        lambda s: s["ratewise"].update(surprise=1),
+        lambda s: s["ratewise"].pop("rates"),
+        lambda s: s["ratewise"]["rule"].pop(next(iter(s["ratewise"]["rule"]))),
+        lambda s: s.pop("ratewise"),
+        lambda s: s["ratewise"].update(rates=[0.1, 0.2]),
+    ):
+        spoilt = copy.deepcopy(frozen)
+        spoil(spoilt)
+        before = scheduler.state_dict()
+        with pytest.raises(InvalidState):
+            scheduler.load_state_dict(spoilt)
+        assert scheduler.state_dict() == before
+    scheduler.load_state_dict(frozen)
+    assert scheduler.state_dict() == frozen
+
+
+@every_row
+def test_torch_s_own_keys_are_read_leniently(row: Row):
+    scheduler = row.make(make_optimizer(0.01))
+    follow(scheduler, metrics(10))
+    state = scheduler.state_dict()
+    theirs = {"ratewise": state["ratewise"], "something_of_a_later_torch": 1}
+    fresh = row.make(make_optimizer(0.01))
+    fresh.load_state_dict(theirs)
+    assert fresh.get_last_lr() == scheduler.get_last_lr()
+
+
+@every_row
+def test_a_group_added_later_is_scheduled(row: Row):
+    optimizer = make_optimizer(0.01)
+    scheduler = row.make(optimizer)
+    follow(scheduler, metrics(8))
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.02})
+    assert all(len(rates) == 2 for rates in follow(scheduler, metrics()))
+    assert len(scheduler.state_dict()["ratewise"]["rates"]) == 2
+
+
+@every_row
+def test_in_sequential_the_hand_off_is_the_initial_rate(row: Row):
+    optimizer = make_optimizer(0.01)
+    ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3, 0.7, total_iters=5)
+    inner = row.make(optimizer, missing="hold") if takes_missing(row) else row.make(optimizer)
+    sequence = SequentialLR(optimizer, [ramp, inner], milestones=[5])
+    optimizer.step()
+    for _ in range(4):
+        sequence.step()
+    assert optimizer.param_groups[0]["lr"] < 0.01
+    sequence.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+@every_row
+def test_in_a_chain_the_other_s_part_is_kept(row: Row):
+    optimizer = make_optimizer(0.01)
+    alone = follow(row.make(make_optimizer(0.01)), metrics(30))
+    other = torch.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda step: 0.9)
+    inner = row.make(optimizer)
+    chain = ChainedScheduler([other, inner], optimizer=optimizer)
+    optimizer.step()
+    for step, loss in enumerate(metrics(30)):
+        inner.observe(loss)
+        chain.step()
+        wanted = alone[step][0] * 0.9 ** (step + 1)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(wanted, rel=1e-9)
+
+
+def takes_missing(row: Row) -> bool:
+    return row.name != "like transformers"
+
+
+@every_row
+def test_not_an_optimizer_is_named(row: Row):
+    with pytest.raises(WrongType, match="optimizer must be a torch"):
+        row.make(torch.nn.Linear(1, 1))
+
+
+def test_errors_are_the_package_s_and_the_built_in_kind():
+    assert issubclass(WrongType, RatewiseError)
+    assert issubclass(WrongType, TypeError)
+    assert issubclass(InvalidArgument, ValueError)
