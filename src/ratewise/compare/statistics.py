@@ -140,7 +140,7 @@ def bootstrap_interval(
     Args:
         groups: one array a task, [seeds] or [seeds, k]: what shares a seed stays together.
         seed: of the resampling.
-        statistic: of all values drawn, called with an array [values].
+        statistic: of all values drawn, called with an array and `axis`.
         resamples: how many.
         level: coverage.
     """
@@ -149,15 +149,21 @@ def bootstrap_interval(
     n = sum(len(a) for a in arrays)
     if n == 0:
         return Interval(math.nan, -math.inf, math.inf, 0, "none")
-    estimate = float(statistic(np.concatenate([a.ravel() for a in arrays])))
+    estimate = float(statistic(np.concatenate([a.ravel() for a in arrays]), axis=-1))
     if n == 1:
         return Interval(estimate, -math.inf, math.inf, 1, "bootstrap")
     rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for i in range(resamples):
-        picked = (arrays[j] for j in rng.integers(len(arrays), size=len(arrays)))
-        rows = [a[rng.integers(len(a), size=len(a))].ravel() for a in picked]
-        drawn[i] = statistic(np.concatenate(rows))
+    if len({a.shape for a in arrays}) == 1:  # as nearly always: all resamples at once
+        stacked = np.stack(arrays)
+        tasks = rng.integers(len(arrays), size=(resamples, len(arrays), 1))
+        rows = rng.integers(len(arrays[0]), size=(resamples, len(arrays), len(arrays[0])))
+        drawn = statistic(stacked[tasks, rows].reshape(resamples, -1), axis=-1)
+    else:
+        drawn = np.empty(resamples)
+        for i in range(resamples):
+            picked = (arrays[j] for j in rng.integers(len(arrays), size=len(arrays)))
+            values = [a[rng.integers(len(a), size=len(a))].ravel() for a in picked]
+            drawn[i] = statistic(np.concatenate(values), axis=-1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n, "bootstrap")
 
