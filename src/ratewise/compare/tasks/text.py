@@ -29,7 +29,9 @@ def pydoc_gru(preset: str, data: Path | None) -> Task:
     """Character model of the language reference that ships with CPython (`pydoc` topics)."""
     from pydoc_data.topics import topics
 
-    text = "\n".join(topics[name] for name in sorted(topics))
+    # Topics share paragraphs: kept once, so that none is both trained on and judged on.
+    paragraphs = [part for name in sorted(topics) for part in topics[name].split("\n\n")]
+    text = "\n\n".join(dict.fromkeys(part.strip("\n") for part in paragraphs))
     text = "".join(char for char in text if char in string.printable)
     small = preset == "small"
     width, length = (32, 24) if small else (256, 96)
