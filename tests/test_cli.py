@@ -1,0 +1,68 @@
+"""The command line: what it prints, what it refuses, in one line and with status 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ratewise
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "ratewise", *arguments]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=240)
+
+
+def test_compare_then_report(tmp_path: Path):
+    asked = ["--tasks", "digits-mlp", "--schedules", "greedy,cosine", "--seeds", "2"]
+    short = ["--rates", "0.001,0.01", "--steps", "20", "--out", "out"]
+    done = command("compare", *asked, *short, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "digits-mlp, adamw" in done.stdout
+    assert done.stdout.rstrip().endswith("report: out/index.html")
+    for name in ("index.html", "report.md", "figures/schedules.png", "sweep.json"):
+        assert (tmp_path / "out" / name).exists(), name
+    (tmp_path / "out" / "index.html").unlink()
+    again = command("report", "out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+    assert (tmp_path / "out" / "index.html").exists()
+
+
+def test_names_are_listed(tmp_path: Path):
+    done = command("compare", "--list", cwd=tmp_path)
+    for name in ("pydoc-gru", "california-housing", "adafactor", "greedy-article"):
+        assert name in done.stdout
+
+
+def test_version(tmp_path: Path):
+    assert command("--version", cwd=tmp_path).stdout.strip() == ratewise.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--schedules", "cosin"], "did you mean 'cosine'"),
+        (["compare", "--tasks", "digit-mlp"], "did you mean 'digits-mlp'"),
+        (["compare", "--optimizers", "adam"], "did you mean 'adamw'"),
+        (["compare", "--seeds", "0"], "seeds must be an integer >= 1, got 0"),
+        (["compare", "--rates", "big"], "--rates must be numbers or a count"),
+        (["compare", "--tasks", "fashion-cnn", "--data", "nowhere"], "looked for nowhere"),
+        (["compare", "--out", "full"], "full is not a ratewise store, it holds letter.txt"),
+        (["compare", "--out", "full/letter.txt"], "is a file"),
+        (["report", "absent"], "a folder that exists"),
+        (["report", "full"], "is not a ratewise store"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(tmp_path: Path, arguments, words):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
