@@ -137,7 +137,7 @@ def save_forest(forest: Forest, path: Path) -> None:
     axis.set(xlim=forest.limits, ylim=(rows - 0.4, -0.6), title=forest.title)
     axis.set_xlabel(forest.x_label)
     axis.set_yticks(range(rows), [bar.label for bar in forest.bars], fontsize=8)
-    ticks = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0)
+    ticks = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
     inside = [x for x in ticks if forest.limits[0] <= x <= forest.limits[1]]
     axis.set_xticks(inside, [f"{x:g}" for x in inside])
     axis.minorticks_off()

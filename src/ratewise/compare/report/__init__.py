@@ -113,7 +113,7 @@ def _pictures(said: Content, folder: Path) -> list[Path]:
         if drawn:
             paths.append(folder / f"{name}.png")
             plotting.save_panels(drawn, paths[-1])
-    forest = panels.forest(said.tuned, panels.colours(said.runs))
+    forest = panels.forest(said.tuned, panels.colours(said.runs), said.reference)
     if forest.bars:
         paths.append(folder / "forest.png")
         plotting.save_forest(forest, paths[-1])
@@ -148,7 +148,7 @@ def _page(said: Content) -> str:
     for name, title, note in _PICTURES:
         if drawn[name]:
             body += [f"<h2>{title}</h2><p><small>{note}</small></p>", page.plot_panels(drawn[name])]
-    forest = panels.forest(said.tuned, panels.colours(said.runs))
+    forest = panels.forest(said.tuned, panels.colours(said.runs), said.reference)
     if forest.bars:
         body += ["<h2>Ratios, cell by cell</h2>", page.plot_forest(forest)]
     body += [page.table(said.detail), page.table(said.paper)]

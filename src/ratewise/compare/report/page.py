@@ -152,7 +152,7 @@ def plot_forest(forest: Forest) -> str:
     figure.update_xaxes(
         type="log",
         range=[math.log10(limit) for limit in forest.limits],
-        tickvals=[0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0],
+        tickvals=[0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0],
         title_text=forest.x_label,
     )
     figure.update_yaxes(
