@@ -31,7 +31,13 @@ def test_a_miniature_writes_its_page_and_goes_on_without_repeating(tmp_path: Pat
     chosen = greedy_defaults.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
     assert set(chosen) == {"factor", "patience", "window", "reference", "plateau"}
     text = page.read_text()
-    for needed in ("Chosen: **factor=", "Round 1", "Round 3", "greedy against cosine", "diabetes"):
+    for needed in (
+        "Chosen: **factor=",
+        "Round 1",
+        "Round 3",
+        "`greedy`: the first goal is",
+        "diabetes",
+    ):
         assert needed in text
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
     page.unlink()

@@ -166,7 +166,8 @@ def _div(figure: Any) -> str:
     figure.update_layout(
         template="plotly_white", margin={"l": 60, "r": 20, "t": 60, "b": 60}, autosize=True
     )
-    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(exponentformat="power")
+    figure.update_yaxes(exponentformat="power", automargin=True)
     return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
 
 
