@@ -170,6 +170,22 @@ def test_missing_data_is_one_line_with_where_and_how(tmp_path: Path, monkeypatch
         tasks.load("fashion-cnn")
 
 
+def test_the_environment_names_the_folder_anew_at_each_call(tmp_path: Path, monkeypatch):
+    """A task that was read once must not be served from a folder that is no longer named."""
+    for name, text_ in (("first", "ab" * 40_000), ("second", "xyz" * 40_000)):
+        folder = tmp_path / name / "tinyshakespeare"
+        folder.mkdir(parents=True)
+        (folder / "input.txt").write_text(text_)
+    sizes = []
+    for name in ("first", "second"):
+        monkeypatch.setenv("RATEWISE_DATA", str(tmp_path / name))
+        sizes.append(int(tasks.load("shakespeare-transformer").train[0].max()) + 1)
+    assert sizes == [2, 3]
+    monkeypatch.delenv("RATEWISE_DATA")
+    with pytest.raises(MissingData, match="no data folder was named"):
+        tasks.load("shakespeare-transformer")
+
+
 def test_a_truncated_file_in_a_data_folder_is_named(tmp_path: Path):
     folder = tmp_path / "tinyshakespeare"
     folder.mkdir()

@@ -12,6 +12,12 @@ from ratewise.errors import MissingData
 VARIABLE = "RATEWISE_DATA"
 
 
+def folder(data: str | Path | None) -> Path | None:
+    """Return the data folder: `data`, else what the environment names now, else None."""
+    named = data if data is not None else os.environ.get(VARIABLE)
+    return None if named is None else Path(named)
+
+
 def find(what: str, candidates: Sequence[str], how: str, data: str | Path | None) -> Path:
     """Return the first of `candidates` that exists under the data folder.
 
@@ -24,15 +30,15 @@ def find(what: str, candidates: Sequence[str], how: str, data: str | Path | None
     Raises:
         MissingData: one line: what is missing, where it was looked for, how to get it.
     """
-    root = data if data is not None else os.environ.get(VARIABLE)
+    root = folder(data)
     if root is None:
         raise MissingData(
             f"{what} is missing: no data folder was named; pass --data FOLDER or set "
             f"{VARIABLE}; get it: {how}"
         )
     for candidate in candidates:
-        path = Path(root) / candidate
+        path = root / candidate
         if path.exists():
             return path
-    looked = ", ".join(str(Path(root) / candidate) for candidate in candidates)
+    looked = ", ".join(str(root / candidate) for candidate in candidates)
     raise MissingData(f"{what} is missing: looked for {looked}; get it: {how}")

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from ratewise.compare.data.locate import folder
 from ratewise.compare.task import Task
 from ratewise.compare.tasks import tabular, text, vision
 from ratewise.errors import unknown
@@ -68,7 +69,8 @@ def load(name: str, preset: str = "small", data: str | Path | None = None) -> Ta
     build = _entry(name)[1]
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    return _cached(build, preset, None if data is None else Path(data))
+    # The folder is part of the key: the environment may name another one by the next call.
+    return _cached(build, preset, folder(data))
 
 
 def _entry(name: str) -> tuple[str, Callable[[str, Path | None], Task]]:
