@@ -30,12 +30,24 @@ class MissingLoss(RatewiseError, RuntimeError):
     """A scheduler that decides on the loss was stepped without one."""
 
 
+class StepOrderWarning(UserWarning):
+    """A scheduler was stepped before its optimizer; it waits for the optimizer."""
+
+
 class NonFiniteLoss(RatewiseError, RuntimeError):
     """A loss was NaN or infinite, and ``on_nonfinite="raise"`` asked to hear of it."""
 
 
 class InvalidState(RatewiseError, ValueError):
     """A state dict is not one of this scheduler's, or of a newer format."""
+
+
+class RanksDisagree(RatewiseError, RuntimeError):
+    """Processes that train together have different learning rates."""
+
+
+class TooManyRollbacks(RatewiseError, RuntimeError):
+    """A run went back to its last good weights as often as it was allowed to, and spiked again."""
 
 
 class MissingData(RatewiseError, FileNotFoundError):

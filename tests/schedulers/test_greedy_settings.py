@@ -204,7 +204,16 @@ def test_the_initial_rate_outside_its_bounds_is_left_alone_in_the_parity_setting
 
 def test_state_does_not_grow_with_the_run():
     scheduler = make(window=5)
+
+    def sizes() -> tuple[int, int, int]:
+        ours = scheduler.state_dict()["ratewise"]
+        points, events = ours.pop("trace")["points"], ours.pop("events")
+        return len(points), len(events), len(str(ours))
+
     rate_after(scheduler, [1.0 + step % 7 for step in range(50)])
-    early = len(str(scheduler.state_dict()))
+    _, _, early = sizes()
     rate_after(scheduler, [1.0 + step % 7 for step in range(3000)])
-    assert len(str(scheduler.state_dict())) < early + 40
+    points, events, late = sizes()
+    assert late < early + 40
+    assert 128 <= points <= 256
+    assert events <= 256

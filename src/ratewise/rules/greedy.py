@@ -112,13 +112,14 @@ def update(
     usable = xp.isfinite(mean)
     ring = keep(usable, ring, state.ring, xp)
 
-    # 3. Compare and count.
-    in_warmup, in_cooldown = state.stage > 0, state.stage < 0
+    # 3. Compare and count. Without stages their part is left out: on a device each step counts.
+    staged = c.warmup > 0 or c.cooldown > 0
+    in_warmup, in_cooldown = (state.stage > 0, state.stage < 0) if staged else (False, False)
     in_stage = in_warmup | in_cooldown
     margin = c.threshold if c.threshold_mode == "abs" else c.threshold * abs(state.reference)
     below, above = mean < state.reference - margin, mean > state.reference + margin
     improved, worsened = (below, above) if c.mode == "min" else (above, below)
-    seen = usable & ~in_stage if c.stage == "hold" else usable
+    seen = usable & ~in_stage if staged and c.stage == "hold" else usable
     better = seen & state.known & improved
     if c.first == "good":
         better = better | (seen & ~state.known)
@@ -131,20 +132,23 @@ def update(
     known = state.known | seen
 
     # 4. A stage runs: push on, or count nothing of one kind, or nothing at all.
-    stage = where(in_warmup, state.stage - 1, where(in_cooldown, state.stage + 1, state.stage))
-    if c.stage == "hold":
-        good, bad = where(in_stage, 0, good), where(in_stage, 0, bad)
-    elif c.stage == "ignore":
-        good, bad = where(in_warmup, 0, good), where(in_cooldown, 0, bad)
+    stage = state.stage
+    if staged:
+        stage = where(in_warmup, stage - 1, where(in_cooldown, stage + 1, stage))
+        if c.stage == "hold":
+            good, bad = where(in_stage, 0, good), where(in_stage, 0, bad)
+        elif c.stage == "ignore":
+            good, bad = where(in_warmup, 0, good), where(in_cooldown, 0, bad)
 
     # 5. Decide. "ignore" silences one direction only: the other may still decide (Algorithm 2).
     up, down = good > c.patience, bad > c.patience
-    if c.stage == "extend":
+    rise, fall = up, down
+    if staged and c.stage == "extend":
         up, down = up & ~in_stage, down & ~in_stage
-    rise = up | in_warmup if c.stage == "extend" else up
-    fall = down | in_cooldown if c.stage == "extend" else down
+        rise, fall = up | in_warmup, down | in_cooldown
     good, bad = where(up, 0, good), where(down, 0, bad)
-    stage = where(up, c.warmup, where(down, -c.cooldown, stage))
+    if staged:
+        stage = where(up, c.warmup, where(down, -c.cooldown, stage))
 
     # 6. Move each group within its bounds; a change too small to matter is not made.
     scale, moved, floored = [], xp.zeros_like(rise), xp.ones_like(rise)

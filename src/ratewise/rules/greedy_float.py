@@ -165,6 +165,18 @@ class FloatGreedy:
             self.stage = -self.config.cooldown
         return RESET
 
+    def before(self) -> tuple[float, int, int]:
+        """Return what the next metric meets: the reference (NaN if none), good, bad."""
+        return self.reference if self.known else math.nan, self.good, self.bad
+
+    def smoothed(self, metric: float) -> float:
+        """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""
+        return self.ring.mean() if self.ring.count else metric
+
+    def restart(self) -> None:
+        """Put every scale back to 1."""
+        self.scale = [1.0] * len(self.scale)
+
     def state(self) -> dict[str, Any]:
         """Return everything that the next decision depends on, as plain copied data."""
         return {

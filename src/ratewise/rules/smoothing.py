@@ -48,11 +48,17 @@ def push(ring: Window, value: Any, *, window: int, xp: Any) -> tuple[Any, Window
     values = xp.where(index == ring.position, value, ring.values)
     count = xp.where(ring.count < window, ring.count + 1, ring.count)
     position = xp.where(ring.position + 1 < window, ring.position + 1, 0)
-    total = values
+    ring = Window(values, position, count)
+    return rolling_mean(ring), ring
+
+
+def rolling_mean(ring: Window) -> Any:
+    """Return the mean of the ring's values, summed pairwise in the one order; NaN of none."""
+    total = ring.values
     while total.shape[0] > 1:
         half = total.shape[0] // 2
         total = total[:half] + total[half:]
-    return total[0] / count, Window(values, position, count)
+    return total[0] / ring.count
 
 
 def keep(condition: Any, new: Window, old: Window, xp: Any) -> Window:
@@ -112,6 +118,10 @@ class FloatWindow:
             level[slot] = below[slot] + below[slot + half]
             below = level
         return below[0]
+
+    def mean(self) -> float:
+        """Return the mean of what is in the ring, which must hold something."""
+        return self._tree[-1][0] / self.count
 
     def values(self) -> list[float]:
         """Return the ring's slots, as `Window.values` holds them."""

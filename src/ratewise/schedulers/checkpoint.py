@@ -10,8 +10,24 @@ from ratewise.errors import InvalidState
 
 #: Format of our part of a state dict. A newer one is refused; an older one goes through
 #: `MIGRATIONS[format]`, which returns it in the next format.
-FORMAT = 1
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+FORMAT = 2
+
+
+def _from_1(ours: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 had no periods, ramps, choice of groups, or record of events."""
+    pending = ours.get("pending")
+    new: dict[str, Any] = {
+        "every": 1,
+        "warmup_steps": 0,
+        "groups": None,
+        "late": None,
+        "events": [],
+    }
+    new |= {"trace": {"stride": 1, "points": []}, "format": 2}
+    return {**ours, **new, "pending": None if pending is None else [pending, 1.0]}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict[str, Any]:
@@ -57,6 +73,11 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
         raise InvalidState(
             f"state_dict is of {len(ours['rates'])} parameter groups, the optimizer has "
             f"{len(like['rates'])}: add the same groups before loading"
+        )
+    if ours["groups"] != like["groups"]:
+        raise InvalidState(
+            f"state_dict schedules groups {ours['groups']}, this scheduler {like['groups']}: "
+            "construct it with the same groups"
         )
     if (ours["anchor"] is True) != callable(anchor):
         then = "a function" if ours["anchor"] is True else repr(ours["anchor"])

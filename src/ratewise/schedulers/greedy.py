@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
-from ratewise.errors import InvalidState, NonFiniteLoss, RatewiseError, invalid, wrong_type
+from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
 from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.schedulers.greedy_tensor import TensorGreedy
 from ratewise.schedulers.reactive import Anchor, ReactiveLR
 
 Bound = float | Sequence[float] | None
@@ -60,6 +62,13 @@ class GreedyLR(ReactiveLR):
         anchor: an open-loop schedule to ride on: a name (``"cosine"``, ``"linear"``, ...) with
             `total_steps`, or a function from the step to a scale.
         total_steps: length of the run in steps, for a named anchor.
+        every: decide once in so many steps, on the mean of the losses in between.
+        warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
+            a named anchor begins after it.
+        groups: indices of the parameter groups to schedule; None is all, later ones included.
+        sync: how processes that train together agree on the loss: ``"mean"``, ``"rank0"``, or
+            None, each on its own; nothing is sent where there is one process.
+        process_group: of `torch.distributed`; None is the default group.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: a setting outside its range.
@@ -103,6 +112,11 @@ class GreedyLR(ReactiveLR):
         missing: str = "raise",
         anchor: Anchor = None,
         total_steps: int | None = None,
+        every: int = 1,
+        warmup_steps: int = 0,
+        groups: Sequence[int] | None = None,
+        sync: str | None = "mean",
+        process_group: Any = None,
         _outside_bounds: str = "raise",
     ) -> None:
         config = GreedyConfig(
@@ -130,9 +144,20 @@ class GreedyLR(ReactiveLR):
         self._min_lr: list[float] = []
         self._max_lr: list[float] = []
         if isinstance(optimizer, Optimizer):  # anything else is named by the base class
+            count = len(optimizer.param_groups if groups is None else groups)
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
-                _check_bound(name, bound, len(optimizer.param_groups))
-        super().__init__(optimizer, missing=missing, anchor=anchor, total_steps=total_steps)
+                _check_bound(name, bound, count)
+        super().__init__(
+            optimizer,
+            missing=missing,
+            anchor=anchor,
+            total_steps=total_steps,
+            every=every,
+            warmup_steps=warmup_steps,
+            groups=groups,
+            sync=sync,
+            process_group=process_group,
+        )
 
     @classmethod
     def like_transformers(
@@ -185,43 +210,74 @@ class GreedyLR(ReactiveLR):
 
     @property
     def last_reason(self) -> str:
-        """Why the last `step` did what it did: one of `ratewise.rules.greedy.REASONS`."""
-        return REASONS[self._rule.reason]
+        """Why the last decision did what it did: one of `ratewise.rules.greedy.REASONS`.
 
-    def _decide(self, metric: float) -> bool:
-        if self._rule.config.on_nonfinite == "raise" and not math.isfinite(metric):
-            raise NonFiniteLoss(
-                f"loss is {metric} at step {self.last_epoch + 1}: mend the run, or pass "
-                "on_nonfinite='bad' or 'skip'"
-            )
+        Reads the device, if the rates are on one.
+        """
+        return REASONS[int(self._rule.reason)]
+
+    @property
+    def on_nonfinite(self) -> str:
+        """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
+        return str(self._rule.config.on_nonfinite)
+
+    def _decide(self, metric: Any) -> Any:
         self._rule.update(metric)
+        if isinstance(self._rule, TensorGreedy):
+            return self._rule.changed()
         return self._rule.reason not in (NONE, CLAMPED, NONFINITE)
 
-    def _rates(self) -> list[float]:
+    def _rule_rates(self) -> list[Any]:
         rates = [base * scale for base, scale in zip(self._base, self._rule.scale, strict=True)]
-        if self._outside_bounds == "raise":  # base * (bound / base) may miss by a rounding
-            return list(map(min, map(max, rates, self._min_lr), self._max_lr))
-        return rates
+        if self._outside_bounds != "raise":
+            return rates
+        if isinstance(self._rule, TensorGreedy):
+            bounds = zip(rates, self._min_lr, self._max_lr, strict=True)
+            return [torch.clamp(rate, low, high) for rate, low, high in bounds]
+        # base * (bound / base) may miss by a rounding
+        return list(map(min, map(max, rates, self._min_lr), self._max_lr))
 
-    def _restart(self) -> None:
-        self._rule.scale = [1.0] * len(self._base)
+    def _rule_on(self, device: torch.device | None, dtype: torch.dtype) -> Any:
+        if device is None:
+            rule = FloatGreedy(self._rule.config, self._rule.limits)
+            rule.restore(self._rule.state())
+            return rule
+        return TensorGreedy(self._rule, device, dtype)
 
     def _add_group(self, base: float) -> None:
-        index = len(self._base)
-        low, high = (
-            _bound(bound, index, base * multiple)
-            for bound, multiple in zip(self._bounds, RELATIVE_BOUNDS, strict=True)
-        )
-        if low > high:
-            raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
-        if self._outside_bounds == "raise" and not low <= base <= high:
-            fix = f"group {index} starts outside: widen the bounds or change the group's lr"
-            raise invalid("lr", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)
+        low, high = self._bounds_of(len(self._base), base)
         self._base.append(base)
         self._min_lr.append(low)
         self._max_lr.append(high)
         self._rule.scale.append(1.0)
         self._set_limits()
+
+    def _rebase(self, base: Sequence[float], *, restart: bool) -> None:
+        bounds = [self._bounds_of(index, rate, hold=not restart) for index, rate in enumerate(base)]
+        self._base = list(base)
+        self._min_lr = [low for low, _ in bounds]
+        self._max_lr = [high for _, high in bounds]
+        if restart:
+            self._rule.restart()
+        self._set_limits()
+
+    def _bounds_of(self, index: int, base: float, hold: bool = False) -> tuple[float, float]:
+        """Return a group's bounds: those given, else multiples of its base rate.
+
+        With `hold` a base rate outside given bounds is no error: the bounds hold its rate.
+        """
+        low, high = (
+            _bound(bound, index, base * multiple)
+            for bound, multiple in zip(self._bounds, RELATIVE_BOUNDS, strict=True)
+        )
+        if hold:
+            return min(low, high), max(low, high)
+        if low > high:
+            raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
+        if self._outside_bounds == "raise" and not low <= base <= high:
+            fix = f"group {index} starts outside: widen the bounds or change the group's lr"
+            raise invalid("lr", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)
+        return low, high
 
     def _set_limits(self) -> None:
         self._rule.limits = GreedyLimits.absolute(

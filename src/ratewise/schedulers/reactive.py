@@ -1,78 +1,112 @@
 """The torch side that every reactive scheduler shares: metrics in, rates out, hand-offs, state.
 
-A subclass decides (`_decide`) and says what the decision is (`_rates`); all bookkeeping with
-parameter groups, anchors and checkpoints is here, so that it is right once.
+A subclass brings a rule and says what rates it makes; time, parameter groups, anchors, processes,
+devices and checkpoints are here, so that they are right once.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import MissingLoss, invalid, unknown, wrong_type
-from ratewise.rules.fixed import FIXED, fixed_scale
-from ratewise.schedulers.checkpoint import FORMAT, checked
-from ratewise.schedulers.metric import as_float
+from ratewise.errors import MissingLoss, NonFiniteLoss, invalid, wrong_type
+from ratewise.rules.fixed import fixed_scale
+from ratewise.schedulers import checkpoint
+from ratewise.schedulers.agreement import Agreement
+from ratewise.schedulers.arguments import check_anchor, check_timing, chosen_groups, new_rates
+from ratewise.schedulers.clock import OptimizerClock
+from ratewise.schedulers.events import Event, Listener
+from ratewise.schedulers.late import LateMetric, is_far
+from ratewise.schedulers.metric import as_float, as_scalar, on_device
+from ratewise.schedulers.period import Period
+from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator
+from ratewise.schedulers.record import Record
 
 Anchor = str | Callable[[int], float] | None
+
+#: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
+SYNC_EVERY = 100
 
 
 class ReactiveLR(LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
-    ``rate[g] = own[g] * outside[g]`` with ``own[g] = clamp(base[g] * scale[g]) * anchor(step)``.
-    `outside` is what others have multiplied the group's rate by (another scheduler in a
-    `ChainedScheduler`, a user's hand); it is 1 unless somebody does. One step is one call of
-    `step`, usually one optimizer step.
+    ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
+    and ``ramp(t) = min(1, (t + 1) / (warmup_steps + 1))``. `outside` is what others have
+    multiplied the group's rate by; it is 1 unless somebody does. One step is one optimizer step,
+    or as many as the user lets pass between two calls of `step`.
+
+    It works in one of two runtimes. With Python rates, or losses on the host, it decides on
+    Python floats. With tensor rates and a loss tensor on their device, everything stays there.
     """
 
+    _rule: Any  #: the subclass's rule: before, update, smoothed, restart, state
+    last_reason: Any
+
     def __init__(
-        self, optimizer: Optimizer, *, missing: str, anchor: Anchor, total_steps: int | None
+        self,
+        optimizer: Optimizer,
+        *,
+        missing: str,
+        anchor: Anchor,
+        total_steps: int | None,
+        every: int = 1,
+        warmup_steps: int = 0,
+        groups: Sequence[int] | None = None,
+        sync: str | None = "mean",
+        process_group: Any = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             fix = "pass the optimizer whose rate is to be scheduled"
             raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, fix)
-        if missing not in ("raise", "hold"):
-            raise unknown("missing", missing, ("raise", "hold"))
-        if isinstance(anchor, str):
-            if total_steps is None:
-                fix = f"anchor={anchor!r} needs to know the run's length in steps"
-                raise invalid("total_steps", "an integer >= 1", total_steps, fix)
-            fixed_scale(anchor, 0, total_steps)
-        elif not (anchor is None or callable(anchor)):
-            fix = f"pass None, a function of the step, or one of {', '.join(FIXED)}"
-            raise wrong_type("anchor", "a name or a function", anchor, fix)
-        self._missing = missing
-        self._anchor = anchor
+        check_timing(missing, every, warmup_steps)
+        check_anchor(anchor, total_steps, warmup_steps)
+        #: "raise" or "hold": what a bare `step()` does before any metric was given.
+        self.missing = missing
+        #: Steps between two decisions, and steps of the linear ramp at the start.
+        self.every, self.warmup_steps = every, warmup_steps
         #: Length of the run in steps, or None. Not `total_steps`: Accelerate stops there.
         self.horizon = total_steps
-        self._pending: float | None = None
+        self._anchor = anchor
+        self._chosen = chosen_groups(groups, len(optimizer.param_groups))
+        self._agreement = Agreement(sync, process_group)
+        self._clock = OptimizerClock(optimizer)
+        self._period = Period(self._agreement, skip=self.on_nonfinite == "skip")
+        self._record = Record()
+        self._rates: Any = HostRates()
+        self._group_count = 0
+        self._device: torch.device | None = None
         self._seen = False
         super().__init__(optimizer)
 
     # -- what a subclass says ---------------------------------------------------------------
 
     @abstractmethod
-    def _decide(self, metric: float) -> bool:
-        """Take one metric in; return whether `_rates` may have changed."""
+    def _decide(self, metric: Any) -> Any:
+        """Take one metric in; return whether the rates may have changed (a tensor on a device)."""
 
     @abstractmethod
-    def _rates(self) -> list[float]:
-        """Return each group's rate before anchor and outside factor."""
-
-    @abstractmethod
-    def _restart(self) -> None:
-        """Put every group's rate back to its base rate."""
+    def _rule_rates(self) -> list[Any]:
+        """Return each group's rate before anchor, ramp and outside factor."""
 
     @abstractmethod
     def _add_group(self, base: float) -> None:
         """Take in one more parameter group with this base rate."""
+
+    @abstractmethod
+    def _rebase(self, base: Sequence[float], *, restart: bool) -> None:
+        """Put other base rates in place; `restart` puts the scales back to 1."""
+
+    @abstractmethod
+    def _rule_on(self, device: torch.device | None, dtype: torch.dtype) -> Any:
+        """Return the rule on a device, or on Python floats for None, with all it remembers."""
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
@@ -80,50 +114,133 @@ class ReactiveLR(LRScheduler, ABC):
 
     @abstractmethod
     def _restore_own(self, state: dict[str, Any]) -> None:
-        """Take over what `_own_state` returned."""
+        """Take over what `_own_state` returned, onto Python floats."""
+
+    @property
+    def on_nonfinite(self) -> str:
+        """What is done with a metric that is not finite: "bad", "skip" or "raise"."""
+        return "bad"
 
     # -- stepping ---------------------------------------------------------------------------
 
     def observe(self, loss: float | Tensor) -> None:
-        """Store a metric; the next `step()` decides on it. The last one stored counts."""
-        self._pending = as_float(loss)
+        """Store a metric, at hardly any cost; the next decision takes the mean of those stored.
+
+        Raises:
+            WrongType, InvalidArgument: `loss` is not one number, or on another device.
+        """
+        value = self._metric(loss)
+        self._period.take(value.clone() if isinstance(value, Tensor) else value)
+        self._seen = True
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """Decide on `loss`, or on the metric last observed, and set the rates.
+        """Advance by one step: decide, if it is time and there is a metric, and set the rates.
+
+        A call is not counted where the optimizer has made no step since the last one: a step
+        that a GradScaler skipped, a micro-batch, a second call by another layer.
 
         Args:
-            loss: this step's metric; None takes the one that `observe` stored.
+            loss: this step's metric; None takes what `observe` stored, if anything.
 
         Raises:
             MissingLoss: nothing was ever passed or observed, and ``missing="raise"``.
-            WrongType, InvalidArgument: `loss` is not one number.
+            WrongType, InvalidArgument: `loss` is not one number, or on another device.
+            NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
-        metric = self._pending if loss is None else as_float(loss)
-        changed = False
-        if metric is not None:
-            if len(self._own) != len(self.optimizer.param_groups):
-                self._take_in_groups()
-            changed = self._decide(metric)
-            self._pending = None
-            self._seen = True
-        elif not self._seen and self._missing == "raise":
+        value = None if loss is None else self._metric(loss)
+        needs_one = self.missing == "raise" and not self._agreement.always
+        if value is None and needs_one and not self._seen:
             raise MissingLoss(
                 f"{type(self).__name__}.step() has no loss to decide on: call step(loss), or "
                 "observe(loss) before step(); missing='hold' keeps the rate until one comes"
             )
+        if not self._clock.advance():
+            return
+        if self._group_count != len(self._groups()):
+            self._take_in_groups()
+        if value is not None:
+            self._period.take(value)
+            self._seen = True
         self._step_count += 1
         self.last_epoch += 1
-        if changed or self._anchor is not None:
+        if self._device is not None:
+            self._ticks.add_(1)
+        past = self.last_epoch - self.warmup_steps
+        if past <= 0:
+            self._period.forget()
+        metric = self._period.close(self._device) if past > 0 and past % self.every == 0 else None
+        if metric is not None:
+            self._act(metric)
+        elif self._anchor is not None or past <= 0:
             self._write()
 
+    def _metric(self, loss: Any) -> float | Tensor:
+        """Return the metric as this runtime takes it, checked before anything is changed."""
+        if self._device is None and isinstance(loss, Tensor):
+            if loss.device == self._rates_device():
+                as_scalar(loss)
+                self._to_device(loss.device)
+            elif is_far(loss):
+                self._period.late = self._period.late or LateMetric()
+                return as_scalar(loss)
+        if self._device is not None:
+            return on_device(loss, self._device, accumulator(self._device))
+        value = as_float(loss)
+        # With other ranks beside us all of them are told, after the reduction.
+        alone = self.on_nonfinite == "raise" and not self._agreement.active
+        if alone and not math.isfinite(value):
+            raise self._nonfinite(value, self.last_epoch + 1)
+        return value
+
+    def _act(self, metric: Any) -> None:
+        """Decide on a metric, write the rates, and note why."""
+        if self._device is not None:
+            self._act_on_device(metric)
+            return
+        if self.on_nonfinite == "raise" and not math.isfinite(metric):
+            raise self._nonfinite(metric, self.last_epoch)
+        before = self._rule.before()
+        changed = self._decide(metric)
+        old = self._rates.wrote
+        if changed or self._anchor is not None:
+            old = list(old)
+            self._write()
+        if changed:
+            smoothed = self._rule.smoothed(metric)
+            self._note(metric, smoothed, before, self.last_reason, old)
+        if self.last_epoch % self._record.trace.stride == 0 and old:
+            self._record.trace.add(self.last_epoch, metric, self._rates.wrote[0])
+
+    def _act_on_device(self, metric: Tensor) -> None:
+        before = self._rule.before()
+        changed = self._decide(metric)
+        old = self._rates.wrote.clone()
+        self._write()
+        smoothed, new = self._rule.smoothed(metric), self._rates.wrote
+        fixed = [self._ticks, metric, smoothed, *before, self._rule.reason]
+        self._record.note_on_device(changed, fixed, old, new)
+        if self.last_epoch % self._record.trace.stride == 0:
+            self._record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
+        if self.on_nonfinite == "raise":
+            self._spoilt.logical_or_(~torch.isfinite(metric))
+        if self.last_epoch % SYNC_EVERY == 0:
+            if self._record.log.wanted:
+                self.flush()
+            if self.on_nonfinite == "raise" and bool(self._spoilt):
+                self._spoilt.zero_()
+                raise self._nonfinite(math.nan, self.last_epoch)
+
+    def _nonfinite(self, metric: float, step: int) -> NonFiniteLoss:
+        since = "" if self._device is None else f" or up to {SYNC_EVERY} steps before"
+        return NonFiniteLoss(
+            f"loss is {metric} at step {step}{since}: mend the run, or pass "
+            "on_nonfinite='bad' or 'skip'"
+        )
+
     def _initial_step(self) -> None:
-        """Torch's first, bare step at construction: the anchor's start, and no decision."""
+        """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
         self._step_count = 1
         self.last_epoch += 1
-        if not hasattr(self, "_own"):
-            self._own: list[float] = []
-            self._wrote: list[float] = []
-            self._outside: list[bool] = []
         self._take_in_groups()
         self._write()
 
@@ -132,20 +249,18 @@ class ReactiveLR(LRScheduler, ABC):
 
         The number is a step, never a loss. Metrics that were seen before stay remembered.
         """
+        self._clock.advance()
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if self._device is not None:
+            self._ticks.fill_(self.last_epoch)
         if epoch is None:
-            self.last_epoch += 1
             self._write()
             return
-        self.last_epoch = epoch
-        self._restart()
-        anchor = self._anchor_scale()
-        for index, group in enumerate(self.optimizer.param_groups):
-            self._outside[index] = False
-            self._own[index] = self._rates()[index] * anchor
-            self._set(index, group, self._own[index])
+        self._rule.restart()
+        self._rates.reset(self._groups(), self._own_rates())
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Return each group's rate as it is now, tensors copied."""
+        """Return every group's rate as it is now, tensors copied."""
         return [_copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
@@ -154,11 +269,26 @@ class ReactiveLR(LRScheduler, ABC):
 
     # -- rates ------------------------------------------------------------------------------
 
+    def _groups(self) -> list[dict[str, Any]]:
+        groups = self.optimizer.param_groups
+        return groups if self._chosen is None else [groups[index] for index in self._chosen]
+
+    def _write(self) -> None:
+        self._rates.write(self._groups(), self._own_rates())
+
+    def _own_rates(self) -> list[Any]:
+        factor = self._anchor_scale()
+        if self.last_epoch < self.warmup_steps:
+            factor *= (self.last_epoch + 1) / (self.warmup_steps + 1)
+        rates = self._rule_rates()
+        return rates if factor == 1.0 else [rate * factor for rate in rates]
+
     def _anchor_scale(self) -> float:
         if self._anchor is None:
             return 1.0
         if isinstance(self._anchor, str):
-            return fixed_scale(self._anchor, self.last_epoch, self.horizon or 1)
+            past = max(0, self.last_epoch - self.warmup_steps)
+            return fixed_scale(self._anchor, past, (self.horizon or 1) - self.warmup_steps)
         scale = float(self._anchor(self.last_epoch))
         if not 0.0 <= scale < math.inf:
             fix = f"anchor({self.last_epoch}) returned it"
@@ -167,45 +297,112 @@ class ReactiveLR(LRScheduler, ABC):
 
     def _take_in_groups(self) -> None:
         """Begin to schedule the groups that the optimizer has got since."""
-        for group in self.optimizer.param_groups[len(self._own) :]:
-            base = group.setdefault("initial_lr", _copied(group["lr"]))
-            if len(self.base_lrs) == len(self._own):
-                self.base_lrs.append(_copied(base))
-            self._add_group(float(base))
-            current = float(group["lr"])
-            self._own.append(float(base))
-            self._wrote.append(current)
-            self._outside.append(current != float(base))
+        self._to_host()
+        for group in self._groups()[self._group_count :]:
+            base = float(group.setdefault("initial_lr", _copied(group["lr"])))
+            self._add_group(base)
+            self._rates.add(group, base)
+        self._group_count = len(self._groups())
+        everything = self.optimizer.param_groups
+        self.base_lrs += [_copied(g["initial_lr"]) for g in everything[len(self.base_lrs) :]]
+        self._to_device(self._rates_device(), unless_cpu=True)
 
-    def _write(self) -> None:
-        """Set each group's rate where our part of it has changed; leave the others' part."""
-        anchor = self._anchor_scale()
-        groups = self.optimizer.param_groups
-        own = self._own
-        for index, rate in enumerate(self._rates()):
-            new = rate * anchor
-            old = own[index]
-            if new != old:
-                group = groups[index]
-                current = group["lr"]
-                if not isinstance(current, Tensor) or current.device.type == "cpu":
-                    current = float(current)
-                    if current != self._wrote[index]:
-                        self._outside[index] = True
-                    outside = current / old if self._outside[index] and old else 1.0
-                    self._set(index, group, new * outside if outside != 1.0 else new)
-                else:  # reading a rate on a device would wait for it: nobody else writes there
-                    self._set(index, group, new)
-                own[index] = new
+    def rescale(self, factor: float, *, reason: str = "rescale", metric: float = math.nan) -> None:
+        """Multiply the base rates, and with them the rates and bounds that depend on them.
 
-    def _set(self, index: int, group: dict[str, Any], value: float) -> None:
-        """Write one rate, a tensor in place, and remember what can be read there afterwards."""
-        rate = group["lr"]
-        if isinstance(rate, Tensor):
-            rate.fill_(value)
-            self._wrote[index] = float(rate) if rate.device.type == "cpu" else value
-        else:
-            group["lr"] = self._wrote[index] = value
+        Bounds that were given as numbers stay, and hold. A guard lowers the rate by it.
+
+        Args:
+            factor: > 0; 0.5 halves the rates.
+            reason: what the event is called.
+            metric: what the event shows as its loss.
+        """
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
+            raise invalid("factor", "a number > 0", factor, "pass 0.5 to halve the rates")
+        self._to_host()
+        before, old = self._rule.before(), list(self._rates.wrote)
+        self._set_base([float(g["initial_lr"]) * factor for g in self._groups()], restart=False)
+        self._note(metric, metric, before, reason, old)
+        self._to_device(self._rates_device(), unless_cpu=True)
+
+    def _set_base(self, base: Sequence[float], *, restart: bool) -> None:
+        self._rebase(base, restart=restart)
+        for group, rate in zip(self._groups(), base, strict=True):
+            kept = group.get("initial_lr")
+            group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
+        self.base_lrs = [_copied(group["initial_lr"]) for group in self.optimizer.param_groups]
+        self._write()
+
+    # -- devices ----------------------------------------------------------------------------
+
+    def _rates_device(self) -> torch.device | None:
+        """Return the one device on which all scheduled rates are tensors, or None."""
+        rates = [group["lr"] for group in self._groups()]
+        if not rates or not all(isinstance(rate, Tensor) for rate in rates):
+            return None
+        devices = {rate.device for rate in rates}
+        return devices.pop() if len(devices) == 1 else None
+
+    def _to_device(self, device: torch.device | None, *, unless_cpu: bool = False) -> None:
+        """Go on with tensors on `device`; rates on the CPU wait for a loss that is a tensor."""
+        if device is None or self._device is not None or (unless_cpu and device.type == "cpu"):
+            return
+        dtype = accumulator(device)
+        self._rule = self._rule_on(device, dtype)
+        self._rates = DeviceRates(self._rates, self._groups(), device)
+        self._record.use_device(self._group_count, device, dtype)
+        self._ticks = torch.tensor(self.last_epoch, device=device)
+        self._spoilt = torch.tensor(False, device=device)
+        self._device = device
+
+    def _to_host(self) -> None:
+        """Go on with Python floats: waits for the device."""
+        if self._device is None:
+            return
+        dtype = accumulator(self._device)
+        self.last_epoch = int(self._ticks)
+        self._record.use_device(self._group_count, None, dtype)
+        self._period.restore(self._period.state())
+        state = self._rates.state(self._groups())
+        self._rule = self._rule_on(None, dtype)
+        self._rates, self._device = HostRates(), None
+        self._rates.restore(self._groups(), state)
+
+    # -- why --------------------------------------------------------------------------------
+
+    def _note(
+        self, metric: float, smoothed: float, before: tuple[Any, ...], reason: str, old: list[float]
+    ) -> None:
+        fields = (self.last_epoch, metric, smoothed, *before, reason)
+        self._record.log.add(Event._make([*fields, tuple(old), tuple(self._rates.wrote)]))
+
+    @property
+    def events(self) -> list[Event]:
+        """The last changes of the rate, oldest first: reads the device, if the rates are on one."""
+        return self._record.events()
+
+    @property
+    def trace(self) -> list[tuple[int, float, float]]:
+        """Points (step, metric, first group's rate) over the whole run, thinned."""
+        return self._record.trace.points()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call `listener` with every event from now on; with rates on a device, 100 steps late."""
+        self._record.log.listeners.append(listener)
+
+    def flush(self) -> None:
+        """Bring events that are still on a device to the host and to the listeners."""
+        self._record.flush()
+
+    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
+        """Print the last decisions in words, and where the rate stands."""
+        rates = [float(group["lr"]) for group in self._groups()]
+        print(self._record.words(last, self.last_epoch, rates), file=file)
+
+    def check_agreement(self) -> None:
+        """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
+        rates = [float(group["lr"]) for group in self._groups()]
+        self._agreement.check(rates, self.last_epoch)
 
     # -- checkpoints ------------------------------------------------------------------------
 
@@ -215,52 +412,72 @@ class ReactiveLR(LRScheduler, ABC):
         Torch's own keys lie at the top; ours lie under ``"ratewise"`` with a format number. An
         anchor that is a function is not saved: construct the scheduler with it again.
         """
-        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        if self._device is not None:
+            self.last_epoch = int(self._ticks)
         anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
         ours = {
-            "format": FORMAT,
+            "format": checkpoint.FORMAT,
             "scheduler": type(self).__name__,
             "anchor": anchor,
             "horizon": self.horizon,
-            "missing": self._missing,
-            "pending": self._pending,
+            "missing": self.missing,
+            "every": self.every,
+            "warmup_steps": self.warmup_steps,
+            "groups": self._chosen,
             "seen": self._seen,
-            "rates": rates,
-            "own": list(self._own),
-            "outside": list(self._outside),
+            **self._period.state(),
+            **self._rates.state(self._groups()),
+            **self._record.state(),
             "rule": self._own_state(),
         }
         return {
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
-            "_last_lr": list(rates),
+            "_last_lr": [float(group["lr"]) for group in self.optimizer.param_groups],
             "base_lrs": [float(rate) for rate in self.base_lrs],
             "ratewise": ours,
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(
+        self, state_dict: dict[str, Any], *, lr: float | Sequence[float] | None = None
+    ) -> None:
         """Go on where `state_dict` was taken: settings, memory and the groups' rates.
 
         The rates are written into the groups, so it does not matter whether the optimizer's
         state is loaded before or after. Nothing changes if the state is refused.
 
+        Args:
+            state_dict: what `state_dict` returned.
+            lr: go on at this rate instead, one number or one a scheduled group: it becomes the
+                base rate, with a scale of 1; what was learned of the loss stays.
+
         Raises:
             InvalidState: not a state of this scheduler, unknown or missing keys in our part,
                 a newer format, or another number of parameter groups.
+            InvalidArgument: `lr` is not a finite number > 0, or outside bounds that were given.
         """
-        ours = checked(state_dict, like=self.state_dict()["ratewise"], anchor=self._anchor)
+        base = None if lr is None else new_rates(lr, len(self._groups()))
+        ours = checkpoint.checked(
+            state_dict, like=self.state_dict()["ratewise"], anchor=self._anchor
+        )
+        self._to_host()
         self._restore_own(ours["rule"])
+        self._period.skip = self.on_nonfinite == "skip"
         if not callable(self._anchor):
             self._anchor = ours["anchor"]
-        self.horizon, self._missing = ours["horizon"], ours["missing"]
-        self._pending, self._seen = ours["pending"], ours["seen"]
-        self._own, self._outside = list(ours["own"]), list(ours["outside"])
-        self._wrote = list(ours["rates"])
-        for index, group in enumerate(self.optimizer.param_groups):
-            self._set(index, group, ours["rates"][index])
+        self.horizon, self.missing = ours["horizon"], ours["missing"]
+        self.every, self.warmup_steps = ours["every"], ours["warmup_steps"]
+        self._seen = ours["seen"]
+        self._period.restore(ours)
+        self._record.restore(ours)
+        self._rates = HostRates()
+        self._rates.restore(self._groups(), ours)
         self.last_epoch = state_dict.get("last_epoch", self.last_epoch)
         self._step_count = state_dict.get("_step_count", self._step_count)
         self.base_lrs = list(state_dict.get("base_lrs", self.base_lrs))
+        if base is not None:
+            self._set_base(base, restart=True)
+        self._to_device(self._rates_device(), unless_cpu=True)
 
 
 def _copied(rate: float | Tensor) -> float | Tensor:

@@ -1,0 +1,62 @@
+"""Arguments that every scheduler shares, checked: each error names range, value and fix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ratewise.errors import invalid, unknown, wrong_type
+from ratewise.rules.fixed import FIXED, fixed_scale
+
+
+def check_timing(missing: Any, every: Any, warmup_steps: Any) -> None:
+    """Raise unless the arguments that say when to decide are legal."""
+    if missing not in ("raise", "hold"):
+        raise unknown("missing", missing, ("raise", "hold"))
+    for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < least:
+            raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
+
+
+def check_anchor(anchor: Any, total_steps: Any, warmup_steps: int) -> None:
+    """Raise unless `anchor` is None, a function, or a name with a horizon beyond the ramp."""
+    if isinstance(anchor, str):
+        if total_steps is None:
+            fix = f"anchor={anchor!r} needs to know the run's length in steps"
+            raise invalid("total_steps", "an integer >= 1", total_steps, fix)
+        fixed_scale(anchor, 0, total_steps)
+        if total_steps <= warmup_steps:
+            fix = "pass a shorter ramp"
+            raise invalid("warmup_steps", f"below total_steps={total_steps}", warmup_steps, fix)
+    elif not (anchor is None or callable(anchor)):
+        fix = f"pass None, a function of the step, or one of {', '.join(FIXED)}"
+        raise wrong_type("anchor", "a name or a function", anchor, fix)
+
+
+def chosen_groups(groups: Any, count: int) -> list[int] | None:
+    """Return the indices of the scheduled groups, or None for all of them, later ones included."""
+    if groups is None:
+        return None
+    fix = f"pass different indices from 0 to {count - 1}"
+    if isinstance(groups, str) or not isinstance(groups, Sequence) or not groups:
+        raise wrong_type("groups", "a list of indices of parameter groups", groups, fix)
+    legal = all(type(index) is int and 0 <= index < count for index in groups)
+    if not legal or len(set(groups)) < len(groups):
+        raise invalid("groups", f"indices below {count}", list(groups), fix)
+    return list(groups)
+
+
+def new_rates(lr: Any, count: int) -> list[float]:
+    """Return one rate a group."""
+    several = isinstance(lr, Sequence) and not isinstance(lr, str)
+    rates = list(lr) if several else [lr] * count
+    fix = "pass one number, or one a scheduled group"
+    if len(rates) != count:
+        raise invalid("lr", f"{count} numbers", rates, fix)
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise wrong_type("lr", "a number", rate, fix)
+        if not 0.0 < rate < math.inf:
+            raise invalid("lr", "a finite number > 0", rate, fix)
+    return [float(rate) for rate in rates]

@@ -1,0 +1,105 @@
+"""Why the rate changed: every change is an event; a bounded log of them, and words for a person."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+logger = logging.getLogger("ratewise")
+
+#: Events that are kept; older ones have gone to the listeners.
+CAPACITY = 256
+
+Listener = Callable[["Event"], None]
+
+
+class Event(NamedTuple):
+    """One change of the rate; rates are those of the scheduled groups, in their order."""
+
+    step: int  #: the schedule's step after which the new rate holds, from 1
+    metric: float  #: what was decided on
+    smoothed: float  #: its rolling mean
+    reference: float  #: what the mean was compared with; NaN before there is one
+    good: int  #: consecutive better metrics before this one
+    bad: int  #: consecutive worse metrics before this one
+    reason: str  #: one of `ratewise.rules.greedy.REASONS`, or "rollback" of a guard
+    old_lr: tuple[float, ...]
+    new_lr: tuple[float, ...]
+
+    def words(self) -> str:
+        """Return the event as one sentence.
+
+        >>> Event(7, 0.5, 0.6, 0.7, 3, 0, "increase", (0.01,), (0.02,)).words()
+        'step 7: increase 0.01 -> 0.02; loss 0.5 (mean 0.6) was better than 0.7, run of 4'
+        """
+        rates = f"{_numbers(self.old_lr)} -> {_numbers(self.new_lr)}"
+        heard = f"loss {self.metric:.4g} (mean {self.smoothed:.4g})"
+        against = "" if math.isnan(self.reference) else f" than {self.reference:.4g}"
+        why = {
+            "increase": f"{heard} was better{against}, run of {self.good + 1}",
+            "decrease": f"{heard} was not better{against}, run of {self.bad + 1}",
+            "warmup": f"{heard}; the stage after an increase goes on",
+            "cooldown": f"{heard}; the stage after a decrease goes on",
+            "reset": f"{heard}; at its lower bound too often, back to the initial rate",
+            "rollback": f"{heard} was a spike: back to the last good weights",
+        }.get(self.reason, heard)
+        return f"step {self.step}: {self.reason} {rates}; {why}"
+
+
+def _numbers(rates: tuple[float, ...]) -> str:
+    return ", ".join(f"{rate:.4g}" for rate in rates)
+
+
+class EventLog:
+    """The last events, and who is told of each as it happens.
+
+    Python's logging hears of every event at level INFO, logger ``"ratewise"``.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=CAPACITY)
+        self.listeners: list[Listener] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens now."""
+        return bool(self.listeners) or logger.isEnabledFor(logging.INFO)
+
+    def add(self, event: Event) -> None:
+        """Keep an event and tell the listeners."""
+        self._events.append(event)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(event.words())
+        for listener in self.listeners:
+            listener(event)
+
+    def __iter__(self) -> Any:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def state(self) -> list[list[Any]]:
+        """Return the events as plain data."""
+        return [[*event[:-2], list(event.old_lr), list(event.new_lr)] for event in self._events]
+
+    def restore(self, rows: Iterable[list[Any]]) -> None:
+        """Take over what `state()` returned; listeners hear nothing again."""
+        self._events.clear()
+        rows = [[*row[:-2], tuple(row[-2]), tuple(row[-1])] for row in rows]
+        self._events.extend(map(Event._make, rows))
+
+
+def as_json(event: Event) -> str:
+    """Return an event as one line of JSON; what is not finite becomes null.
+
+    >>> as_json(Event(1, math.nan, 0.5, 0.5, 0, 3, "decrease", (0.1,), (0.05,)))[:46]
+    '{"step": 1, "metric": null, "smoothed": 0.5, "'
+    """
+    fields = event._asdict().items()
+    plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}
+    return json.dumps(plain)

@@ -1,0 +1,110 @@
+"""The GreedyLR rule on tensors that stay on their device: nothing is read to decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ratewise.rules import greedy
+from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, GreedyState
+from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.rules.smoothing import Window, rolling_mean
+
+
+class TensorGreedy:
+    """One run's rule by the shared definition, with the interface of `FloatGreedy`.
+
+    The state is updated in place, so that a CUDA graph which captured an update goes on from
+    where the last replay ended.
+
+    Args:
+        rule: where to go on from; its settings, bounds and memory are taken over.
+        device: where the state lives.
+        dtype: float type of the state.
+    """
+
+    def __init__(self, rule: FloatGreedy, device: torch.device, dtype: torch.dtype) -> None:
+        self.config = rule.config
+        self.limits = rule.limits
+        plain = rule.state()
+
+        def number(value: float) -> Tensor:
+            return torch.tensor(value, dtype=dtype, device=device)
+
+        def whole(value: int) -> Tensor:
+            return torch.tensor(value, device=device)
+
+        ring = Window(number(plain["values"]), whole(plain["position"]), whole(plain["count"]))
+        self._state = GreedyState(
+            scale=tuple(number(scale) for scale in plain["scale"]),
+            ring=ring,
+            reference=number(plain["reference"]),
+            known=whole(plain["known"]),
+            **{name: whole(plain[name]) for name in ("good", "bad", "stage", "floored", "reason")},
+        )
+
+    @property
+    def scale(self) -> tuple[Tensor, ...]:
+        """The decision, one scalar tensor a parameter group."""
+        return self._state.scale
+
+    def before(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return copies of what the next metric meets: reference (NaN if none), good, bad."""
+        state = self._state
+        return (
+            torch.where(state.known, state.reference, torch.nan),
+            state.good.clone(),
+            state.bad.clone(),
+        )
+
+    def update(self, loss: Tensor) -> None:
+        """Take one metric in and decide."""
+        new = greedy.update(
+            self._state, loss=loss, config=self.config, limits=self.limits, xp=torch
+        )
+        for old, values in zip(_by_kind(self._state), _by_kind(new), strict=True):
+            torch._foreach_copy_(old, values)
+
+    def changed(self) -> Tensor:
+        """Return whether the last update changed the rate, as a boolean on the device."""
+        reason = self._state.reason
+        return (reason != NONE) & (reason != CLAMPED) & (reason != NONFINITE)
+
+    def smoothed(self, metric: Tensor) -> Tensor:
+        """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""
+        ring = self._state.ring
+        return torch.where(ring.count > 0, rolling_mean(ring), metric)
+
+    def restart(self) -> None:
+        """Put every scale back to 1."""
+        for scale in self._state.scale:
+            scale.fill_(1.0)
+
+    @property
+    def reason(self) -> Tensor:
+        """The reason of the last decision, an index into `REASONS`, on the device."""
+        return self._state.reason
+
+    def state(self) -> dict[str, Any]:
+        """Return what `FloatGreedy.state` would: waits for the device."""
+        state = self._state
+        plain = {
+            "scale": [float(scale) for scale in state.scale],
+            "values": state.ring.values.tolist(),
+            "position": int(state.ring.position),
+            "count": int(state.ring.count),
+            "reference": float(state.reference),
+            "known": bool(state.known),
+        }
+        names = ("good", "bad", "stage", "floored", "reason")
+        return plain | {name: int(getattr(state, name)) for name in names}
+
+
+def _by_kind(state: GreedyState) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return the floats, the integers and the boolean: copies go in bulk by type."""
+    floats = [*state.scale, state.ring.values, state.reference]
+    whole = [state.ring.position, state.ring.count]
+    whole += [state.good, state.bad, state.stage, state.floored, state.reason]
+    return floats, whole, [state.known]

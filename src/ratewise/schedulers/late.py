@@ -1,0 +1,53 @@
+"""A metric on its way from a device to a float: sent without waiting, read one period later."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_far(loss: object) -> bool:
+    """Return whether reading `loss` now would make the host wait for a device."""
+    return isinstance(loss, Tensor) and loss.device.type not in ("cpu", "meta")
+
+
+class LateMetric:
+    """Holds the one metric that is under way.
+
+    `exchange` sends this period's and returns the one before it. By then the copy is long done;
+    if it is not, it is waited for, so that a run's decisions never depend on timing.
+    """
+
+    def __init__(self) -> None:
+        self._sent: Tensor | None = None
+        self._done: torch.Event | None = None
+
+    def exchange(self, total: float | Tensor, count: float | Tensor) -> tuple[float, float] | None:
+        """Send a sum and a count, return those sent before; None at the first call."""
+        before = self.read()
+        device = total.device if isinstance(total, Tensor) else torch.device("cpu")
+        if device.type == "cpu":
+            self.put(float(total), float(count))
+            return before
+        pair = torch.empty(2, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        pair = pair.pin_memory() if device.type == "cuda" else pair
+        for slot, value in zip(pair, (total, count), strict=True):
+            if isinstance(value, Tensor):
+                slot.copy_(value, non_blocking=True)
+            else:
+                slot.fill_(value)
+        self._sent = pair
+        self._done = torch.get_device_module(device).Event()
+        self._done.record()
+        return before
+
+    def read(self) -> tuple[float, float] | None:
+        """Return what is under way, after its copy has ended; None if nothing is."""
+        if self._done is not None:
+            self._done.synchronize()
+            self._done = None
+        return None if self._sent is None else (float(self._sent[0]), float(self._sent[1]))
+
+    def put(self, total: float, count: float) -> None:
+        """Take up a metric that was under way when a state was saved."""
+        self._sent, self._done = torch.tensor([total, count], dtype=torch.float64), None

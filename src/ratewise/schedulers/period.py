@@ -1,0 +1,91 @@
+"""The metrics between two decisions: summed where they are, agreed, and made one number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ratewise.schedulers.agreement import Agreement
+from ratewise.schedulers.late import LateMetric
+
+
+class Period:
+    """The mean of the metrics that came in since the last decision.
+
+    A period with a metric that is not finite is not finite as a whole, unless those are skipped.
+    Sums are Python floats or scalar tensors, as the metrics are.
+
+    Args:
+        agreement: how the ranks come to one metric.
+        skip: leave out what is not finite.
+    """
+
+    def __init__(self, agreement: Agreement, *, skip: bool) -> None:
+        self._agreement = agreement
+        #: Leave out what is not finite.
+        self.skip = skip
+        #: Set once metrics come from a device to Python rates: then all are one period late.
+        self.late: LateMetric | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new period."""
+        self.pending = False
+        self._total: Any = 0.0
+        self._count: Any = 0
+
+    def take(self, value: float | Tensor) -> None:
+        """Add a metric to this period's."""
+        self.pending = True
+        if not self.skip:
+            self._total = self._total + value if self._count else value
+            self._count += 1
+        elif isinstance(value, Tensor):
+            finite = torch.isfinite(value)
+            self._total = torch.where(finite, value, 0.0) + self._total
+            self._count = finite + self._count
+        elif math.isfinite(value):
+            self._total += value
+            self._count += 1
+
+    def close(self, device: torch.device | None) -> float | Tensor | None:
+        """End the period; return the metric to decide on, or None if there is none.
+
+        Args:
+            device: where the rule decides; None on Python floats.
+        """
+        pending, total, count = self.pending, self._total, self._count
+        if not pending and not (self._agreement.always and device is None):
+            return None
+        self.forget()
+        total, count = self._agreement.totals(total, count)
+        if self.late is not None:
+            arrived = self.late.exchange(total, count)
+            if arrived is None:
+                return None
+            total, count = arrived
+        if isinstance(count, Tensor) or count > 1:
+            return total / count
+        if count:
+            return total
+        return math.nan if pending else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what is pending and what is under way, as plain data: waits for a device."""
+        under_way = None if self.late is None else self.late.read()
+        return {
+            "pending": [float(self._total), float(self._count)] if self.pending else None,
+            "late": None if under_way is None else list(under_way),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state()` returned."""
+        self.pending = state["pending"] is not None
+        self._total, self._count = state["pending"] or (0.0, 0)
+        self.late = None
+        if state["late"] is not None:
+            self.late = LateMetric()
+            self.late.put(*state["late"])

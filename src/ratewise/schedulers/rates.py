@@ -1,0 +1,133 @@
+"""Rates written into parameter groups without undoing what others have multiplied them by.
+
+``rate[g] = own[g] * outside[g]``: `own` is what the schedule wants, `outside` what others have
+made of it since (another scheduler in a `ChainedScheduler`, a user's hand); it is exactly 1 until
+somebody does. `HostRates` keeps Python floats, `DeviceRates` tensors that never leave their device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Groups = Sequence[dict[str, Any]]
+
+
+class HostRates:
+    """What was written last into each group, in Python floats."""
+
+    def __init__(self) -> None:
+        self.own: list[float] = []
+        self.wrote: list[float] = []
+        self._outside: list[bool] = []
+
+    def add(self, group: dict[str, Any], base: float) -> None:
+        """Take in a group whose schedule stands at `base`, whatever its rate is now."""
+        current = float(group["lr"])
+        self.own.append(base)
+        self.wrote.append(current)
+        self._outside.append(current != base)
+
+    def write(self, groups: Groups, own: Sequence[float]) -> None:
+        """Set each group's rate where our part of it has changed; leave the others' part."""
+        for index, new in enumerate(own):
+            old = self.own[index]
+            if new == old:
+                continue
+            group = groups[index]
+            current = group["lr"]
+            if not isinstance(current, Tensor) or current.device.type == "cpu":
+                current = float(current)
+                if current != self.wrote[index]:
+                    self._outside[index] = True
+                outside = current / old if self._outside[index] and old else 1.0
+                self._set(index, group, new * outside if outside != 1.0 else new)
+            else:  # reading a rate on a device would wait for it
+                self._set(index, group, new)
+            self.own[index] = new
+
+    def reset(self, groups: Groups, own: Sequence[float]) -> None:
+        """Set each group's rate to our part of it, and forget the others'."""
+        for index, new in enumerate(own):
+            self._outside[index] = False
+            self.own[index] = new
+            self._set(index, groups[index], new)
+
+    def _set(self, index: int, group: dict[str, Any], value: float) -> None:
+        """Write one rate, a tensor in place, and remember what can be read there afterwards."""
+        rate = group["lr"]
+        if isinstance(rate, Tensor):
+            rate.fill_(value)
+            self.wrote[index] = float(rate) if rate.device.type == "cpu" else value
+        else:
+            group["lr"] = self.wrote[index] = value
+
+    def state(self, groups: Groups) -> dict[str, list[Any]]:
+        """Return the groups' rates and our part of them, as plain data."""
+        rates = [float(group["lr"]) for group in groups]
+        return {"rates": rates, "own": list(self.own), "outside": list(self._outside)}
+
+    def restore(self, groups: Groups, state: dict[str, list[Any]]) -> None:
+        """Take over what `state()` returned and write the rates into the groups."""
+        self.own, self._outside = list(state["own"]), list(state["outside"])
+        self.wrote = list(state["rates"])
+        for index, group in enumerate(groups):
+            self._set(index, group, state["rates"][index])
+
+
+class DeviceRates:
+    """The same on tensors: one vector of [groups] on the rates' device, no value read."""
+
+    def __init__(self, host: HostRates, groups: Groups, device: torch.device) -> None:
+        self._device = device
+        self._dtype = accumulator(device)
+        state = host.state(groups)
+        self.own = torch.tensor(state["own"], dtype=self._dtype, device=device)
+        self.wrote = torch.tensor(host.wrote, dtype=self._dtype, device=device)
+        self._outside = torch.tensor(state["outside"], device=device)
+        self._rate_dtypes = [group["lr"].dtype for group in groups]
+
+    def write(self, groups: Groups, own: Sequence[Tensor]) -> None:
+        """Set each group's rate where our part of it has changed; leave the others' part."""
+        rates = self._tensors(groups)
+        current = torch.stack([rate.detach().reshape(()).to(self._dtype) for rate in rates])
+        new = torch.stack(list(own))
+        self._outside.logical_or_(current != self.wrote)
+        outside = torch.where(self._outside & (self.own != 0), current / self.own, 1.0)
+        self._fill(rates, torch.where(new != self.own, new * outside, current))
+        self.own.copy_(new)
+
+    def reset(self, groups: Groups, own: Sequence[Tensor]) -> None:
+        """Set each group's rate to our part of it, and forget the others'."""
+        new = torch.stack(list(own))
+        self._outside.zero_()
+        self._fill(self._tensors(groups), new)
+        self.own.copy_(new)
+
+    def _fill(self, rates: list[Tensor], values: Tensor) -> None:
+        for index, rate in enumerate(rates):
+            rate.copy_(values[index].expand(rate.shape))
+            self.wrote[index].copy_(rate.reshape(()))
+
+    def _tensors(self, groups: Groups) -> list[Tensor]:
+        """Return the rates; one that a checkpoint made a number becomes a tensor again."""
+        for group, dtype in zip(groups, self._rate_dtypes, strict=True):
+            rate = group["lr"]
+            if not isinstance(rate, Tensor):
+                group["lr"] = torch.full((), rate, dtype=dtype, device=self._device)
+            elif rate.device != self._device:
+                group["lr"] = rate.to(self._device)
+        return [group["lr"] for group in groups]
+
+    def state(self, groups: Groups) -> dict[str, list[Any]]:
+        """Return the groups' rates and our part of them, as plain data: waits for the device."""
+        rates = [float(group["lr"]) for group in groups]
+        return {"rates": rates, "own": self.own.tolist(), "outside": self._outside.tolist()}
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """Return the widest float of a device; decisions in float64 are those of Python floats."""
+    return torch.float32 if device.type == "mps" else torch.float64
