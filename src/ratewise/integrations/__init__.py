@@ -1,0 +1,1 @@
+"""The rules inside other training libraries, each in a module of its own."""

@@ -1,0 +1,500 @@
+"""GreedyLR as a Keras 3 callback: the rate follows the loss of each batch, or an epoch's metric."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from ratewise.errors import (
+    InvalidState,
+    MissingExtra,
+    NonFiniteLoss,
+    WrongType,
+    invalid,
+    missing_extra,
+    unknown,
+    wrong_type,
+)
+from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, REASONS
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.schedulers.events import Event
+
+try:
+    import keras
+except ModuleNotFoundError as error:
+    name = (error.name or "?").split(".")[0]
+    if name != "keras":  # Keras is there, what it is set to run on is not
+        raise MissingExtra(
+            f"Keras is set to run on {name!r}, which is not installed: set the environment "
+            "variable KERAS_BACKEND, e.g. to torch, before anything imports Keras"
+        ) from error
+    raise missing_extra("ratewise.integrations.keras", "keras", name) from error
+
+#: Format of `GreedyLR.state_dict` and of its file; a newer one is refused.
+FORMAT = 1
+#: How many of the last events are kept.
+CAPACITY = 1000
+_CALLBACK = "ratewise.integrations.keras.GreedyLR"
+
+Logs = dict[str, Any] | None
+
+
+class GreedyLR(keras.callbacks.Callback):
+    r"""Raise the rate while the (smoothed) loss improves, lower it while it does not.
+
+    The rule is `ratewise.GreedyLR`'s: rate = clamp(base * scale, min_lr, max_lr) * ramp(t), with
+    base the optimizer's rate when the first fit begins and t = 0, 1, ... the step, a batch or an
+    epoch (`interval`). With W = `warmup_steps`, ramp(t) = min(1, (t + 1) / (W + 1)).
+
+    **The batch's own loss.** After a batch Keras reports the epoch's running mean. A difference
+    of running totals (float32) loses digits as the epoch grows, and after one NaN is NaN until
+    its end. So the metric is zeroed before the batch and given its past back afterwards: the rule
+    sees this batch alone, to a rounding, whatever its size and sample weights; the epoch's mean
+    stays what it was, to the bit. Callbacks that stand before this one in the list see the
+    batch's own value, those after it the running mean. With `steps_per_execution` a "batch" is
+    one call of the compiled function. Keras has waited for the device to log, before we read.
+
+    **Going on after an interruption.** Keras's checkpoints hold the model, the optimizer and its
+    rate, but no callback, and a variable of ours in them would make Keras skip the whole
+    optimizer where they are loaded without us. So the rule's memory has a small JSON file of its
+    own: `state_file`, replaced in one piece after each epoch, read when `fit` begins, matched to
+    the model by the optimizer's count of steps: the memory of another moment is an error, not a
+    guess. It holds the last two epochs; put this callback before the one that saves the model
+    (`BackupAndRestore`, `ModelCheckpoint`), and a run that dies between the two files goes on.
+
+    The state belongs to the optimizer: a further `fit` goes on, a new `compile` begins anew. A
+    `MultiOptimizer` keeps the ratios of its rates. Nothing else may set the rate. Pass callbacks
+    as a list. The epoch's logs get ``learning_rate``.
+
+    Args:
+        monitor: a metric that the model reports (what other callbacks put into logs is not seen).
+        interval: ``"batch"`` decides on each batch's own value, ``"epoch"`` on the epoch's, such
+            as ``"val_loss"``; an epoch without validation counts for the ramp alone.
+        every: steps a decision; the rule gets the mean of their finite values. A period with a
+            non-finite value is non-finite as a whole, under ``"skip"`` only if all its values are.
+        warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
+        factor, patience, window, threshold, threshold_mode, reference, plateau, warmup, cooldown,
+            stage, mode, reset_after, eps, eps_mode, first: as for `ratewise.GreedyLR`.
+        min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
+        max_lr: upper bound, default 10 times the base.
+        on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
+        state_file: path of the memory's file, or None.
+        verbose: 1 prints each change of the rate.
+
+    Raises:
+        InvalidArgument, UnknownName, WrongType: a setting outside its range; when `fit` begins, an
+            unknown `monitor` (after its first batch if the model has its own train step), a rate
+            outside its bounds, or one that cannot be set, such as a schedule.
+        InvalidState: `state_file` is damaged or of other settings or steps. It stays as it is.
+        NonFiniteLoss: what `on_nonfinite` asked for.
+
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile(keras.optimizers.SGD(0.01), loss="mse")
+    >>> greedy = GreedyLR(factor=0.5, patience=1, window=1)
+    >>> _ = model.fit(np.ones((8, 1)), np.ones(8), batch_size=2, verbose=0, callbacks=[greedy])
+    >>> greedy.events[0].words()
+    'step 3: increase 0.01 -> 0.02; loss 0.8493 (mean 0.8493) was better than 0.9216, run of 2'
+    """
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        *,
+        interval: str = "batch",
+        every: int = 1,
+        warmup_steps: int = 0,
+        factor: float = GreedyConfig.factor,
+        patience: int = GreedyConfig.patience,
+        window: int = GreedyConfig.window,
+        threshold: float = GreedyConfig.threshold,
+        threshold_mode: str = GreedyConfig.threshold_mode,
+        reference: str = GreedyConfig.reference,
+        plateau: str = GreedyConfig.plateau,
+        warmup: int = GreedyConfig.warmup,
+        cooldown: int = GreedyConfig.cooldown,
+        stage: str = GreedyConfig.stage,
+        min_lr: float | None = None,
+        max_lr: float | None = None,
+        mode: str = GreedyConfig.mode,
+        reset_after: int | None = GreedyConfig.reset_after,
+        eps: float = GreedyConfig.eps,
+        eps_mode: str = GreedyConfig.eps_mode,
+        first: str = GreedyConfig.first,
+        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        state_file: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        given = locals()
+        super().__init__()
+        fields = [field.name for field in dataclasses.fields(GreedyConfig)]
+        self._config = GreedyConfig(**{name: given[name] for name in fields})
+        own = ("monitor", "interval", "every", "warmup_steps", "min_lr", "max_lr", *fields)
+        self._settings: dict[str, Any] = {name: given[name] for name in own}
+        _check(self._settings, state_file)
+        self.monitor, self.interval, self.every = monitor, interval, every
+        self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose
+        self._events: deque[Event] = deque(maxlen=CAPACITY)
+        self._optimizer: Any = None  # whose state this is; None: whichever comes next
+        self._begun = self._handed = self._warned = False
+        self._saved: list[dict[str, Any]] = []  # what the file holds, the newest last
+        self._held: list[tuple[Any, Any]] = []  # variables of the metric, and their past
+        self._forget()
+
+    @property
+    def events(self) -> list[Event]:
+        """The last 1000 changes of the rate, oldest first; they are not part of the state."""
+        return list(self._events)
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last decision was what it was: one of `ratewise.rules.greedy.REASONS`."""
+        return REASONS[self._rule.reason]
+
+    # -- the state --------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._base: list[float] = []
+        self._rule = FloatGreedy(self._config, GreedyLimits((), (), ()))
+        self._period: dict[str, Any] = dict(_NOTHING)
+        self._step = self._iterations = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next decision depends on, as plain copied data fit for JSON."""
+        if self._begun:
+            self._iterations = _iterations(self.model.optimizer)
+        return {
+            "format": FORMAT,
+            "callback": _CALLBACK,
+            "settings": dict(self._settings),
+            "iterations": self._iterations,
+            "base": list(self._base),
+            "step": self._step,
+            "period": dict(self._period),
+            "memory": self._rule.state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, at the next `fit`, whatever a `state_file` says.
+
+        Raises:
+            InvalidState: a foreign, newer or damaged state, or one of other settings. Nothing has
+                changed then.
+        """
+        self._adopt(self._checked(state, "state_dict"))
+        self._optimizer, self._handed, self._begun = None, True, False
+
+    def _adopt(self, state: dict[str, Any]) -> None:
+        state = copy.deepcopy(state)
+        self._base, self._period = state["base"], state["period"]
+        self._step, self._iterations = state["step"], state["iterations"]
+        self._rule = FloatGreedy(self._config, GreedyLimits.relative(len(self._base)))
+        self._rule.restore(state["memory"])
+
+    def _checked(self, state: Any, where: str) -> dict[str, Any]:
+        """Return `state` if it is sound in every part."""
+        if not isinstance(state, dict) or state.get("callback") != _CALLBACK:
+            raise InvalidState(f"{where} is not of a {_CALLBACK}: pass what state_dict() returned")
+        version, settings, base = (state.get(key) for key in ("format", "settings", "base"))
+        if type(version) is not int or not 1 <= version <= FORMAT:
+            raise InvalidState(
+                f"{where}: format must be in 1..{FORMAT}, got {version!r}: a newer one needs a "
+                "newer ratewise"
+            )
+        if settings != self._settings:
+            got = settings if isinstance(settings, dict) else {}
+            other = [key for key, value in self._settings.items() if got.get(key, ()) != value]
+            raise InvalidState(
+                f"{where} was saved with other settings ({', '.join(other)}): construct GreedyLR "
+                "with the same ones"
+            )
+        groups = len(base) if isinstance(base, list) else 0
+        memory = FloatGreedy(self._config, GreedyLimits.relative(groups)).state()
+        like = self.state_dict() | {"base": memory["scale"], "memory": memory}
+        _same_kind(where, state, like | {"settings": settings})
+        memory, period = state["memory"], state["period"]
+        sound = (
+            min(state["step"], state["iterations"], *state["base"], *memory["scale"]) >= 0
+            and min(memory["good"], memory["bad"], memory["floored"]) >= 0
+            and 0 <= period["finite"] <= period["seen"] < self.every
+            and 0 <= memory["position"] < self._config.window >= memory["count"] >= 0
+            and 0 <= memory["reason"] < len(REASONS)
+        )
+        if not sound:
+            raise InvalidState(f"{where} is damaged: a number is outside its range")
+        return state
+
+    def _read(self) -> list[dict[str, Any]]:
+        """Return what the file holds; nothing if there is none."""
+        if self.state_file is None or not os.path.exists(self.state_file):
+            return []
+        where = os.fspath(self.state_file)
+        try:
+            with open(where, encoding="utf-8") as file:
+                states = list(json.load(file)["states"])
+        except (ValueError, KeyError, TypeError) as error:
+            fix = "restore it, or move it away to begin anew"
+            raise InvalidState(f"{where} is damaged ({error}): {fix}") from error
+        return [self._checked(state, where) for state in states]
+
+    def _save(self, path: str | os.PathLike[str]) -> None:
+        """Put this epoch's state and the last one's into the file, in one piece."""
+        state = self.state_dict()
+        older = [other for other in self._saved if other["iterations"] < state["iterations"]]
+        self._saved = [*older[-1:], state]
+        temporary = f"{os.fspath(path)}.tmp"
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"states": self._saved}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    # -- Keras's calls ----------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Refuse a rate that cannot be set; the rest waits, other callbacks may load weights."""
+        self._begun = False
+        _rates_of(self.model.optimizer)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Take up the optimizer at the first call of a fit."""
+        if not self._begun:
+            self._begin(self.model)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Zero the metric, so that it will hold this batch alone."""
+        if self.interval == "batch" and self.model:  # on jax, `model` brings the variables here
+            self._thread = threading.get_ident()
+            variables = [v for metric in self._metrics for v in metric.variables]
+            self._held = [(variable, keras.ops.copy(variable)) for variable in variables]
+            for variable in variables:
+                variable.assign(0.0)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Give the metric its past back, and decide on the batch's own value."""
+        logs = {} if logs is None else logs
+        value = logs.get(self.monitor)
+        if self.interval == "batch" and self.model:
+            if self._thread != threading.get_ident():
+                fix = "Keras runs a callback without a list in threads: write callbacks=[...]"
+                raise wrong_type("callbacks", "a list", self, fix)
+            used = [metric for metric in self._metrics if _number(metric.count)]
+            for variable, past in self._held:
+                variable.assign_add(past)
+            for metric in used:
+                logs[self.monitor] = _number(metric.result())
+        self._check_monitor(logs)
+        if self.interval == "batch":
+            self._take(value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Log the rate, decide on the epoch's value, and save."""
+        logs = {} if logs is None else logs
+        if len(self._variables) == 1:
+            logs["learning_rate"] = _number(self._variables[0])
+        if self.interval == "epoch":
+            value = logs.get(self.monitor)
+            if value is None and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"no {self.monitor!r} after epoch {epoch + 1}, nothing to decide on: pass "
+                    "validation_data to fit, or monitor='loss' to GreedyLR",
+                    stacklevel=2,
+                )
+            self._take(value)
+        if self.state_file is not None:
+            self._save(self.state_file)
+
+    # -- decisions --------------------------------------------------------------------------
+
+    def _begin(self, model: Any) -> None:
+        """Find the state of the model's optimizer and set its rate, before the first batch."""
+        variables, iterations = _rates_of(model.optimizer), _iterations(model.optimizer)
+        named = [m for m in _flat(model.metrics) if m.name == self.monitor]
+        self._metrics = [m for m in named if isinstance(m, keras.metrics.Mean)]
+        plain = ((getattr(type(model), x), getattr(keras.Model, x)) for x in _OVERRIDABLE)
+        if all(ours is theirs for ours, theirs in plain):  # else the first batch's logs will tell
+            self._check_monitor(model.get_metrics_result())
+            if self.interval == "batch" and not self._metrics:
+                fix = "pass monitor='loss', or interval='epoch'"
+                raise invalid("monitor", "a mean over batches", self.monitor, fix)
+
+        same = self._optimizer is model.optimizer
+        self._saved = self._read()
+        matching = [state for state in self._saved if state["iterations"] == iterations]
+        if self._saved and not (matching or same or self._handed):
+            steps = " and ".join(str(state["iterations"]) for state in self._saved)
+            raise InvalidState(
+                f"{self.state_file} is of optimizer step {steps}, the model is at {iterations}: "
+                "load the checkpoint of that moment, or move the file away to begin anew"
+            )
+        if matching and not self._handed:
+            self._adopt(matching[-1])
+        elif not (same or self._handed):
+            self._forget()
+
+        self._rates = [_number(variable) for variable in variables]
+        base = self._base or list(self._rates)
+        if len(base) != len(variables):
+            raise InvalidState(
+                f"the state is of {len(base)} learning rates, the optimizer has {len(variables)}: "
+                "compile with the optimizer that it was saved with"
+            )
+        self._bounds = [self._bound(*pair) for pair in zip(base, variables, strict=True)]
+        low, high = zip(*self._bounds, strict=True)
+        limits = GreedyLimits.absolute(base, low, high, self._config.eps)
+        if not self._base:
+            self._base, self._rule = base, FloatGreedy(self._config, limits)
+        self._rule.limits = limits
+        self._optimizer, self._variables = model.optimizer, variables
+        self._handed, self._begun = False, True
+        self._write()
+
+    def _bound(self, base: float, variable: Any) -> tuple[float, float]:
+        """Return a rate's bounds, rounded as the variable would: 0.1 is not below float32's 0.1."""
+        given = (self._settings["min_lr"], self._settings["max_lr"])
+        low, high = (
+            base * multiple
+            if bound is None
+            else _number(keras.ops.convert_to_tensor(bound, dtype=variable.dtype))
+            for bound, multiple in zip(given, RELATIVE_BOUNDS, strict=True)
+        )
+        if not low <= base <= high:
+            fix = "widen the bounds, or compile with another learning rate"
+            raise invalid("learning_rate", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)
+        return low, high
+
+    def _check_monitor(self, logs: Iterable[str]) -> None:
+        names = {*logs, *(f"val_{name}" for name in logs if self.interval == "epoch")}
+        if self.monitor not in names:
+            raise unknown("monitor", self.monitor, names - {"learning_rate"})
+
+    def _take(self, value: float | None) -> None:
+        """Count a step and, if it ends a period, decide; the rule sees nothing of the ramp."""
+        self._step += 1
+        if self._step > self.warmup_steps and value is not None:
+            period, policy = self._period, self._config.on_nonfinite
+            finite = math.isfinite(value)
+            if policy == "raise" and not finite:
+                raise NonFiniteLoss(
+                    f"{self.monitor} is {value} at {self.interval} {self._step}: mend the run, or "
+                    "pass on_nonfinite='bad' or 'skip'"
+                )
+            period["seen"] += 1
+            period["finite"] += finite
+            period["total"] += value if finite else 0.0
+            if period["seen"] == self.every:
+                enough = period["finite"] >= (1 if policy == "skip" else self.every)
+                metric = period["total"] / period["finite"] if enough else math.nan
+                self._period = dict(_NOTHING)
+                self._decide(metric)
+                return
+        self._write()
+
+    def _decide(self, metric: float) -> None:
+        rule, old = self._rule, tuple(self._rates)
+        before = rule.before()
+        rule.update(metric)
+        self._write()
+        if rule.reason in (NONE, CLAMPED, NONFINITE):
+            return
+        met = (self._step, metric, rule.smoothed(metric), *before)
+        event = Event(*met, self.last_reason, old, tuple(self._rates))
+        self._events.append(event)
+        if self.verbose:
+            print(f"\n{event.words()}")
+
+    def _write(self) -> None:
+        """Set the rates of the next step, where they differ from what was set last."""
+        ramp = min(1.0, (self._step + 1) / (self.warmup_steps + 1))
+        for index, (low, high) in enumerate(self._bounds):
+            own = self._base[index] * self._rule.scale[index]
+            rate = min(max(own, low), high) * ramp
+            if rate != self._rates[index]:
+                self._rates[index] = rate
+                self._variables[index].assign(rate)
+
+
+#: A period that has not begun.
+_NOTHING = {"seen": 0, "finite": 0, "total": 0.0}
+#: Methods of a model that decide what its logs hold.
+_OVERRIDABLE = ("train_step", "compute_metrics", "get_metrics_result")
+
+
+def _number(value: Any) -> float:
+    return float(keras.ops.convert_to_numpy(value))
+
+
+def _iterations(optimizer: Any) -> int:
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
+
+
+def _flat(metrics: Iterable[Any]) -> Iterable[Any]:
+    """Yield the metrics, and those that a container such as Keras's compiled ones holds."""
+    for metric in metrics:
+        yield metric
+        yield from _flat(getattr(metric, "metrics", ()))
+
+
+def _rates_of(optimizer: Any) -> list[Any]:
+    """Return the variables of the optimizer's learning rates, several for a MultiOptimizer."""
+    rates = []
+    for each in getattr(optimizer, "optimizers", [optimizer]):
+        rates.append(each.learning_rate)
+        if not isinstance(rates[-1], keras.Variable):  # what a schedule gives is a mere tensor
+            inner = getattr(each, "inner_optimizer", each)
+            kind = type(getattr(inner, "_learning_rate", rates[-1])).__name__
+            fix = "a schedule cannot be set; compile with e.g. keras.optimizers.Adam(1e-3)"
+            raise WrongType(f"optimizer.learning_rate must be a number, got {kind}: {fix}")
+    return rates
+
+
+def _check(settings: dict[str, Any], state_file: Any) -> None:
+    """Raise for a setting of our own that is outside its range."""
+    monitor, interval = settings["monitor"], settings["interval"]
+    if not isinstance(monitor, str):
+        raise wrong_type("monitor", "a metric's name", monitor, "pass e.g. 'loss'")
+    if interval not in ("batch", "epoch"):
+        raise unknown("interval", interval, ("batch", "epoch"))
+    if monitor.startswith("val_") and interval == "batch":
+        raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
+    for name, least in (("every", 1), ("warmup_steps", 0)):
+        value = settings[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
+    low, high = settings["min_lr"], settings["max_lr"]
+    for name, value in (("min_lr", low), ("max_lr", high)):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise wrong_type(name, "a number", value, "pass a finite number >= 0")
+        if value is not None and not 0.0 <= value < math.inf:
+            raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
+    if low is not None and high is not None and low > high:
+        raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
+    if not (state_file is None or isinstance(state_file, str | os.PathLike)):
+        raise wrong_type("state_file", "a path", state_file, "pass e.g. 'greedy.json'")
+
+
+def _same_kind(where: str, got: Any, like: Any) -> None:
+    """Raise InvalidState unless `got` has the keys, lengths and types of `like`, finite numbers."""
+    if type(got) is not type(like) or (isinstance(got, float) and not math.isfinite(got)):
+        raise InvalidState(f"{where} is damaged: a {type(like).__name__} is needed, got {got!r}")
+    if isinstance(like, dict):
+        if got.keys() != like.keys():
+            raise InvalidState(f"{where} is damaged: keys {sorted(got.keys() ^ like.keys())}")
+        for key in like:
+            _same_kind(f"{where}[{key!r}]", got[key], like[key])
+    if isinstance(like, list):
+        if len(got) != len(like):
+            raise InvalidState(f"{where} is damaged: {len(like)} numbers are needed")
+        for one, other in zip(got, like, strict=True):
+            _same_kind(where, one, other)

@@ -1,0 +1,727 @@
+"""The Keras callback: the rule's rates, each batch's own loss, and a resume that is exact."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras", reason="the extra ratewise[keras] is not installed")
+
+import ratewise  # noqa: E402
+from ratewise.errors import (  # noqa: E402
+    InvalidArgument,
+    InvalidState,
+    NonFiniteLoss,
+    UnknownName,
+    WrongType,
+)
+from ratewise.integrations.keras import CAPACITY, GreedyLR  # noqa: E402
+from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits  # noqa: E402
+from ratewise.rules.greedy_float import FloatGreedy  # noqa: E402
+
+BATCH = 8
+ROWS = 38  # four batches of 8 and one of 6
+RULE = {"factor": 0.8, "patience": 1, "window": 2, "reference": "previous"}
+SPOILED = 100.0  # a target that makes `loss_with_holes` NaN, and no gradient of it
+
+
+def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(ROWS, 4)).astype("float32")
+    return x, (x @ [[1.0], [-2.0], [0.5], [0.0]] + rng.normal(size=(ROWS, 1))).astype("float32")
+
+
+def loss_with_holes(y: Any, predicted: Any) -> Any:
+    hole = y > SPOILED / 2
+    error = keras.ops.square(predicted - keras.ops.where(hole, 0.0, y))
+    return keras.ops.mean(error + keras.ops.where(hole, math.nan, 0.0), axis=-1)
+
+
+def network(rate: Any = 0.05, loss: Any = "mse") -> Any:
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(6, activation="tanh"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), loss=loss, metrics=["mae"])
+    return model
+
+
+class Recorder(keras.callbacks.Callback):
+    """The rate and the loss by hand before each batch; what Keras's logs say after it.
+
+    Before `GreedyLR` in the list it sees the batch's own value, after it the running mean.
+    """
+
+    def __init__(self, loss_by_hand: Callable[[Any, int], float] | None = None) -> None:
+        super().__init__()
+        self.rates: list[float] = []
+        self.logs: list[dict[str, float]] = []
+        self.epochs: list[dict[str, float]] = []
+        self.by_hand: list[float] = []
+        self._loss = loss_by_hand
+
+    @property
+    def losses(self) -> list[float]:
+        return [logs["loss"] for logs in self.logs]
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.rates.append(rate_of(self.model))
+        if self._loss is not None:
+            self.by_hand.append(self._loss(self.model, batch))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.logs.append(dict(logs))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.epochs.append({**logs, "rate": rate_of(self.model)})
+
+
+def rate_of(model: Any) -> float:
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def fit(model: Any, *callbacks: Any, epochs: int = 3, **kwargs: Any) -> Any:
+    x, y = kwargs.pop("data", None) or data()
+    options = {"batch_size": BATCH, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **options)
+
+
+def weights(model: Any) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(value) for value in model.weights]
+
+
+def float32(rates: Iterable[float]) -> list[float]:
+    return [float(np.float32(rate)) for rate in rates]
+
+
+def literal_rates(
+    values: Iterable[float],
+    base: float,
+    *,
+    every: int = 1,
+    warmup_steps: int = 0,
+    low: float = 0.1,
+    high: float = 10.0,
+    **rule: Any,
+) -> list[float]:
+    """The rate of each step and of the one after the last, by the rule and a slow loop."""
+    greedy = FloatGreedy(GreedyConfig(**rule), GreedyLimits((low,), (high,), (0.0,)))
+    rates, period = [base / (warmup_steps + 1)], []
+    for step, value in enumerate(values, start=1):
+        if step > warmup_steps:
+            period.append(value)
+        if len(period) == every:
+            finite = [value for value in period if math.isfinite(value)]
+            whole = len(finite) == every or (rule.get("on_nonfinite") == "skip" and finite)
+            greedy.update(sum(finite) / len(finite) if whole else math.nan)
+            period = []
+        ramp = min(1.0, (step + 1) / (warmup_steps + 1))
+        rates.append(base * min(max(greedy.scale[0], low), high) * ramp)
+    return rates
+
+
+def torch_scheduler(rate: float, **rule: Any) -> tuple[Any, Any]:
+    import torch  # here, because the process that runs on jax needs none
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=rate)
+    return optimizer, ratewise.GreedyLR(optimizer, **rule)
+
+
+def rose_and_fell(rates: list[float]) -> bool:
+    changes = np.diff(rates)
+    return bool((changes > 0).any() and (changes < 0).any())
+
+
+# -- rates and losses ---------------------------------------------------------------------------
+
+
+def test_rates_are_the_torch_schedulers_at_each_step() -> None:
+    model, record = network(), Recorder()
+    fit(model, record, GreedyLR(**RULE), epochs=6)
+    optimizer, scheduler = torch_scheduler(float32([0.05])[0], **RULE)
+    expected = [scheduler.get_last_lr()[0]]
+    for loss in record.losses:
+        optimizer.step()
+        scheduler.step(loss)
+        expected.append(scheduler.get_last_lr()[0])
+    assert [*record.rates, rate_of(model)] == float32(expected)
+    assert rose_and_fell(record.rates)
+
+
+def test_rates_on_other_losses_differ() -> None:
+    """The control of the test above: fed with running means, the rule decides otherwise."""
+    model, before, after = network(), Recorder(), Recorder()
+    fit(model, before, GreedyLR(**RULE), after, epochs=6)
+    base = before.rates[0]
+    assert before.rates == float32(literal_rates(before.losses, base, **RULE))[:-1]
+    assert before.rates != float32(literal_rates(after.losses, base, **RULE))[:-1]
+
+
+@pytest.mark.parametrize("kind", ["plain", "sample_weight", "spike"])
+def test_batch_loss_is_the_one_computed_by_hand(kind: str) -> None:
+    """By hand in float64; what differences of Keras's running means give is the control."""
+    x, y = data()
+    weight = np.linspace(0.1, 3.0, ROWS).astype("float32")
+    kwargs = {"sample_weight": weight} if kind == "sample_weight" else {}
+    if kind == "spike":
+        y[0] = 1e4
+
+    def by_hand(model: Any, batch: int) -> float:
+        rows = slice(batch * BATCH, (batch + 1) * BATCH)
+        predicted = keras.ops.convert_to_numpy(model(x[rows])).astype("float64")
+        error = (predicted - y[rows]) ** 2
+        return float(np.mean(error * weight[rows, None] if kwargs else error))
+
+    record, means = Recorder(by_hand), Recorder()
+    model = network(1e-9 if kind == "spike" else 0.05)
+    fit(model, record, GreedyLR(**RULE), means, data=(x, y), **kwargs)
+    np.testing.assert_allclose(record.losses, record.by_hand, rtol=1e-5)
+
+    seen = np.array([8, 16, 24, 32, 38])
+    totals = np.reshape(means.losses, (3, 5)) * seen
+    differences = np.diff(totals, axis=1, prepend=0.0) / np.diff(seen, prepend=0)
+    assert np.allclose(differences.ravel(), record.by_hand, rtol=1e-5) == (kind != "spike")
+    assert not np.allclose(means.losses, record.by_hand, rtol=1e-2)
+
+
+def test_keras_reports_what_it_does_without_the_callback_to_the_bit() -> None:
+    still = GreedyLR(min_lr=0.05, max_lr=0.05, patience=0)
+    alone, beside = Recorder(), Recorder()
+    history = fit(network(), alone).history
+    with_callback = fit(network(), still, beside).history
+    assert beside.logs == alone.logs
+    assert {name: with_callback[name] for name in history} == history
+    assert with_callback["learning_rate"] == float32([0.05] * 3)
+    assert not still.events
+
+
+def test_another_mean_can_be_monitored() -> None:
+    model, record = network(), Recorder()
+    fit(model, record, GreedyLR("mae", **RULE))
+    values = [logs["mae"] for logs in record.logs]
+    assert record.rates == float32(literal_rates(values, record.rates[0], **RULE))[:-1]
+    assert len(set(record.rates)) > 1
+
+
+def test_own_train_step_with_a_plain_loss() -> None:
+    """Its logs hold no mean of the model's: the value is taken as it is."""
+    import torch
+
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+        def train_step(self, batch: Any) -> dict[str, Any]:
+            x, y = batch
+            loss = keras.ops.mean(keras.ops.square(self(x) - y))
+            self.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                self.optimizer.apply([v.value.grad for v in self.trainable_weights])
+            return {"own": loss}
+
+    keras.utils.set_random_seed(0)
+    model, record = Own(), Recorder()
+    model(data()[0])
+    optimizer = keras.optimizers.SGD(0.05)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer)
+    fit(model, record, GreedyLR("own", **RULE))
+    values = [logs["own"] for logs in record.logs]
+    assert record.rates == float32(literal_rates(values, record.rates[0], **RULE))[:-1]
+    assert len(set(record.rates)) > 1
+    with pytest.raises(UnknownName, match=r"unknown monitor 'loss'.* known: own"):
+        fit(model, GreedyLR("loss"))
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "loss"])
+def test_epochs_decide_on_the_metric_of_the_logs(monitor: str) -> None:
+    model, record = network(0.1), Recorder()
+    greedy = GreedyLR(monitor, interval="epoch", factor=0.5, patience=0, window=1)
+    fit(model, greedy, record, epochs=9, validation_data=data(1))
+    values = [logs[monitor] for logs in record.epochs]
+    expected = literal_rates(values, float32([0.1])[0], factor=0.5, patience=0, window=1)
+    assert [logs["rate"] for logs in record.epochs] == float32(expected[1:])
+    assert rose_and_fell([logs["rate"] for logs in record.epochs])
+    assert len(greedy.events) > 1
+
+
+def test_epochs_without_validation_are_passed_over_and_mentioned_once() -> None:
+    greedy = GreedyLR("val_loss", interval="epoch", factor=0.5, patience=0, window=1)
+    with pytest.warns(UserWarning, match="no 'val_loss' after epoch 1") as caught:
+        fit(network(), greedy, epochs=6, validation_data=data(1), validation_freq=2)
+    assert len([w for w in caught if "val_loss" in str(w.message)]) == 1
+    assert greedy.state_dict()["step"] == 6
+    assert {event.step % 2 for event in greedy.events} == {0}
+
+
+def test_every_and_ramp_and_bounds() -> None:
+    """Periods of 3 in epochs of 5 batches, and the ramp ends inside an epoch."""
+    setting = {"every": 3, "warmup_steps": 7, "factor": 0.5, "patience": 0, "window": 1}
+    model, record = network(), Recorder()
+    fit(model, record, GreedyLR(**setting, min_lr=0.04, max_lr=0.06), epochs=9)
+    base, low, high = float32([0.05, 0.04, 0.06])
+    bounds = {"low": low / base, "high": high / base}
+    expected = literal_rates(record.losses, base, **setting, **bounds)
+    assert record.rates == float32(expected)[:-1]
+    np.testing.assert_allclose(record.rates[:9], base * np.minimum(1, np.arange(1, 10) / 8))
+    settled = record.rates[8:]
+    assert low == min(settled) < max(settled) == high
+    assert record.rates != float32(literal_rates(record.losses, base, **setting))[:-1]
+
+
+@pytest.mark.parametrize("bound", ["min_lr", "max_lr"])
+def test_a_bound_equal_to_the_rate_is_not_crossed_by_float32(bound: str) -> None:
+    model = network(0.1)
+    fit(model, GreedyLR(**{bound: 0.1}), epochs=1)
+    assert rate_of(network(0.1)) != 0.1  # it is float32's 0.1 that is in the model
+
+
+def test_several_optimizers_keep_their_ratio() -> None:
+    rates = {0.01: keras.optimizers.SGD(0.01), 0.002: keras.optimizers.Adam(0.002)}
+    default, other = rates.values()
+    chosen = keras.optimizers.OptimizerMap(default, {".*bias": other})
+    model = network()
+    model.compile(keras.optimizers.MultiOptimizer(chosen), loss="mse")
+    greedy = GreedyLR(**RULE)
+    fit(model, greedy)
+    now = [float(each.learning_rate.numpy()) for each in (default, other)]
+    assert now[0] != pytest.approx(0.01)
+    assert now[0] / now[1] == pytest.approx(5.0, rel=1e-6)
+
+
+def test_events_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    record, greedy = Recorder(), GreedyLR(factor=0.9, patience=0, window=2, verbose=1)
+    fit(network(), record, greedy, epochs=3)
+    for event in greedy.events:
+        assert float32(event.old_lr) == [record.rates[event.step - 1]]
+        assert event.metric == record.losses[event.step - 1]
+        pair = record.losses[max(0, event.step - 2) : event.step]
+        assert event.smoothed == sum(pair) / len(pair)
+        better = event.smoothed < event.reference
+        assert event.reason == ("increase" if better else "decrease")
+        assert (event.new_lr > event.old_lr) == better
+    assert {event.reason for event in greedy.events} == {"increase", "decrease"}
+    assert capsys.readouterr().out.count("step ") == len(greedy.events)
+
+
+def test_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CAPACITY == 1000
+    monkeypatch.setattr("ratewise.integrations.keras.CAPACITY", 4)
+    greedy = GreedyLR(factor=0.99, patience=0, window=1)
+    fit(network(), greedy, epochs=3)
+    assert [event.step for event in greedy.events] == [12, 13, 14, 15]
+
+
+# -- what is not finite -------------------------------------------------------------------------
+
+
+def spoiled() -> tuple[np.ndarray, np.ndarray]:
+    """Data whose second batch has a loss of NaN."""
+    x, y = data()
+    y[BATCH + 3] = SPOILED
+    return x, y
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("policy", ["bad", "skip"])
+def test_nan_counts_once_and_never_poisons(policy: str, every: int) -> None:
+    setting = {**RULE, "every": every, "on_nonfinite": policy}
+    record, means, greedy = Recorder(), Recorder(), GreedyLR(**setting)
+    fit(network(loss=loss_with_holes), record, greedy, means, epochs=5, data=spoiled())
+    assert [math.isnan(x) for x in record.losses] == [False, True, False, False, False] * 5
+    assert [math.isnan(x) for x in means.losses] == [False, True, True, True, True] * 5
+    assert record.rates == float32(literal_rates(record.losses, record.rates[0], **setting))[:-1]
+    assert np.isfinite(record.rates).all()
+    json.dumps(greedy.state_dict(), allow_nan=False)
+
+
+def test_nan_raises_where_it_was_asked_for() -> None:
+    greedy = GreedyLR(on_nonfinite="raise", every=5)
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan at batch 2: .*on_nonfinite='bad'"):
+        fit(network(loss=loss_with_holes), greedy, data=spoiled())
+
+
+def test_every_loss_nan_ends_at_the_lower_bound() -> None:
+    x, y = data()
+    model = network(loss=loss_with_holes)
+    fit(model, GreedyLR(**RULE), epochs=8, data=(x, y * 0 + SPOILED))
+    assert rate_of(model) == float32([0.1 * float32([0.05])[0]])[0]
+
+
+# -- going on -----------------------------------------------------------------------------------
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+HALF = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_keras as t, keras, numpy as np
+folder = sys.argv[1]
+model = keras.models.load_model(folder + "/model.keras")
+record, greedy = t.Recorder(), t.GreedyLR(**t.RULE, state_file=folder + "/greedy.json")
+t.fit(model, record, greedy, initial_epoch=1)
+np.savez(folder + "/second.npz", *t.weights(model), rates=record.rates)
+"""
+
+
+def test_a_fresh_process_goes_on_to_the_bit(tmp_path: Path) -> None:
+    whole, record = network(), Recorder()
+    fit(whole, record, GreedyLR(**RULE))
+
+    first, before = network(), Recorder()
+    fit(first, before, GreedyLR(**RULE, state_file=tmp_path / "greedy.json"), epochs=1)
+    first.save(tmp_path / "model.keras")
+    command = [sys.executable, "-c", HALF, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    second = np.load(tmp_path / "second.npz")
+
+    assert [*before.rates, *second["rates"]] == record.rates
+    assert rose_and_fell(list(second["rates"]))
+    expected = weights(whole)
+    assert len(expected) == len(second.files) - 1
+    for index, weight in enumerate(expected):
+        np.testing.assert_array_equal(second[f"arr_{index}"], weight)
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run of three epochs, and what was saved after its first."""
+    folder = tmp_path_factory.mktemp("halves")
+    whole, record = network(), Recorder()
+    fit(whole, record, GreedyLR(**RULE, every=2), epochs=4)
+    first, greedy = network(), GreedyLR(**RULE, every=2)
+    fit(first, greedy, epochs=1)
+    first.save(folder / "model.keras")
+    return {"rates": record.rates[5:], "state": greedy.state_dict(), "folder": folder}
+
+
+def second_half(halves: dict[str, Any], state: dict[str, Any] | None) -> list[float]:
+    model, record, greedy = (
+        keras.models.load_model(halves["folder"] / "model.keras"),
+        Recorder(),
+        GreedyLR(**RULE, every=2),
+    )
+    if state is not None:
+        greedy.load_state_dict(state)
+    fit(model, record, greedy, epochs=4, initial_epoch=1)
+    return record.rates
+
+
+def test_state_by_hand_goes_on_through_json(halves: dict[str, Any]) -> None:
+    state = json.loads(json.dumps(halves["state"]))
+    assert state == halves["state"]
+    assert second_half(halves, state) == halves["rates"]
+    assert rose_and_fell(halves["rates"])
+    assert second_half(halves, None) != halves["rates"]
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("memory", "reference", 0.0),
+        ("memory", "values", [0.0, 0.0]),
+        ("memory", "scale", [1.5]),
+        ("memory", "good", 1),
+        ("memory", "stage", -3),
+        ("period", "seen", 0),
+        ("period", "total", 50.0),
+    ],
+)
+def test_a_field_that_is_lost_is_noticed(
+    halves: dict[str, Any], part: str, field: str, value: Any
+) -> None:
+    state = copy.deepcopy(halves["state"])
+    assert state[part][field] != value
+    state[part] |= {field: value} | ({"finite": 0, "total": 0.0} if field == "seen" else {})
+    assert second_half(halves, state) != halves["rates"]
+
+
+def paths(tree: dict[str, Any], *above: str) -> Iterable[tuple[str, ...]]:
+    for key, value in tree.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from paths(value, *above, key)
+
+
+def test_a_state_with_any_part_missing_or_spoiled_is_refused_and_changes_nothing(
+    halves: dict[str, Any],
+) -> None:
+    greedy = GreedyLR(**RULE, every=2)
+    greedy.load_state_dict(halves["state"])
+    refused = 0
+    for *above, key in paths(halves["state"]):
+        for damage in ("missing", "extra", None, "text", math.nan, [], True, -7):
+            state = copy.deepcopy(halves["state"])
+            node = state
+            for name in above:
+                node = node[name]
+            if damage == "missing":
+                del node[key]
+            elif damage == "extra":
+                node[key + "_"] = node[key]
+            elif node[key] is damage or node[key] == damage or (key == "stage" and damage == -7):
+                continue  # no damage
+            else:
+                node[key] = damage
+            with pytest.raises(InvalidState):
+                greedy.load_state_dict(state)
+            refused += 1
+    assert refused > 300
+    assert greedy.state_dict() == halves["state"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, r"format must be in 1\.\.1, got 2: .* newer ratewise"),
+        ({"callback": "other"}, "is not of a ratewise.integrations.keras.GreedyLR"),
+    ],
+)
+def test_foreign_and_newer_states_are_named(
+    halves: dict[str, Any], change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidState, match=words):
+        GreedyLR(**RULE, every=2).load_state_dict(halves["state"] | change)
+    with pytest.raises(InvalidState, match="is not of a"):
+        GreedyLR().load_state_dict(torch_scheduler(0.1)[1].state_dict())
+    with pytest.raises(InvalidState, match=r"other settings \(every, window\)"):
+        GreedyLR(**{**RULE, "window": 3}, every=4).load_state_dict(halves["state"])
+
+
+def test_a_state_of_several_rates_does_not_fit_one() -> None:
+    optimizers = keras.optimizers.OptimizerMap(
+        keras.optimizers.SGD(0.1), {"x": keras.optimizers.SGD(0.1)}
+    )
+    model, greedy, other = network(), GreedyLR(), GreedyLR()
+    model.compile(keras.optimizers.MultiOptimizer(optimizers), loss="mse")
+    fit(model, greedy, epochs=1)
+    other.load_state_dict(greedy.state_dict())
+    with pytest.raises(InvalidState, match="of 2 learning rates, the optimizer has 1"):
+        fit(network(), other)
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"states": [{"format": 1', '{"states": 3}', "[1]", "\xff"]
+)
+def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "greedy.json"
+    path.write_bytes(content.encode("latin-1"))
+    model = network()
+    start = weights(model)
+    with pytest.raises(InvalidState, match=r"greedy.json is damaged .* move it away"):
+        fit(model, GreedyLR(state_file=path))
+    assert path.read_bytes() == content.encode("latin-1")
+    assert os.listdir(tmp_path) == ["greedy.json"]
+    for before, after in zip(start, weights(model), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_file_of_another_moment_or_setting_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "greedy.json"
+    fit(network(), GreedyLR(**RULE, state_file=path), epochs=3)
+    saved = path.read_bytes()
+    with pytest.raises(InvalidState, match="of optimizer step 10 and 15, the model is at 0: load"):
+        fit(network(), GreedyLR(**RULE, state_file=path))
+    with pytest.raises(InvalidState, match=r"other settings \(factor\)"):
+        fit(network(), GreedyLR(**{**RULE, "factor": 0.5}, state_file=path))
+    assert path.read_bytes() == saved
+
+
+class Stop(keras.callbacks.Callback):
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if (self.epoch, batch) == self.at:
+            self.at = (-1, -1)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["same callbacks", "new callbacks"])
+def test_backup_and_restore_goes_on_to_the_bit(tmp_path: Path, fresh: bool) -> None:
+    whole, record = network(), Recorder()
+    fit(whole, record, GreedyLR(**RULE), epochs=4)
+
+    def callbacks() -> list[Any]:
+        greedy = GreedyLR(**RULE, state_file=tmp_path / "greedy.json")
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        return [greedy, backup]
+
+    stop, model, used = Stop(2, 3), network(), callbacks()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, *used, stop, epochs=4)
+    again = Recorder()
+    if fresh:
+        model, used = network(), callbacks()
+    fit(model, again, *used, stop, epochs=4)
+    assert again.rates == record.rates[10:]
+    for one, other in zip(weights(model), weights(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_died_between_the_two_files_goes_on(tmp_path: Path) -> None:
+    """The memory of epoch 3 is there, the model's file still of epoch 2."""
+    path, record = tmp_path / "greedy.json", Recorder()
+    save = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
+    fit(network(), record, GreedyLR(**RULE, state_file=path), save)
+    model, again = keras.models.load_model(tmp_path / "2.keras"), Recorder()
+    fit(model, again, GreedyLR(**RULE, state_file=path), initial_epoch=2)
+    assert again.rates == record.rates[10:]
+
+
+def test_an_interrupted_fit_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    """The model was not rolled back, so the file's moment is past and the memory's is not."""
+    model, record = network(), Recorder()
+    greedy = GreedyLR(**RULE, state_file=tmp_path / "greedy.json")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, record, greedy, Stop(1, 2))
+    fit(model, record, greedy)
+    assert record.rates == float32(literal_rates(record.losses, record.rates[0], **RULE))[:-1]
+
+
+def test_state_belongs_to_the_optimizer() -> None:
+    model, record, greedy = network(), Recorder(), GreedyLR(**RULE)
+    fit(model, record, greedy, epochs=2)
+    fit(model, record, greedy, epochs=2)
+    assert record.rates == float32(literal_rates(record.losses, record.rates[0], **RULE))[:-1]
+    anew = Recorder()
+    model.compile(keras.optimizers.SGD(0.02), loss="mse")
+    fit(model, anew, greedy)
+    expected = literal_rates(anew.losses, float32([0.02])[0], **RULE)
+    assert anew.rates == float32(expected)[:-1]
+
+
+# -- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "words"),
+    [
+        ({"factor": 1.5}, InvalidArgument, "factor must be a number in"),
+        ({"interval": "epochs"}, UnknownName, "did you mean 'epoch'"),
+        ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
+        ({"warmup_steps": -1}, InvalidArgument, "warmup_steps must be an integer >= 0"),
+        ({"warmup_steps": True}, InvalidArgument, "warmup_steps must be"),
+        ({"min_lr": "0.1"}, WrongType, "min_lr must be a number, got str"),
+        ({"max_lr": math.inf}, InvalidArgument, "max_lr must be a finite number"),
+        ({"min_lr": 0.2, "max_lr": 0.1}, InvalidArgument, "min_lr must be at most max_lr=0.1"),
+        ({"state_file": 3}, WrongType, "state_file must be a path, got int"),
+        ({"monitor": None}, WrongType, "monitor must be a metric's name"),
+        ({"monitor": "val_loss"}, InvalidArgument, "interval must be 'epoch' for"),
+        ({"on_nonfinite": "ignore"}, UnknownName, "unknown on_nonfinite"),
+    ],
+)
+def test_settings_are_checked(setting: dict[str, Any], error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        GreedyLR(**setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "words"),
+    [
+        ({"monitor": "los"}, UnknownName, "did you mean 'loss'. known: loss, mae$"),
+        (
+            {"monitor": "val_los", "interval": "epoch"},
+            UnknownName,
+            "did you mean 'val_loss'. known: loss, mae, val_loss, val_mae",
+        ),
+        ({"min_lr": 0.06}, InvalidArgument, r"learning_rate must be in .*\[0.06, 0.5\], got 0.05"),
+        ({"max_lr": 0.04}, InvalidArgument, "compile with another learning rate"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_named_before_the_first_batch(
+    setting: dict[str, Any], error: type, words: str
+) -> None:
+    model = network()
+    with pytest.raises(error, match=words):
+        fit(model, GreedyLR(**setting), validation_data=data(1))
+    assert int(model.optimizer.iterations.numpy()) == 0
+
+
+def test_only_means_can_be_taken_apart() -> None:
+    model = network()
+    model.compile("sgd", loss="mse", metrics=[keras.metrics.R2Score()])
+    with pytest.raises(InvalidArgument, match=r"mean over batches.*interval='epoch'"):
+        fit(model, GreedyLR("r2_score", mode="max"))
+    fit(model, GreedyLR("r2_score", mode="max", interval="epoch"), epochs=1)
+
+
+def test_a_schedule_as_learning_rate_is_named() -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    with pytest.raises(WrongType, match=r"got CosineDecay: .*compile with e.g. .*Adam\(1e-3\)"):
+        fit(network(schedule), GreedyLR())
+    scaled = network()
+    scaled.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule)), loss="mse")
+    with pytest.raises(WrongType, match="got CosineDecay"):
+        fit(scaled, GreedyLR())
+
+
+def test_a_callback_outside_a_list_is_named() -> None:
+    x, y = data()
+    with pytest.raises(WrongType, match=r"callbacks must be a list.*callbacks=\[\.\.\.\]"):
+        network().fit(x, y, batch_size=BATCH, verbose=0, callbacks=GreedyLR())
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("keras", "pip install 'ratewise[keras]'"), ("tensorflow", "KERAS_BACKEND")],
+)
+def test_what_is_not_installed_is_named(missing: str, words: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import ratewise.integrations.keras"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "MissingExtra" in last
+    assert repr(missing) in last
+    assert words in last
+
+
+JAX = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_keras as t, keras, numpy as np
+assert keras.backend.backend() == "jax"
+record, means = t.Recorder(), t.Recorder()
+t.fit(t.network(), record, t.GreedyLR(**t.RULE), means)
+assert record.rates == t.float32(t.literal_rates(record.losses, record.rates[0], **t.RULE))[:-1]
+assert t.rose_and_fell(record.rates)
+count = np.array([8, 8, 8, 8, 6])
+total = np.cumsum(count * np.reshape(record.losses, (3, 5)), axis=1) / np.cumsum(count)
+np.testing.assert_allclose(means.losses, total.ravel(), rtol=1e-5)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_on_jax_as_on_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", JAX],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
