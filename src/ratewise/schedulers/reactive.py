@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import MissingLoss, NonFiniteLoss, invalid, wrong_type
+from ratewise.errors import MissingLoss, NonFiniteLoss, RatewiseError, invalid, wrong_type
 from ratewise.rules.fixed import fixed_scale
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
@@ -48,6 +48,7 @@ class ReactiveLR(LRScheduler, ABC):
     """
 
     _rule: Any  #: the subclass's rule: before, update, smoothed, restart, state
+    _base: list[float]  #: its groups' base rates
     last_reason: Any
 
     def __init__(
@@ -321,17 +322,21 @@ class ReactiveLR(LRScheduler, ABC):
             raise invalid("factor", "a number > 0", factor, "pass 0.5 to halve the rates")
         self._to_host()
         before, old = self._rule.before(), list(self._rates.wrote)
-        self._set_base([float(g["initial_lr"]) * factor for g in self._groups()], restart=False)
+        self._set_base([base * factor for base in self._base], restart=False)
         self._note(metric, metric, before, reason, old)
         self._to_device(self._rates_device(), unless_cpu=True)
 
     def _set_base(self, base: Sequence[float], *, restart: bool) -> None:
         self._rebase(base, restart=restart)
-        for group, rate in zip(self._groups(), base, strict=True):
+        self._name_base()
+        self._write()
+
+    def _name_base(self) -> None:
+        """Put the base rates where torch keeps them."""
+        for group, rate in zip(self._groups(), self._base, strict=True):
             kept = group.get("initial_lr")
             group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
         self.base_lrs = [_copied(group["initial_lr"]) for group in self.optimizer.param_groups]
-        self._write()
 
     # -- devices ----------------------------------------------------------------------------
 
@@ -457,9 +462,18 @@ class ReactiveLR(LRScheduler, ABC):
             InvalidArgument: `lr` is not a finite number > 0, or outside bounds that were given.
         """
         base = None if lr is None else new_rates(lr, len(self._groups()))
-        ours = checkpoint.checked(
-            state_dict, like=self.state_dict()["ratewise"], anchor=self._anchor
-        )
+        now = self.state_dict()
+        ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=self._anchor)
+        try:
+            self._take_over(ours, state_dict, base)
+        except RatewiseError:
+            self._take_over(now["ratewise"], now, None)
+            raise
+
+    def _take_over(
+        self, ours: dict[str, Any], theirs: dict[str, Any], base: list[float] | None
+    ) -> None:
+        """Take over our part of a state and torch's, the latter as far as it goes."""
         self._to_host()
         self._restore_own(ours["rule"])
         self._period.skip = self.on_nonfinite == "skip"
@@ -472,10 +486,11 @@ class ReactiveLR(LRScheduler, ABC):
         self._record.restore(ours)
         self._rates = HostRates()
         self._rates.restore(self._groups(), ours)
-        self.last_epoch = state_dict.get("last_epoch", self.last_epoch)
-        self._step_count = state_dict.get("_step_count", self._step_count)
-        self.base_lrs = list(state_dict.get("base_lrs", self.base_lrs))
-        if base is not None:
+        self.last_epoch = theirs.get("last_epoch", self.last_epoch)
+        self._step_count = theirs.get("_step_count", self._step_count)
+        if base is None:
+            self._name_base()
+        else:
             self._set_base(base, restart=True)
         self._to_device(self._rates_device(), unless_cpu=True)
 

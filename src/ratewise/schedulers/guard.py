@@ -1,0 +1,215 @@
+"""A guard that takes a run back to its last good weights when the loss spikes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
+from ratewise.schedulers.metric import as_float
+
+#: Good losses that a new one is held against.
+HISTORY = 50
+
+
+class SpikeGuard:
+    r"""Keep the last good weights; go back to them, at a lower rate, when the loss spikes.
+
+    Call it with the loss before `backward`, so that a bad batch never reaches the weights:
+
+    .. code-block:: python
+
+        guard = ratewise.SpikeGuard(model, optimizer, scheduler)
+        for batch in data:
+            loss = model(batch)
+            if guard.spiked(loss):
+                continue  # weights, optimizer and scheduler are back, the rate is lower
+            ...
+
+    With m and s the mean and standard deviation of the last 50 good losses, a loss l is a spike
+    if it is not finite or :math:`l > m + \max(\mathtt{spike} \cdot s, |m|)`. Where processes
+    train together, a spike of one of them takes all of them back: call it on every rank.
+
+    Args:
+        model: what is trained; its parameters and buffers are kept and restored.
+        optimizer: likewise, with its state and rates.
+        scheduler: likewise: a ratewise or torch scheduler, or None.
+        spike: how many standard deviations above the mean a spike begins.
+        factor: what the rates are multiplied by at each return, in (0, 1].
+        snapshot_every: good losses between two snapshots, each a copy of weights and state.
+        every: look at the loss once in so many calls: reading it waits for a device.
+        max_rollbacks: how many returns before `TooManyRollbacks`.
+        path: file for the snapshot; None keeps it in memory, on the weights' device.
+
+    Raises:
+        WrongType, InvalidArgument: an argument outside its range.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> guard = SpikeGuard(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
+    >>> [guard.spiked(loss) for loss in (1.0, 0.9, math.nan, 0.8)]
+    [False, False, True, False]
+    >>> guard.optimizer.param_groups[0]["lr"], guard.rollbacks
+    (0.05, 1)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: Any = None,
+        *,
+        spike: float = 6.0,
+        factor: float = 0.5,
+        snapshot_every: int = 50,
+        every: int = 1,
+        max_rollbacks: int = 10,
+        path: str | Path | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise wrong_type("model", "a torch.nn.Module", model, "pass the model that is trained")
+        if not isinstance(optimizer, Optimizer):
+            raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, "pass it second")
+        if scheduler is not None and not hasattr(scheduler, "base_lrs"):
+            fix = "pass a ratewise or torch scheduler, or None"
+            raise wrong_type("scheduler", "a scheduler with base rates", scheduler, fix)
+        for name, value, low, high in (("spike", spike, 0.0, math.inf), ("factor", factor, 0, 1)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and low < value <= high):
+                raise invalid(name, f"a number in ({low:g}, {high:g}]", value, "pass e.g. 0.5")
+        counts = {"snapshot_every": snapshot_every, "every": every, "max_rollbacks": max_rollbacks}
+        for name, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise invalid(name, "an integer >= 1", count, "pass 1 or more")
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self._spike, self._factor = float(spike), float(factor)
+        self._snapshot_every, self._every, self._most = snapshot_every, every, max_rollbacks
+        self._path = None if path is None else Path(path)
+        self._history: deque[float] = deque(maxlen=HISTORY)
+        self._calls = self._good = 0
+        #: How often the run has gone back, in all; and since the snapshot that is kept now.
+        self.rollbacks = self._since_snapshot = 0
+        self._kept: Any = None
+        self._keep()
+
+    def spiked(self, loss: float | Tensor) -> bool:
+        """Look at a loss; return True if it was a spike and the run has been taken back.
+
+        Args:
+            loss: this step's loss, before `backward`.
+
+        Raises:
+            TooManyRollbacks: one more than `max_rollbacks`; the last good weights are in place.
+            WrongType, InvalidArgument: `loss` is not one number.
+        """
+        self._calls += 1
+        if self._calls % self._every:
+            return False
+        value = as_float(loss)
+        if _on_any_rank(not self._is_good(value), loss):
+            self._go_back(value)
+            return True
+        self._history.append(value)
+        self._good += 1
+        if self._good % self._snapshot_every == 0:
+            self._keep()
+        return False
+
+    def _is_good(self, loss: float) -> bool:
+        if not math.isfinite(loss) or not self._history:
+            return math.isfinite(loss)
+        mean, deviation = float(np.mean(self._history)), float(np.std(self._history))
+        return loss <= mean + max(self._spike * deviation, abs(mean))
+
+    def _keep(self) -> None:
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        state = {name: x.state_dict() for name, x in parts.items() if x is not None}
+        if self._path is None:
+            self._kept = copy.deepcopy(state)
+        else:
+            partial = self._path.with_name(self._path.name + ".partial")
+            torch.save(state, partial)
+            os.replace(partial, self._path)
+        self._since_snapshot = 0
+
+    def _go_back(self, loss: float) -> None:
+        self._restore()
+        if self.rollbacks >= self._most:
+            raise TooManyRollbacks(
+                f"loss {loss:.4g} was a spike after {self.rollbacks} returns to the last good "
+                "weights, which are in place: look at the data, start at a lower rate, or pass a "
+                "larger max_rollbacks"
+            )
+        self.rollbacks += 1
+        self._since_snapshot += 1
+        lower = self._factor**self._since_snapshot  # the snapshot brought the old rates back
+        if hasattr(self.scheduler, "rescale"):
+            self.scheduler.rescale(lower, reason="rollback", metric=loss)
+            return
+        for group in self.optimizer.param_groups:
+            for key in ("lr", "initial_lr"):
+                if key in group:
+                    group[key] = _scaled(group[key], lower)
+        if self.scheduler is not None:
+            self.scheduler.base_lrs = [_scaled(rate, lower) for rate in self.scheduler.base_lrs]
+
+    def _restore(self) -> None:
+        state = self._kept
+        if self._path is not None:
+            state = torch.load(self._path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if isinstance(rate, Tensor):  # compiled and captured steps hold on to the tensor
+                group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the guard remembers, as plain data; a checkpoint is its own snapshot."""
+        return {
+            "format": 1,
+            "history": list(self._history),
+            "good": self._good,
+            "calls": self._calls,
+            "rollbacks": self.rollbacks,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`; load model, optimizer and scheduler first: they are kept now.
+
+        Raises:
+            InvalidState: it is not a guard's, or of a newer format.
+        """
+        keys = set(self.state_dict())
+        if not isinstance(state_dict, dict) or set(state_dict) != keys or state_dict["format"] != 1:
+            raise InvalidState(f"state_dict must hold {sorted(keys)} with format 1: pass a guard's")
+        self._history = deque(map(float, state_dict["history"]), maxlen=HISTORY)
+        self._good, self._calls = int(state_dict["good"]), int(state_dict["calls"])
+        self.rollbacks = int(state_dict["rollbacks"])
+        self._keep()
+
+
+def _scaled(rate: Any, factor: float) -> Any:
+    """Return the rate times `factor`, a tensor in place."""
+    return rate.mul_(factor) if isinstance(rate, Tensor) else rate * factor
+
+
+def _on_any_rank(spike: bool, loss: Any) -> bool:
+    """Return whether any process saw a spike, so that all of them go back together."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return spike
+    device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
+    flag = torch.tensor(float(spike), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag)
