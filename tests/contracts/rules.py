@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import random
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import pytest
+import torch
 from torch.optim import Optimizer
 
 from ratewise import GreedyLR
@@ -16,13 +20,16 @@ class Row(NamedTuple):
     name: str
     build: Callable[..., Any]
     options: dict[str, Any]
+    start: float = 1.0  #: the first rate, as a multiple of the base rate
+    late: int = 0  #: steps by which its first decision is held back
+    shared: bool = True  #: whether it takes the arguments that all schedulers share
 
     def make(self, optimizer: Optimizer, **more: Any) -> Any:
         """Return a new scheduler on `optimizer`."""
         return self.build(optimizer, **{**self.options, **more})
 
 
-QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2}
+QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
 
 ROWS = (
     Row("greedy", GreedyLR, {}),
@@ -30,5 +37,41 @@ ROWS = (
     Row("greedy, stages", GreedyLR, {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 3}),
     Row("greedy on cosine", GreedyLR, {**QUICK, "anchor": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "anchor": lambda step: 1 / (1 + step)}),
-    Row("like transformers", GreedyLR.like_transformers, {"min_lr": 1e-4, "patience": 1}),
+    Row("greedy, ramp and periods", GreedyLR, {**QUICK, "warmup_steps": 3, "every": 2}, 1 / 4, 3),
+    Row(
+        "like transformers",
+        GreedyLR.like_transformers,
+        {"min_lr": 1e-4, "patience": 1},
+        shared=False,
+    ),
 )
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer:
+    groups = [
+        {
+            "params": [torch.nn.Parameter(torch.zeros(1))],
+            "lr": torch.tensor(rate, dtype=torch.float64) if tensor else rate,
+        }
+        for rate in rates
+    ]
+    optimizer = torch.optim.SGD(groups, lr=rates[0])
+    optimizer.step()
+    return optimizer
+
+
+def metrics(count: int = 50, seed: int = 0) -> list[float]:
+    """Return losses that fall, rise and fall."""
+    rng = random.Random(seed)
+    return [2 + math.cos(step / 6) + rng.gauss(0, 0.05) for step in range(count)]
+
+
+def follow(scheduler: Any, losses: Sequence[Any]) -> list[list[float]]:
+    """Return the rates after each loss, without an optimizer step in between: a dry run."""
+    seen = []
+    for loss in losses:
+        scheduler.step(loss)
+        seen.append([float(rate) for rate in scheduler.get_last_lr()])
+    return seen

@@ -5,52 +5,22 @@ from __future__ import annotations
 import copy
 import io
 import math
-import random
 from typing import Any
 
 import pytest
 import torch
-from tests.contracts.rules import ROWS, Row
+from tests.contracts.rules import Row, every_row, follow, make_optimizer, metrics
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
 
 from ratewise.errors import InvalidArgument, InvalidState, MissingLoss, RatewiseError, WrongType
 
-every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-
-
-def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer:
-    groups = [
-        {
-            "params": [torch.nn.Parameter(torch.zeros(1))],
-            "lr": torch.tensor(rate, dtype=torch.float64) if tensor else rate,
-        }
-        for rate in rates
-    ]
-    optimizer = torch.optim.SGD(groups, lr=rates[0])
-    optimizer.step()
-    return optimizer
-
-
-def metrics(count: int = 50, seed: int = 0) -> list[float]:
-    """Return losses that fall, rise and fall."""
-    rng = random.Random(seed)
-    return [2 + math.cos(step / 6) + rng.gauss(0, 0.05) for step in range(count)]
-
-
-def follow(scheduler: Any, losses: list[float]) -> list[list[float]]:
-    seen = []
-    for loss in losses:
-        scheduler.step(loss)
-        seen.append([float(rate) for rate in scheduler.get_last_lr()])
-    return seen
-
 
 @every_row
-def test_is_a_torch_scheduler_that_leaves_the_rate_at_construction(row: Row):
+def test_is_a_torch_scheduler_that_starts_at_the_rate_or_its_ramp(row: Row):
     optimizer = make_optimizer(0.01, 0.02)
     scheduler = row.make(optimizer)
     assert isinstance(scheduler, LRScheduler)
-    assert scheduler.get_last_lr() == [0.01, 0.02]
+    assert scheduler.get_last_lr() == [0.01 * row.start, 0.02 * row.start]
     assert [group["initial_lr"] for group in optimizer.param_groups] == [0.01, 0.02]
 
 
@@ -73,11 +43,11 @@ def test_a_bare_step_before_any_loss_says_what_to_pass(row: Row):
 @every_row
 def test_a_bare_step_after_a_loss_holds(row: Row):
     scheduler = row.make(make_optimizer(0.01))
-    follow(scheduler, metrics(20))
+    follow(scheduler, metrics(21))  # a whole number of periods in every row
     before = scheduler.state_dict()["ratewise"]["rule"]
     scheduler.step()
     assert scheduler.state_dict()["ratewise"]["rule"] == before
-    assert scheduler.last_epoch == 21
+    assert scheduler.last_epoch == 22
 
 
 @every_row
@@ -206,14 +176,14 @@ def test_a_group_added_later_is_scheduled(row: Row):
 def test_in_sequential_the_hand_off_is_the_initial_rate(row: Row):
     optimizer = make_optimizer(0.01)
     ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3, 0.7, total_iters=5)
-    inner = row.make(optimizer, missing="hold") if takes_missing(row) else row.make(optimizer)
+    inner = row.make(optimizer, missing="hold") if row.shared else row.make(optimizer)
     sequence = SequentialLR(optimizer, [ramp, inner], milestones=[5])
     optimizer.step()
     for _ in range(4):
         sequence.step()
     assert optimizer.param_groups[0]["lr"] < 0.01
     sequence.step()
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * row.start)
 
 
 @every_row
@@ -229,10 +199,6 @@ def test_in_a_chain_the_other_s_part_is_kept(row: Row):
         chain.step()
         wanted = alone[step][0] * 0.9 ** (step + 1)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(wanted, rel=1e-9)
-
-
-def takes_missing(row: Row) -> bool:
-    return row.name != "like transformers"
 
 
 @every_row
