@@ -2,8 +2,10 @@
 
 All contenders run in this one process, on the same losses (Python floats, drawn beforehand), in
 turn: every repetition times each of them once on a fresh scheduler, so that a busy moment of the
-machine hits all alike. Printed are the median over the repetitions, the middle half of them, and
-the median of the ratio to GreedyLR of the same repetition. Nothing is trained in between.
+machine hits all alike. A step of the optimizer goes before each of the scheduler's, as in training:
+a scheduler may have hooked or wrapped it. What the same loop takes without a scheduler, in the same
+repetition, is subtracted. Printed are the median over the repetitions, the middle half of them,
+and the median of the ratio to GreedyLR of the same repetition.
 
     python benchmarks/scheduler_overhead.py [--steps 5000] [--repeats 21] [--out FILE.md]
 """
@@ -58,8 +60,9 @@ def noisy_losses(steps: int) -> list[float]:
 
 
 def new_optimizer(groups: int) -> Optimizer:
-    """Return SGD over `groups` parameter groups of one number each."""
+    """Return SGD over `groups` parameter groups of one number each; the first has a gradient."""
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(groups)]
+    parameters[0].grad = torch.zeros(1)
     return torch.optim.SGD([{"params": [parameter]} for parameter in parameters], lr=BASE_LR)
 
 
@@ -87,22 +90,26 @@ def contenders(steps: int) -> dict[str, tuple[Callable[[Optimizer], Any], bool]]
 
 
 def seconds_a_step(
-    build: Callable[[Optimizer], Any], takes_loss: bool, groups: int, losses: list[float]
+    build: Callable[[Optimizer], Any] | None, takes_loss: bool, groups: int, losses: list[float]
 ) -> float:
-    """Time one pass over `losses` on a fresh scheduler; the loop itself is in the time."""
+    """Time one pass over `losses` on a fresh optimizer and scheduler, or on the optimizer alone."""
     optimizer = new_optimizer(groups)
-    scheduler = build(optimizer)
-    optimizer.step()  # without it torch warns that the scheduler goes first
-    step = scheduler.step
+    step = None if build is None else build(optimizer).step
+    train = optimizer.step
+    train()  # without it torch warns that the scheduler goes first
     gc.disable()
     try:
-        if takes_loss:
-            start = time.perf_counter()
+        start = time.perf_counter()
+        if step is None:
+            for _ in losses:
+                train()
+        elif takes_loss:
             for loss in losses:
+                train()
                 step(loss)
         else:
-            start = time.perf_counter()
             for _ in losses:
+                train()
                 step()
         return (time.perf_counter() - start) / len(losses)
     finally:
@@ -116,8 +123,9 @@ def measure(groups: int, steps: int, repeats: int) -> list[Row]:
     times: dict[str, list[float]] = {name: [] for name in chosen}
     for repetition in range(repeats + 1):
         gc.collect()
+        alone = seconds_a_step(None, False, groups, losses)
         for name, (build, takes_loss) in chosen.items():
-            taken = seconds_a_step(build, takes_loss, groups, losses)
+            taken = seconds_a_step(build, takes_loss, groups, losses) - alone
             if repetition:  # the first one warms the interpreter up
                 times[name].append(1e6 * taken)
     rows = []
@@ -142,7 +150,7 @@ def markdown(rows: list[Row], steps: int, repeats: int) -> str:
     )
     against = " | ".join(f"ratio to ours, window {window}" for window in WINDOWS)
     lines = [
-        f"One `step`, in microseconds; {repeats} interleaved repetitions of {steps} steps; "
+        f"What one `step` adds to training, in microseconds; {repeats} interleaved repetitions of {steps} steps; "
         f"Python {platform.python_version()}, {versions}, {platform.system()} "
         f"{platform.machine()}.",
         "",

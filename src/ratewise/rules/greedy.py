@@ -29,6 +29,7 @@ REASONS = (
     "clamped",
     "nonfinite",
 )
+#: Those between NONE and CLAMPED are changes of the rate.
 NONE, INCREASE, DECREASE, WARMUP, COOLDOWN, RESET, CLAMPED, NONFINITE = range(8)
 
 

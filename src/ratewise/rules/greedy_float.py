@@ -169,6 +169,10 @@ class FloatGreedy:
         """Return what the next metric meets: the reference (NaN if none), good, bad."""
         return self.reference if self.known else math.nan, self.good, self.bad
 
+    def changed(self) -> bool:
+        """Return whether the last update changed the rate."""
+        return NONE < self.reason < CLAMPED
+
     def smoothed(self, metric: float) -> float:
         """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""
         return self.ring.mean() if self.ring.count else metric

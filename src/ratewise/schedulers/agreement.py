@@ -39,7 +39,7 @@ class Agreement:
     @property
     def active(self) -> bool:
         """Whether there is anybody to agree with."""
-        return self.how is not None and self._world() > 1
+        return self.how is not None and _initialized() and self._world() > 1
 
     @property
     def always(self) -> bool:
@@ -88,9 +88,7 @@ class Agreement:
             )
 
     def _world(self) -> int:
-        if not (dist.is_available() and dist.is_initialized()):
-            return 1
-        return dist.get_world_size(self._group)
+        return dist.get_world_size(self._group) if _initialized() else 1
 
     def _device(self) -> torch.device:
         """Return a device that the group's backend can reduce on, the CPU where it can."""
@@ -98,3 +96,7 @@ class Agreement:
         if "cpu:" in backend or backend in ("gloo", "mpi"):
             return torch.device("cpu")
         return torch.device("cuda", torch.cuda.current_device())
+
+
+def _initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -23,7 +23,7 @@ def _from_1(ours: dict[str, Any]) -> dict[str, Any]:
         "late": None,
         "events": [],
     }
-    new |= {"trace": {"stride": 1, "points": []}, "format": 2}
+    new |= {"trace": {"stride": 1, "decisions": 0, "points": []}, "format": 2}
     return {**ours, **new, "pending": None if pending is None else [pending, 1.0]}
 
 

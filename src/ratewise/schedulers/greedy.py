@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
-from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, REASONS
+from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.greedy_tensor import TensorGreedy
@@ -220,12 +220,6 @@ class GreedyLR(ReactiveLR):
     def on_nonfinite(self) -> str:
         """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
         return str(self._rule.config.on_nonfinite)
-
-    def _decide(self, metric: Any) -> Any:
-        self._rule.update(metric)
-        if isinstance(self._rule, TensorGreedy):
-            return self._rule.changed()
-        return self._rule.reason not in (NONE, CLAMPED, NONFINITE)
 
     def _rule_rates(self) -> list[Any]:
         rates = [base * scale for base, scale in zip(self._base, self._rule.scale, strict=True)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ratewise.rules import greedy
-from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, GreedyState
+from ratewise.rules.greedy import CLAMPED, NONE, GreedyState
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.rules.smoothing import Window, rolling_mean
 
@@ -70,7 +70,7 @@ class TensorGreedy:
     def changed(self) -> Tensor:
         """Return whether the last update changed the rate, as a boolean on the device."""
         reason = self._state.reason
-        return (reason != NONE) & (reason != CLAMPED) & (reason != NONFINITE)
+        return (reason > NONE) & (reason < CLAMPED)
 
     def smoothed(self, metric: Tensor) -> Tensor:
         """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""

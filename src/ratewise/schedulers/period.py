@@ -20,13 +20,12 @@ class Period:
 
     Args:
         agreement: how the ranks come to one metric.
-        skip: leave out what is not finite.
     """
 
-    def __init__(self, agreement: Agreement, *, skip: bool) -> None:
+    def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
         #: Leave out what is not finite.
-        self.skip = skip
+        self.skip = False
         #: Set once metrics come from a device to Python rates: then all are one period late.
         self.late: LateMetric | None = None
         self.forget()
@@ -51,12 +50,19 @@ class Period:
             self._total += value
             self._count += 1
 
-    def close(self, device: torch.device | None) -> float | Tensor | None:
+    def close(
+        self, value: float | Tensor | None, device: torch.device | None
+    ) -> float | Tensor | None:
         """End the period; return the metric to decide on, or None if there is none.
 
         Args:
+            value: the period's last metric, if one comes with its last step.
             device: where the rule decides; None on Python floats.
         """
+        if not self.pending and self.late is None and not self._agreement.active:
+            return value
+        if value is not None:
+            self.take(value)
         pending, total, count = self.pending, self._total, self._count
         if not pending and not (self._agreement.always and device is None):
             return None

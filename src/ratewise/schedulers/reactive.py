@@ -47,7 +47,7 @@ class ReactiveLR(LRScheduler, ABC):
     Python floats. With tensor rates and a loss tensor on their device, everything stays there.
     """
 
-    _rule: Any  #: the subclass's rule: before, update, smoothed, restart, state
+    _rule: Any  #: the subclass's rule: before, update, changed, smoothed, restart, state
     _base: list[float]  #: its groups' base rates
     last_reason: Any
 
@@ -79,19 +79,17 @@ class ReactiveLR(LRScheduler, ABC):
         self._chosen = chosen_groups(groups, len(optimizer.param_groups))
         self._agreement = Agreement(sync, process_group)
         self._clock = OptimizerClock(optimizer)
-        self._period = Period(self._agreement, skip=self.on_nonfinite == "skip")
+        self._period = Period(self._agreement)
         self._record = Record()
         self._rates: Any = HostRates()
         self._group_count = 0
         self._device: torch.device | None = None
         self._seen = False
+        self._synced_at = 0
+        self._read_policy()
         super().__init__(optimizer)
 
     # -- what a subclass says ---------------------------------------------------------------
-
-    @abstractmethod
-    def _decide(self, metric: Any) -> Any:
-        """Take one metric in; return whether the rates may have changed (a tensor on a device)."""
 
     @abstractmethod
     def _rule_rates(self) -> list[Any]:
@@ -122,6 +120,13 @@ class ReactiveLR(LRScheduler, ABC):
         """What is done with a metric that is not finite: "bad", "skip" or "raise"."""
         return "bad"
 
+    def _read_policy(self) -> None:
+        """Keep what every step asks for where it costs least."""
+        self._raises = self.on_nonfinite == "raise"
+        self._period.skip = self.on_nonfinite == "skip"
+        #: Whether a Python float needs no check.
+        self._plain = self._device is None and not self._raises
+
     # -- stepping ---------------------------------------------------------------------------
 
     def observe(self, loss: float | Tensor) -> None:
@@ -148,32 +153,39 @@ class ReactiveLR(LRScheduler, ABC):
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
             NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
-        value = None if loss is None else self._metric(loss)
-        needs_one = self.missing == "raise" and not self._agreement.always
-        if value is None and needs_one and not self._seen:
-            raise MissingLoss(
-                f"{type(self).__name__}.step() has no loss to decide on: call step(loss), or "
-                "observe(loss) before step(); missing='hold' keeps the rate until one comes"
-            )
+        plain = self._plain and type(loss) is float  # what costs nothing to check
+        value = loss if plain or loss is None else self._metric(loss)
+        if value is None and not self._seen:
+            self._demand_a_loss()
         if not self._clock.advance():
             return
-        if self._group_count != len(self._groups()):
+        if self._chosen is None and self._group_count != len(self.optimizer.param_groups):
             self._take_in_groups()
-        if value is not None:
-            self._period.take(value)
-            self._seen = True
         self._step_count += 1
         self.last_epoch += 1
         if self._device is not None:
             self._ticks.add_(1)
+        if value is not None:
+            self._seen = True
         past = self.last_epoch - self.warmup_steps
+        metric = None
         if past <= 0:
             self._period.forget()
-        metric = self._period.close(self._device) if past > 0 and past % self.every == 0 else None
+        elif past % self.every == 0:
+            metric = self._period.close(value, self._device)
+        elif value is not None:
+            self._period.take(value)
         if metric is not None:
             self._act(metric)
         elif self._anchor is not None or past <= 0:
             self._write()
+
+    def _demand_a_loss(self) -> None:
+        if self.missing == "raise" and not self._agreement.always:
+            raise MissingLoss(
+                f"{type(self).__name__}.step() has no loss to decide on: call step(loss), or "
+                "observe(loss) before step(); missing='hold' keeps the rate until one comes"
+            )
 
     def _metric(self, loss: Any) -> float | Tensor:
         """Return the metric as this runtime takes it, checked before anything is changed."""
@@ -188,8 +200,7 @@ class ReactiveLR(LRScheduler, ABC):
             return on_device(loss, self._device, accumulator(self._device))
         value = as_float(loss)
         # With other ranks beside us all of them are told, after the reduction.
-        alone = self.on_nonfinite == "raise" and not self._agreement.active
-        if alone and not math.isfinite(value):
+        if self._raises and not self._agreement.active and not math.isfinite(value):
             raise self._nonfinite(value, self.last_epoch + 1)
         return value
 
@@ -198,36 +209,38 @@ class ReactiveLR(LRScheduler, ABC):
         if self._device is not None:
             self._act_on_device(metric)
             return
-        if self.on_nonfinite == "raise" and not math.isfinite(metric):
+        if self._raises and not math.isfinite(metric):
             raise self._nonfinite(metric, self.last_epoch)
-        before = self._rule.before()
-        changed = self._decide(metric)
-        old = self._rates.wrote
-        if changed or self._anchor is not None:
-            old = list(old)
+        rule, wrote = self._rule, self._rates.wrote
+        before = rule.before()
+        rule.update(metric)
+        if rule.changed():
+            old = list(wrote)
             self._write()
-        if changed:
-            smoothed = self._rule.smoothed(metric)
-            self._note(metric, smoothed, before, self.last_reason, old)
-        if self.last_epoch % self._record.trace.stride == 0 and old:
-            self._record.trace.add(self.last_epoch, metric, self._rates.wrote[0])
+            self._note(metric, rule.smoothed(metric), before, self.last_reason, old)
+        elif self._anchor is not None:
+            self._write()
+        if self._record.trace.due() and wrote:
+            self._record.trace.add(self.last_epoch, metric, wrote[0])
 
     def _act_on_device(self, metric: Tensor) -> None:
-        before = self._rule.before()
-        changed = self._decide(metric)
+        rule, record = self._rule, self._record
+        before = rule.before()
+        rule.update(metric)
         old = self._rates.wrote.clone()
         self._write()
-        smoothed, new = self._rule.smoothed(metric), self._rates.wrote
-        fixed = [self._ticks, metric, smoothed, *before, self._rule.reason]
-        self._record.note_on_device(changed, fixed, old, new)
-        if self.last_epoch % self._record.trace.stride == 0:
-            self._record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
-        if self.on_nonfinite == "raise":
+        new = self._rates.wrote
+        fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
+        record.note_on_device(rule.changed(), fixed, old, new)
+        if record.trace.due():
+            record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
+        if self._raises:
             self._spoilt.logical_or_(~torch.isfinite(metric))
-        if self.last_epoch % SYNC_EVERY == 0:
-            if self._record.log.wanted:
+        if self.last_epoch - self._synced_at >= SYNC_EVERY:
+            self._synced_at = self.last_epoch
+            if record.log.wanted:
                 self.flush()
-            if self.on_nonfinite == "raise" and bool(self._spoilt):
+            if self._raises and bool(self._spoilt):
                 self._spoilt.zero_()
                 raise self._nonfinite(math.nan, self.last_epoch)
 
@@ -358,7 +371,9 @@ class ReactiveLR(LRScheduler, ABC):
         self._record.use_device(self._group_count, device, dtype)
         self._ticks = torch.tensor(self.last_epoch, device=device)
         self._spoilt = torch.tensor(False, device=device)
+        self._synced_at = self.last_epoch
         self._device = device
+        self._plain = False
 
     def _to_host(self) -> None:
         """Go on with Python floats: waits for the device."""
@@ -372,6 +387,7 @@ class ReactiveLR(LRScheduler, ABC):
         self._rule = self._rule_on(None, dtype)
         self._rates, self._device = HostRates(), None
         self._rates.restore(self._groups(), state)
+        self._read_policy()
 
     # -- why --------------------------------------------------------------------------------
 
@@ -476,7 +492,7 @@ class ReactiveLR(LRScheduler, ABC):
         """Take over our part of a state and torch's, the latter as far as it goes."""
         self._to_host()
         self._restore_own(ours["rule"])
-        self._period.skip = self.on_nonfinite == "skip"
+        self._read_policy()
         if not callable(self._anchor):
             self._anchor = ours["anchor"]
         self.horizon, self.missing = ours["horizon"], ours["missing"]
