@@ -1,0 +1,211 @@
+"""SpikeGuard on real trainings: a rate far too high, bad batches, and what it must not touch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from ratewise import GreedyLR
+from ratewise.errors import InvalidArgument, InvalidState, TooManyRollbacks, WrongType
+from ratewise.schedulers.guard import SpikeGuard
+
+GOOD_RATE = 0.1  # SGD with momentum learns digits at it; 30 times as much diverges
+
+
+class Digits:
+    """A real training on digits, with or without a guard, with or without bad batches."""
+
+    def __init__(self, lr: float, *, guarded: bool, bad: frozenset[int] = frozenset(), **options):
+        images, labels = load_digits(return_X_y=True)
+        self.x, self.y = torch.tensor(images / 16).float(), torch.tensor(labels)
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 64), nn.ReLU())
+        self.model.append(nn.Linear(64, 10))
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
+        self.scheduler = GreedyLR(self.optimizer, on_nonfinite="bad")
+        self.guard = None
+        if guarded:
+            self.guard = SpikeGuard(self.model, self.optimizer, self.scheduler, **options)
+        self.bad = bad
+        self.losses: list[float] = []
+
+    def train(self, steps: int = 200) -> Digits:
+        generator = torch.Generator().manual_seed(1)
+        for step in range(steps):
+            index = torch.randint(1500, (32,), generator=generator)
+            scale = -1e18 if step in self.bad else 1.0
+            output = self.model(self.x[index]) * scale
+            loss = nn.functional.cross_entropy(output, self.y[index])
+            self.losses.append(loss.item())
+            if self.guard is not None and self.guard.spiked(loss):
+                continue
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step(loss)
+        return self
+
+    def test_accuracy(self) -> float:
+        self.model.eval()
+        with torch.no_grad():
+            right = self.model(self.x[1500:]).argmax(1) == self.y[1500:]
+        return float(right.float().mean())
+
+
+def test_a_rate_30_times_too_high_recovers_and_without_the_guard_it_does_not():
+    alone = Digits(30 * GOOD_RATE, guarded=False).train()
+    guarded = Digits(30 * GOOD_RATE, guarded=True, max_rollbacks=20).train()
+    assert not math.isfinite(alone.losses[-1]) or alone.test_accuracy() < 0.5
+    assert guarded.test_accuracy() > 0.85
+    assert guarded.guard.rollbacks > 0
+
+
+def test_bad_batches_are_survived_and_without_the_guard_they_are_not():
+    bad = frozenset({60, 61, 120})
+    alone = Digits(GOOD_RATE, guarded=False, bad=bad).train()
+    guarded = Digits(GOOD_RATE, guarded=True, bad=bad).train()
+    untouched = Digits(GOOD_RATE, guarded=True).train()
+    assert alone.test_accuracy() < 0.5
+    assert guarded.test_accuracy() > untouched.test_accuracy() - 0.03 > 0.85
+    assert guarded.guard.rollbacks == 3
+    assert untouched.guard.rollbacks == 0, "a healthy run is left alone"
+
+
+def test_a_rollback_is_an_event_that_the_scheduler_explains(capsys):
+    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60})).train(80)
+    (event,) = [event for event in run.scheduler.events if event.reason == "rollback"]
+    assert event.new_lr[0] == pytest.approx(0.5 * event.old_lr[0])
+    run.scheduler.explain(100)
+    assert "was a spike: back to the last good weights" in capsys.readouterr().out
+
+
+def test_everything_is_back_as_it_was_but_the_rate():
+    run = Digits(GOOD_RATE, guarded=True, snapshot_every=20).train(40)
+    kept = [{k: v.clone() for k, v in run.model.state_dict().items()}]
+    momentum = [run.optimizer.state[p]["momentum_buffer"].clone() for p in run.model.parameters()]
+    run.guard._keep()
+    rate = run.scheduler.get_last_lr()[0]
+    memory = run.scheduler.state_dict()["ratewise"]["rule"]["memory"]
+    for parameter in run.model.parameters():
+        parameter.data.fill_(math.nan)
+    assert run.guard.spiked(math.nan)
+    assert all(torch.equal(v, kept[0][k]) for k, v in run.model.state_dict().items())
+    for p, before in zip(run.model.parameters(), momentum, strict=True):
+        assert torch.equal(run.optimizer.state[p]["momentum_buffer"], before)
+    assert run.scheduler.get_last_lr()[0] == pytest.approx(rate / 2)
+    assert run.scheduler.state_dict()["ratewise"]["rule"]["memory"] == memory
+
+
+def test_several_returns_to_one_snapshot_lower_the_rate_further():
+    run = Digits(GOOD_RATE, guarded=True)
+    assert [run.guard.spiked(math.inf) for _ in range(3)] == [True] * 3
+    assert run.scheduler.get_last_lr()[0] == pytest.approx(GOOD_RATE / 8)
+
+
+def test_a_limit_on_returns_then_a_named_error_and_good_weights():
+    run = Digits(GOOD_RATE, guarded=True, max_rollbacks=2)
+    before = [p.clone() for p in run.model.parameters()]
+    for _ in range(2):
+        run.guard.spiked(math.nan)
+    for parameter in run.model.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(TooManyRollbacks, match="after 2 returns"):
+        run.guard.spiked(math.nan)
+    assert all(map(torch.equal, run.model.parameters(), before))
+
+
+@pytest.mark.parametrize("losses", [[1.0, 1.9, 1.5], [-5.0, -4.0, -5.5], [0.0, 0.0], [1.0] * 60])
+def test_ordinary_losses_are_no_spikes(losses: list[float]):
+    guard = Digits(GOOD_RATE, guarded=True).guard
+    assert not any(guard.spiked(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("losses", [[1.0, 2.5], [-5.0, 1.0], [math.inf], [1.0, math.nan]])
+def test_spikes_are_seen(losses: list[float]):
+    guard = Digits(GOOD_RATE, guarded=True).guard
+    assert [guard.spiked(loss) for loss in losses][-1]
+
+
+def test_on_disk_it_is_one_file_that_is_never_partial(tmp_path: Path):
+    path = tmp_path / "good.pt"
+    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60}), path=path).train(100)
+    assert run.guard.rollbacks == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["good.pt"]
+    assert set(torch.load(path, weights_only=True)) == {"model", "optimizer", "scheduler"}
+    memory = Digits(GOOD_RATE, guarded=True, bad=frozenset({60})).train(100)
+    assert memory.losses == run.losses
+
+
+def test_looking_every_k_steps_reads_the_loss_no_oftener(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "ratewise.schedulers.guard.as_float", lambda loss: read.append(loss) or float(loss)
+    )
+    guard = Digits(GOOD_RATE, guarded=True, every=5).guard
+    for step in range(20):
+        guard.spiked(torch.tensor(1.0 + step / 100))
+    assert len(read) == 4
+
+
+@pytest.mark.parametrize("kind", ["none", "torch"])
+def test_without_a_scheduler_or_with_one_of_torch_s(kind: str):
+    layer = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    scheduler = None if kind == "none" else CosineAnnealingLR(optimizer, 10)
+    guard = SpikeGuard(layer, optimizer, scheduler, factor=0.25)
+    assert guard.spiked(math.nan)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+    if scheduler is not None:
+        optimizer.step()
+        scheduler.step()
+        whole = CosineAnnealingLR(torch.optim.SGD(layer.parameters(), lr=0.025), 10)
+        whole.optimizer.step()
+        whole.step()
+        assert scheduler.get_last_lr() == pytest.approx(whole.get_last_lr())
+
+
+def test_a_tensor_rate_stays_the_same_tensor():
+    layer = nn.Linear(1, 1)
+    rate = torch.tensor(0.1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=rate)
+    guard = SpikeGuard(layer, optimizer, GreedyLR(optimizer))
+    guard.spiked(math.nan)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert float(rate) == pytest.approx(0.05)
+
+
+def test_a_guard_resumes():
+    run = Digits(GOOD_RATE, guarded=True).train(30)
+    fresh = Digits(GOOD_RATE, guarded=True)
+    fresh.guard.load_state_dict(run.guard.state_dict())
+    assert fresh.guard.state_dict() == run.guard.state_dict()
+    with pytest.raises(InvalidState, match="pass a guard's"):
+        fresh.guard.load_state_dict(run.scheduler.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"spike": 0}, InvalidArgument, "spike"),
+        ({"factor": 0.0}, InvalidArgument, r"factor must be a number in \(0, 1\]"),
+        ({"factor": 1.5}, InvalidArgument, "factor"),
+        ({"every": 0}, InvalidArgument, "every must be an integer >= 1"),
+        ({"snapshot_every": True}, InvalidArgument, "snapshot_every"),
+        ({"max_rollbacks": 0}, InvalidArgument, "max_rollbacks"),
+        ({"scheduler": 3}, WrongType, "scheduler"),
+        ({"optimizer": 3}, WrongType, "optimizer"),
+        ({"model": 3}, WrongType, "model"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict[str, Any], error: type, words: str):
+    layer = nn.Linear(1, 1)
+    good = {"model": layer, "optimizer": torch.optim.SGD(layer.parameters(), lr=0.1)}
+    with pytest.raises(error, match=words):
+        SpikeGuard(**(good | options))
