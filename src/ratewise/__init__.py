@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ratewise.schedulers.greedy import GreedyLR as GreedyLR
+    from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
 
 __version__ = "0.1.0"
 
-#: public name -> module that defines it; imported at first use, so that `import ratewise` is light
-_HOMES = {"GreedyLR": "ratewise.schedulers.greedy"}
+#: public name -> where it is; imported at first use, so that `import ratewise` is light
+_HOMES = {
+    "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
+    "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
+}
 
-__all__ = ["GreedyLR", "__version__"]
+__all__ = ["GreedyLR", "SpikeGuard", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ratewise' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name].split(":")
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

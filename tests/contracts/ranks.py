@@ -135,7 +135,7 @@ def guard(rank: int, folder: Path) -> Any:
     from ratewise.schedulers.guard import SpikeGuard
 
     optimizer = make_optimizer(0.01)
-    watcher = SpikeGuard(torch.nn.Linear(1, 1), optimizer)
+    watcher = SpikeGuard(torch.nn.Linear(1, 1), optimizer, tolerate=0)
     losses = [1.0, 1.1, 50.0 if rank == 1 else 1.0, 1.0]
     seen = [watcher.spiked(loss) for loss in losses]
     return {"spiked": seen, "lr": optimizer.param_groups[0]["lr"]}

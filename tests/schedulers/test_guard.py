@@ -22,11 +22,13 @@ GOOD_RATE = 0.1  # SGD with momentum learns digits at it; 30 times as much diver
 class Digits:
     """A real training on digits, with or without a guard, with or without bad batches."""
 
-    def __init__(self, lr: float, *, guarded: bool, bad: frozenset[int] = frozenset(), **options):
+    def __init__(
+        self, lr: float, *, guarded: bool, bad: frozenset[int] = frozenset(), seed=0, **options
+    ):
         images, labels = load_digits(return_X_y=True)
         self.x, self.y = torch.tensor(images / 16).float(), torch.tensor(labels)
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 64), nn.ReLU())
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 64), nn.Tanh())
         self.model.append(nn.Linear(64, 10))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
         self.scheduler = GreedyLR(self.optimizer, on_nonfinite="bad")
@@ -59,11 +61,15 @@ class Digits:
         return float(right.float().mean())
 
 
-def test_a_rate_30_times_too_high_recovers_and_without_the_guard_it_does_not():
-    alone = Digits(30 * GOOD_RATE, guarded=False).train()
-    guarded = Digits(30 * GOOD_RATE, guarded=True, max_rollbacks=20).train()
-    assert not math.isfinite(alone.losses[-1]) or alone.test_accuracy() < 0.5
-    assert guarded.test_accuracy() > 0.85
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_30_times_too_high_and_bad_batches_are_recovered_from(seed: int):
+    """What the first steps at that rate have spoilt stays lost: about 0.87 of 0.92 right."""
+    bad = frozenset({60, 61, 120})
+    alone = Digits(30 * GOOD_RATE, guarded=False, bad=bad, seed=seed).train(400)
+    guarded = Digits(30 * GOOD_RATE, guarded=True, bad=bad, seed=seed).train(400)
+    assert not math.isfinite(alone.losses[-1]) or alone.losses[-1] > 100 * alone.losses[0]
+    assert alone.test_accuracy() < 0.3
+    assert guarded.test_accuracy() > 0.8
     assert guarded.guard.rollbacks > 0
 
 
@@ -74,12 +80,34 @@ def test_bad_batches_are_survived_and_without_the_guard_they_are_not():
     untouched = Digits(GOOD_RATE, guarded=True).train()
     assert alone.test_accuracy() < 0.5
     assert guarded.test_accuracy() > untouched.test_accuracy() - 0.03 > 0.85
-    assert guarded.guard.rollbacks == 3
-    assert untouched.guard.rollbacks == 0, "a healthy run is left alone"
+    assert (guarded.guard.skipped, guarded.guard.rollbacks) == (2, 1), "60, 120; and 61"
+    assert (untouched.guard.skipped, untouched.guard.rollbacks) == (0, 0)
+
+
+def test_a_batch_that_is_to_blame_costs_neither_steps_nor_rate():
+    """A spike now and then must not lower the rate for good, or a long run comes to a halt."""
+    bad = frozenset(range(30, 400, 30))
+    run = Digits(GOOD_RATE, guarded=True, bad=bad).train(400)
+    assert run.guard.rollbacks == 0
+    assert len(bad) <= run.guard.skipped <= len(bad) + 4, "hardly a healthy batch is passed over"
+    assert run.scheduler.last_epoch == 400 - run.guard.skipped
+    assert run.test_accuracy() > 0.85
+    eager = Digits(GOOD_RATE, guarded=True, bad=bad, tolerate=0, max_rollbacks=20).train(400)
+    assert eager.scheduler.get_last_lr()[0] < 0.1 * run.scheduler.get_last_lr()[0]
+
+
+def test_a_slow_rise_goes_back_although_no_loss_is_a_spike():
+    guard = Digits(GOOD_RATE, guarded=True).guard
+    losses = [2.0 - 0.15 * step for step in range(12)] + [0.4 * 1.05**step for step in range(40)]
+    before = guard.rollbacks
+    seen = [guard.spiked(loss) for loss in losses]
+    assert guard.skipped == 0
+    assert guard.rollbacks > before
+    assert True in seen
 
 
 def test_a_rollback_is_an_event_that_the_scheduler_explains(capsys):
-    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60})).train(80)
+    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60, 61})).train(80)
     (event,) = [event for event in run.scheduler.events if event.reason == "rollback"]
     assert event.new_lr[0] == pytest.approx(0.5 * event.old_lr[0])
     run.scheduler.explain(100)
@@ -87,7 +115,7 @@ def test_a_rollback_is_an_event_that_the_scheduler_explains(capsys):
 
 
 def test_everything_is_back_as_it_was_but_the_rate():
-    run = Digits(GOOD_RATE, guarded=True, snapshot_every=20).train(40)
+    run = Digits(GOOD_RATE, guarded=True, snapshot_every=20, tolerate=0).train(40)
     kept = [{k: v.clone() for k, v in run.model.state_dict().items()}]
     momentum = [run.optimizer.state[p]["momentum_buffer"].clone() for p in run.model.parameters()]
     run.guard._keep()
@@ -104,13 +132,13 @@ def test_everything_is_back_as_it_was_but_the_rate():
 
 
 def test_several_returns_to_one_snapshot_lower_the_rate_further():
-    run = Digits(GOOD_RATE, guarded=True)
+    run = Digits(GOOD_RATE, guarded=True, tolerate=0)
     assert [run.guard.spiked(math.inf) for _ in range(3)] == [True] * 3
     assert run.scheduler.get_last_lr()[0] == pytest.approx(GOOD_RATE / 8)
 
 
 def test_a_limit_on_returns_then_a_named_error_and_good_weights():
-    run = Digits(GOOD_RATE, guarded=True, max_rollbacks=2)
+    run = Digits(GOOD_RATE, guarded=True, tolerate=0, max_rollbacks=2)
     before = [p.clone() for p in run.model.parameters()]
     for _ in range(2):
         run.guard.spiked(math.nan)
@@ -135,11 +163,11 @@ def test_spikes_are_seen(losses: list[float]):
 
 def test_on_disk_it_is_one_file_that_is_never_partial(tmp_path: Path):
     path = tmp_path / "good.pt"
-    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60}), path=path).train(100)
+    run = Digits(GOOD_RATE, guarded=True, bad=frozenset({60, 61}), path=path).train(100)
     assert run.guard.rollbacks == 1
     assert [file.name for file in tmp_path.iterdir()] == ["good.pt"]
     assert set(torch.load(path, weights_only=True)) == {"model", "optimizer", "scheduler"}
-    memory = Digits(GOOD_RATE, guarded=True, bad=frozenset({60})).train(100)
+    memory = Digits(GOOD_RATE, guarded=True, bad=frozenset({60, 61})).train(100)
     assert memory.losses == run.losses
 
 
@@ -159,7 +187,7 @@ def test_without_a_scheduler_or_with_one_of_torch_s(kind: str):
     layer = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     scheduler = None if kind == "none" else CosineAnnealingLR(optimizer, 10)
-    guard = SpikeGuard(layer, optimizer, scheduler, factor=0.25)
+    guard = SpikeGuard(layer, optimizer, scheduler, factor=0.25, tolerate=0)
     assert guard.spiked(math.nan)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
     if scheduler is not None:
@@ -175,7 +203,7 @@ def test_a_tensor_rate_stays_the_same_tensor():
     layer = nn.Linear(1, 1)
     rate = torch.tensor(0.1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=rate)
-    guard = SpikeGuard(layer, optimizer, GreedyLR(optimizer))
+    guard = SpikeGuard(layer, optimizer, GreedyLR(optimizer), tolerate=0)
     guard.spiked(math.nan)
     assert optimizer.param_groups[0]["lr"] is rate
     assert float(rate) == pytest.approx(0.05)
@@ -193,6 +221,7 @@ def test_a_guard_resumes():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
+        ({"tolerate": -1}, InvalidArgument, "tolerate must be an integer >= 0"),
         ({"spike": 0}, InvalidArgument, "spike"),
         ({"factor": 0.0}, InvalidArgument, r"factor must be a number in \(0, 1\]"),
         ({"factor": 1.5}, InvalidArgument, "factor"),

@@ -18,14 +18,17 @@ from torch.optim import Optimizer
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
 from ratewise.schedulers.metric import as_float
 
-#: Good losses that a new one is held against.
-HISTORY = 50
+#: Good losses that a new one is held against, and those whose mean shows a slow rise.
+HISTORY, RECENT = 50, 10
+_GOOD, _SPIKE, _RISE = range(3)
 
 
 class SpikeGuard:
     r"""Keep the last good weights; go back to them, at a lower rate, when the loss spikes.
 
-    Call it with the loss before `backward`, so that a bad batch never reaches the weights:
+    A first spike may be the batch's fault: it is passed over, and the weights have not changed.
+    If the next loss is not back to normal the weights are to blame, and the run goes back. Call it
+    with the loss before `backward`, so that a bad batch never reaches the weights:
 
     .. code-block:: python
 
@@ -33,18 +36,25 @@ class SpikeGuard:
         for batch in data:
             loss = model(batch)
             if guard.spiked(loss):
-                continue  # weights, optimizer and scheduler are back, the rate is lower
+                continue  # passed over; or weights, optimizer and scheduler are back
             ...
 
-    With m and s the mean and standard deviation of the last 50 good losses, a loss l is a spike
-    if it is not finite or :math:`l > m + \max(\mathtt{spike} \cdot s, |m|)`. Where processes
-    train together, a spike of one of them takes all of them back: call it on every rank.
+    With m and s the mean and standard deviation of the last 50 good losses and f the first one, a
+    loss l is a spike if it is not finite or
+    :math:`l > m + \max(\mathtt{spike} \cdot s, |m|, |f| / 10)`; right after a spike half of that
+    margin counts. A mean of ten good losses that lies so far above the lowest such mean is a slow
+    rise: the run goes back at once. Where processes train together, a spike of one of them is a
+    spike for all: call it on every rank.
+
+    It hears the loss alone: weights that a first huge step has ruined without the loss rising (a
+    network whose units have all died) look healthy to it.
 
     Args:
         model: what is trained; its parameters and buffers are kept and restored.
         optimizer: likewise, with its state and rates.
         scheduler: likewise: a ratewise or torch scheduler, or None.
         spike: how many standard deviations above the mean a spike begins.
+        tolerate: spikes in a row that are only passed over; 0 goes back at once.
         factor: what the rates are multiplied by at each return, in (0, 1].
         snapshot_every: good losses between two snapshots, each a copy of weights and state.
         every: look at the loss once in so many calls: reading it waits for a device.
@@ -58,8 +68,10 @@ class SpikeGuard:
     >>> guard = SpikeGuard(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
     >>> [guard.spiked(loss) for loss in (1.0, 0.9, math.nan, 0.8)]
     [False, False, True, False]
-    >>> guard.optimizer.param_groups[0]["lr"], guard.rollbacks
-    (0.05, 1)
+    >>> [guard.spiked(loss) for loss in (math.nan, math.nan)]
+    [True, True]
+    >>> guard.skipped, guard.rollbacks, guard.optimizer.param_groups[0]["lr"]
+    (2, 1, 0.05)
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class SpikeGuard:
         scheduler: Any = None,
         *,
         spike: float = 6.0,
+        tolerate: int = 1,
         factor: float = 0.5,
         snapshot_every: int = 50,
         every: int = 1,
@@ -86,23 +99,32 @@ class SpikeGuard:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and low < value <= high):
                 raise invalid(name, f"a number in ({low:g}, {high:g}]", value, "pass e.g. 0.5")
-        counts = {"snapshot_every": snapshot_every, "every": every, "max_rollbacks": max_rollbacks}
-        for name, count in counts.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise invalid(name, "an integer >= 1", count, "pass 1 or more")
+        for name, count, least in (
+            ("tolerate", tolerate, 0),
+            ("snapshot_every", snapshot_every, 1),
+            ("every", every, 1),
+            ("max_rollbacks", max_rollbacks, 1),
+        ):
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self._spike, self._factor = float(spike), float(factor)
-        self._snapshot_every, self._every, self._most = snapshot_every, every, max_rollbacks
+        self._tolerate, self._most = tolerate, max_rollbacks
+        self._snapshot_every, self._every = snapshot_every, every
         self._path = None if path is None else Path(path)
         self._history: deque[float] = deque(maxlen=HISTORY)
-        self._calls = self._good = 0
+        self._calls = self._good = self._in_a_row = 0
+        self._first = 0.0
+        self._best: tuple[float, float] | None = None  # lowest mean of 10 losses, its deviation
+        #: Losses that were passed over.
+        self.skipped = 0
         #: How often the run has gone back, in all; and since the snapshot that is kept now.
         self.rollbacks = self._since_snapshot = 0
         self._kept: Any = None
         self._keep()
 
     def spiked(self, loss: float | Tensor) -> bool:
-        """Look at a loss; return True if it was a spike and the run has been taken back.
+        """Look at a loss; return True if it was a spike, which must not be trained on.
 
         Args:
             loss: this step's loss, before `backward`.
@@ -115,20 +137,49 @@ class SpikeGuard:
         if self._calls % self._every:
             return False
         value = as_float(loss)
-        if _on_any_rank(not self._is_good(value), loss):
+        alarm = _on_all_ranks(self._alarm(value), loss)
+        if alarm == _GOOD:
+            self._take(value)
+            return False
+        self._in_a_row += 1
+        if alarm == _SPIKE and self._in_a_row <= self._tolerate:
+            self.skipped += 1
+        else:
             self._go_back(value)
-            return True
-        self._history.append(value)
-        self._good += 1
-        if self._good % self._snapshot_every == 0:
-            self._keep()
-        return False
+        return True
 
-    def _is_good(self, loss: float) -> bool:
-        if not math.isfinite(loss) or not self._history:
-            return math.isfinite(loss)
-        mean, deviation = float(np.mean(self._history)), float(np.std(self._history))
-        return loss <= mean + max(self._spike * deviation, abs(mean))
+    def _alarm(self, loss: float) -> int:
+        """Return whether a loss is good, a spike, or the last straw of a slow rise."""
+        if not math.isfinite(loss):
+            return _SPIKE
+        if self._history:
+            margin = self._margin(float(np.mean(self._history)), float(np.std(self._history)))
+            if loss > np.mean(self._history) + (margin / 2 if self._in_a_row else margin):
+                return _SPIKE
+        recent = [*self._history, loss][-RECENT:]
+        if self._best is not None and np.mean(recent) > self._best[0] + self._margin(*self._best):
+            return _RISE
+        return _GOOD
+
+    def _margin(self, mean: float, deviation: float) -> float:
+        return max(self._spike * deviation, abs(mean), abs(self._first) / 10)
+
+    def _take(self, loss: float) -> None:
+        """Remember a good loss, and keep the weights that gave it, now and then."""
+        self._in_a_row = 0
+        if not self._good:
+            self._first = loss
+        self._history.append(loss)
+        self._good += 1
+        well = True
+        if len(self._history) >= RECENT:
+            recent = list(self._history)[-RECENT:]
+            mean, deviation = float(np.mean(recent)), float(np.std(recent))
+            if self._best is None or mean < self._best[0]:
+                self._best = (mean, deviation)
+            well = mean <= self._best[0] + self._margin(*self._best) / 2
+        if self._good % self._snapshot_every == 0 and well:
+            self._keep()
 
     def _keep(self) -> None:
         parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
@@ -139,10 +190,14 @@ class SpikeGuard:
             partial = self._path.with_name(self._path.name + ".partial")
             torch.save(state, partial)
             os.replace(partial, self._path)
+        self._kept_losses = list(self._history), self._best
         self._since_snapshot = 0
 
     def _go_back(self, loss: float) -> None:
         self._restore()
+        losses, self._best = self._kept_losses
+        self._history = deque(losses, maxlen=HISTORY)
+        self._in_a_row = 0
         if self.rollbacks >= self._most:
             raise TooManyRollbacks(
                 f"loss {loss:.4g} was a spike after {self.rollbacks} returns to the last good "
@@ -180,8 +235,12 @@ class SpikeGuard:
         return {
             "format": 1,
             "history": list(self._history),
+            "first": self._first,
+            "best": None if self._best is None else list(self._best),
             "good": self._good,
             "calls": self._calls,
+            "in_a_row": self._in_a_row,
+            "skipped": self.skipped,
             "rollbacks": self.rollbacks,
         }
 
@@ -195,7 +254,10 @@ class SpikeGuard:
         if not isinstance(state_dict, dict) or set(state_dict) != keys or state_dict["format"] != 1:
             raise InvalidState(f"state_dict must hold {sorted(keys)} with format 1: pass a guard's")
         self._history = deque(map(float, state_dict["history"]), maxlen=HISTORY)
+        self._first = float(state_dict["first"])
+        self._best = None if state_dict["best"] is None else tuple(state_dict["best"])
         self._good, self._calls = int(state_dict["good"]), int(state_dict["calls"])
+        self._in_a_row, self.skipped = int(state_dict["in_a_row"]), int(state_dict["skipped"])
         self.rollbacks = int(state_dict["rollbacks"])
         self._keep()
 
@@ -205,11 +267,11 @@ def _scaled(rate: Any, factor: float) -> Any:
     return rate.mul_(factor) if isinstance(rate, Tensor) else rate * factor
 
 
-def _on_any_rank(spike: bool, loss: Any) -> bool:
-    """Return whether any process saw a spike, so that all of them go back together."""
+def _on_all_ranks(alarm: int, loss: Any) -> int:
+    """Return the gravest alarm of any process, so that all do the same."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return spike
+        return alarm
     device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
-    flag = torch.tensor(float(spike), device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag)
+    gravest = torch.tensor(alarm, device=device)
+    dist.all_reduce(gravest, op=dist.ReduceOp.MAX)
+    return int(gravest)
