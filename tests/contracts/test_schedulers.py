@@ -173,6 +173,25 @@ def test_a_group_added_later_is_scheduled(row: Row):
 
 
 @every_row
+@pytest.mark.parametrize("tensor", [False, True])
+def test_groups_added_between_saving_and_loading_are_the_same_groups(row: Row, tensor: bool):
+    def grown() -> Any:
+        optimizer = make_optimizer(0.01, tensor=tensor)
+        scheduler = row.make(optimizer)
+        losses = metrics(8)
+        follow(scheduler, [torch.tensor(x, dtype=torch.float64) if tensor else x for x in losses])
+        rate = torch.tensor(0.02, dtype=torch.float64) if tensor else 0.02
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate})
+        return scheduler
+
+    first, second = grown(), grown()
+    second.load_state_dict(first.state_dict())
+    assert len(first.state_dict()["ratewise"]["rates"]) == 2
+    losses = [torch.tensor(x, dtype=torch.float64) if tensor else x for x in metrics(30)]
+    assert follow(second, losses) == follow(first, losses)
+
+
+@every_row
 def test_in_sequential_the_hand_off_is_the_initial_rate(row: Row):
     optimizer = make_optimizer(0.01)
     ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3, 0.7, total_iters=5)

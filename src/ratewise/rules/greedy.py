@@ -106,7 +106,8 @@ def update(
     """
     c, where = config, xp.where
     limits = GreedyLimits.relative(len(state.scale)) if limits is None else limits
-    loss = xp.asarray(loss, dtype=state.reference.dtype)
+    if getattr(loss, "dtype", None) != state.reference.dtype:
+        loss = xp.asarray(loss, dtype=state.reference.dtype)
 
     # 1-2. Smooth. A metric that is not finite, or overflows the sum, never enters anything.
     mean, ring = push(state.ring, loss, window=c.window, xp=xp)

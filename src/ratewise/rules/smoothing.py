@@ -44,7 +44,7 @@ def push(ring: Window, value: Any, *, window: int, xp: Any) -> tuple[Any, Window
     """
     if window == 1:
         return value, ring
-    index = xp.cumsum(xp.ones_like(ring.values), 0) - 1
+    index = xp.cumsum(xp.ones_like(ring.values, dtype=xp.int32), 0) - 1
     values = xp.where(index == ring.position, value, ring.values)
     count = xp.where(ring.count < window, ring.count + 1, ring.count)
     position = xp.where(ring.position + 1 < window, ring.position + 1, 0)

@@ -29,7 +29,8 @@ class LateMetric:
         if device.type == "cpu":
             self.put(float(total), float(count))
             return before
-        pair = torch.empty(2, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        pair = torch.empty(2, dtype=dtype, device="cpu")
         pair = pair.pin_memory() if device.type == "cuda" else pair
         for slot, value in zip(pair, (total, count), strict=True):
             if isinstance(value, Tensor):
@@ -50,4 +51,7 @@ class LateMetric:
 
     def put(self, total: float, count: float) -> None:
         """Take up a metric that was under way when a state was saved."""
-        self._sent, self._done = torch.tensor([total, count], dtype=torch.float64), None
+        self._sent, self._done = (
+            torch.tensor([total, count], dtype=torch.float64, device="cpu"),
+            None,
+        )

@@ -40,7 +40,10 @@ class Period:
         """Add a metric to this period's."""
         self.pending = True
         if not self.skip:
-            self._total = self._total + value if self._count else value
+            if self._count:
+                self._total = self._total + value
+            else:  # a tensor may be the caller's own, and be overwritten by the next step
+                self._total = value.clone() if isinstance(value, Tensor) else value
             self._count += 1
         elif isinstance(value, Tensor):
             finite = torch.isfinite(value)

@@ -49,6 +49,15 @@ class HostRates:
                 self._set(index, group, new)
             self.own[index] = new
 
+    def current(self, groups: Groups) -> list[float]:
+        """Return the rates as they are; on a device, as they were written last."""
+        return [
+            wrote
+            if isinstance(rate := group["lr"], Tensor) and rate.device.type != "cpu"
+            else float(rate)
+            for group, wrote in zip(groups, self.wrote, strict=True)
+        ]
+
     def reset(self, groups: Groups, own: Sequence[float]) -> None:
         """Set each group's rate to our part of it, and forget the others'."""
         for index, new in enumerate(own):
@@ -93,12 +102,17 @@ class DeviceRates:
     def write(self, groups: Groups, own: Sequence[Tensor]) -> None:
         """Set each group's rate where our part of it has changed; leave the others' part."""
         rates = self._tensors(groups)
-        current = torch.stack([rate.detach().reshape(()).to(self._dtype) for rate in rates])
+        current = self.current(groups)
         new = torch.stack(list(own))
         self._outside.logical_or_(current != self.wrote)
         outside = torch.where(self._outside & (self.own != 0), current / self.own, 1.0)
         self._fill(rates, torch.where(new != self.own, new * outside, current))
         self.own.copy_(new)
+
+    def current(self, groups: Groups) -> Tensor:
+        """Return the rates as they are, copied: [groups]."""
+        rates = self._tensors(groups)
+        return torch.stack([rate.detach().reshape(()).to(self._dtype) for rate in rates])
 
     def reset(self, groups: Groups, own: Sequence[Tensor]) -> None:
         """Set each group's rate to our part of it, and forget the others'."""

@@ -135,8 +135,7 @@ class ReactiveLR(LRScheduler, ABC):
         Raises:
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
         """
-        value = self._metric(loss)
-        self._period.take(value.clone() if isinstance(value, Tensor) else value)
+        self._period.take(self._metric(loss))
         self._seen = True
 
     def step(self, loss: float | Tensor | None = None) -> None:
@@ -159,8 +158,7 @@ class ReactiveLR(LRScheduler, ABC):
             self._demand_a_loss()
         if not self._clock.advance():
             return
-        if self._chosen is None and self._group_count != len(self.optimizer.param_groups):
-            self._take_in_groups()
+        self._meet_new_groups()
         self._step_count += 1
         self.last_epoch += 1
         if self._device is not None:
@@ -195,7 +193,7 @@ class ReactiveLR(LRScheduler, ABC):
                 self._to_device(loss.device)
             elif is_far(loss):
                 self._period.late = self._period.late or LateMetric()
-                return as_scalar(loss)
+                return as_scalar(loss).to(accumulator(loss.device))
         if self._device is not None:
             return on_device(loss, self._device, accumulator(self._device))
         value = as_float(loss)
@@ -211,23 +209,23 @@ class ReactiveLR(LRScheduler, ABC):
             return
         if self._raises and not math.isfinite(metric):
             raise self._nonfinite(metric, self.last_epoch)
-        rule, wrote = self._rule, self._rates.wrote
+        rule, rates = self._rule, self._rates
         before = rule.before()
         rule.update(metric)
         if rule.changed():
-            old = list(wrote)
+            old = rates.current(self._groups())
             self._write()
             self._note(metric, rule.smoothed(metric), before, self.last_reason, old)
         elif self._anchor is not None:
             self._write()
-        if self._record.trace.due() and wrote:
-            self._record.trace.add(self.last_epoch, metric, wrote[0])
+        if self._record.trace.due():
+            self._record.trace.add(self.last_epoch, metric, rates.current(self._groups())[0])
 
     def _act_on_device(self, metric: Tensor) -> None:
         rule, record = self._rule, self._record
         before = rule.before()
         rule.update(metric)
-        old = self._rates.wrote.clone()
+        old = self._rates.current(self._groups())
         self._write()
         new = self._rates.wrote
         fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
@@ -309,8 +307,12 @@ class ReactiveLR(LRScheduler, ABC):
             raise invalid("anchor", "a function whose values are finite and >= 0", scale, fix)
         return scale
 
-    def _take_in_groups(self) -> None:
+    def _meet_new_groups(self) -> None:
         """Begin to schedule the groups that the optimizer has got since."""
+        if self._chosen is None and self._group_count != len(self.optimizer.param_groups):
+            self._take_in_groups()
+
+    def _take_in_groups(self) -> None:
         self._to_host()
         for group in self._groups()[self._group_count :]:
             base = float(group.setdefault("initial_lr", _copied(group["lr"])))
@@ -333,8 +335,9 @@ class ReactiveLR(LRScheduler, ABC):
         """
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
             raise invalid("factor", "a number > 0", factor, "pass 0.5 to halve the rates")
+        self._meet_new_groups()
         self._to_host()
-        before, old = self._rule.before(), list(self._rates.wrote)
+        before, old = self._rule.before(), self._rates.current(self._groups())
         self._set_base([base * factor for base in self._base], restart=False)
         self._note(metric, metric, before, reason, old)
         self._to_device(self._rates_device(), unless_cpu=True)
@@ -383,10 +386,11 @@ class ReactiveLR(LRScheduler, ABC):
         self.last_epoch = int(self._ticks)
         self._record.use_device(self._group_count, None, dtype)
         self._period.restore(self._period.state())
-        state = self._rates.state(self._groups())
+        known = self._groups()[: self._group_count]
+        state = self._rates.state(known)
         self._rule = self._rule_on(None, dtype)
         self._rates, self._device = HostRates(), None
-        self._rates.restore(self._groups(), state)
+        self._rates.restore(known, state)
         self._read_policy()
 
     # -- why --------------------------------------------------------------------------------
@@ -395,7 +399,8 @@ class ReactiveLR(LRScheduler, ABC):
         self, metric: float, smoothed: float, before: tuple[Any, ...], reason: str, old: list[float]
     ) -> None:
         fields = (self.last_epoch, metric, smoothed, *before, reason)
-        self._record.log.add(Event._make([*fields, tuple(old), tuple(self._rates.wrote)]))
+        new = self._rates.current(self._groups())
+        self._record.log.add(Event._make([*fields, tuple(old), tuple(new)]))
 
     @property
     def events(self) -> list[Event]:
@@ -433,6 +438,7 @@ class ReactiveLR(LRScheduler, ABC):
         Torch's own keys lie at the top; ours lie under ``"ratewise"`` with a format number. An
         anchor that is a function is not saved: construct the scheduler with it again.
         """
+        self._meet_new_groups()
         if self._device is not None:
             self.last_epoch = int(self._ticks)
         anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
