@@ -6,18 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ratewise.plotting import plot_schedule as plot
     from ratewise.schedulers.greedy import GreedyLR as GreedyLR
     from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
+    from ratewise.schedulers.listeners import JSONLWriter as JSONLWriter
+    from ratewise.schedulers.listeners import TensorBoardWriter as TensorBoardWriter
 
 __version__ = "0.1.0"
 
 #: public name -> where it is; imported at first use, so that `import ratewise` is light
 _HOMES = {
     "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
+    "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
     "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
+    "TensorBoardWriter": "ratewise.schedulers.listeners:TensorBoardWriter",
+    "plot": "ratewise.plotting:plot_schedule",
 }
 
-__all__ = ["GreedyLR", "SpikeGuard", "__version__"]
+__all__ = ["GreedyLR", "JSONLWriter", "SpikeGuard", "TensorBoardWriter", "__version__", "plot"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Panels of lines and of intervals, drawn with matplotlib into a PNG.
+"""Panels of lines and of intervals, and a scheduler's run, drawn with matplotlib into a PNG.
 
 A panel is plain numbers, so that another renderer can draw the same picture.
 """
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ratewise.errors import invalid, missing_extra, wrong_type
 
 #: Colour-blind safe (Okabe & Ito, then Tol's muted ones), in the order in which lines ask for one.
 PALETTE = (
@@ -143,6 +145,154 @@ def save_forest(forest: Forest, path: Path) -> None:
     axis.minorticks_off()
     axis.grid(axis="x", alpha=0.25)
     _finish(figure, path)
+
+
+#: How the reasons for a change of the rate are drawn: marker and colour, so that grey will do.
+REASON_MARKS = {
+    "increase": ("^", PALETTE[2]),
+    "decrease": ("v", PALETTE[0]),
+    "warmup": (">", PALETTE[4]),
+    "cooldown": ("<", PALETTE[5]),
+    "reset": ("D", PALETTE[3]),
+    "rollback": ("X", PALETTE[6]),
+}
+_OTHER_MARK = ("o", PALETTE[11])
+
+
+def plot_schedule(
+    scheduler: Any,
+    path: str | Path | None = None,
+    *,
+    x_label: str = "optimizer step",
+    y_label: str = "loss",
+) -> Any:
+    """Draw a scheduler's loss and rate over its steps, with the reason for every change marked.
+
+    Above is the metric that was decided on, below the first scheduled group's rate, which holds
+    from each point to the next. A mark stands where the rate changed: on the rate after it, and
+    on the smoothed loss that decided. A run of any length is drawn from the points, at most 256,
+    and the changes, the last 256, that a scheduler keeps. Rates on a device are waited for.
+
+    Args:
+        scheduler: a ratewise scheduler that has decided at least once.
+        path: PNG to write, its folder included; None writes nothing.
+        x_label: what a step of the schedule is, where it is not an optimizer step.
+        y_label: what the metric is, where it is not a loss.
+
+    Returns:
+        A matplotlib Figure with two axes.
+
+    Raises:
+        WrongType: `scheduler` has no trace and events.
+        InvalidArgument: it has not decided yet, or `path` does not end in .png.
+        MissingExtra: matplotlib is not installed.
+    """
+    if not (hasattr(scheduler, "trace") and hasattr(scheduler, "events")):
+        fix = "pass e.g. the ratewise.GreedyLR of a training loop"
+        raise wrong_type("scheduler", "a ratewise scheduler", scheduler, fix)
+    if path is not None and Path(path).suffix.lower() != ".png":
+        raise invalid("path", "a file name that ends in .png", str(path), "pass 'rate.png'")
+    points, events = list(scheduler.trace), list(scheduler.events)
+    if not points:
+        fix = "call step(loss) in a training loop first"
+        raise invalid("scheduler", "one that has decided", "one without a decision", fix)
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing_extra("ratewise.plot", "compare", "matplotlib") from error
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    _draw_losses(above, points, events)
+    _draw_rates(below, points, events)
+    rate = "learning rate" if len(scheduler.get_last_lr()) == 1 else "learning rate, first group"
+    changes = {0: "no change of the rate", 1: "one change of the rate"}.get(
+        len(events), f"the last {len(events)} changes of the rate"
+    )
+    marked = ", marked on it and on the smoothed loss" if events else ""
+    above.set(ylabel=y_label, title=f"{type(scheduler).__name__}: {changes}{marked}")
+    below.set(ylabel=rate, xlabel=x_label)
+    below.xaxis.get_major_locator().set_params(integer=True)
+    handles = [handle for axis in (above, below) for handle in axis.get_legend_handles_labels()[0]]
+    columns = len(handles) if len(handles) <= 5 else math.ceil(len(handles) / 2)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        markerscale=1.4,
+        frameon=False,
+    )
+    if path is not None:
+        _finish(figure, Path(path))
+    return figure
+
+
+def _draw_losses(axis: Any, points: Sequence[tuple[int, float, float]], events: Any) -> None:
+    """Draw the metrics, those that are not finite at the bottom, and what decided."""
+    steps = [step for step, _, _ in points]
+    losses = [loss if math.isfinite(loss) else math.nan for _, loss, _ in points]
+    marker = "." if len(points) <= 40 else None
+    axis.plot(steps, losses, color="#999999", lw=0.9, marker=marker, label="loss")
+    heard = {step: loss for step, loss, _ in points} | {e.step: e.metric for e in events}
+    if spoilt := sorted(step for step, loss in heard.items() if not math.isfinite(loss)):
+        style = {"color": "#000000", "marker": "x", "ls": "none", "label": "loss not finite"}
+        bottom = [0.04] * len(spoilt)
+        axis.plot(spoilt, bottom, **style, transform=axis.get_xaxis_transform())
+    decided = [event._replace(new_lr=(event.smoothed,)) for event in events]
+    _mark(axis, [event for event in decided if math.isfinite(event.smoothed)], named=False)
+    finite = [loss for loss in losses if loss == loss]
+    if finite and min(finite) > 0 and max(finite) >= 10 * min(finite):
+        _log_y(axis, finite)
+    axis.grid(alpha=0.25)
+
+
+def _draw_rates(axis: Any, points: Sequence[tuple[int, float, float]], events: Any) -> None:
+    """Draw the rate as it held, on a logarithmic scale, and a mark at each change."""
+    rates = {step: rate for step, _, rate in points}
+    rates |= {event.step: event.new_lr[0] for event in events}
+    steps = sorted(rates)
+    drawn = [rates[step] if rates[step] > 0 else math.nan for step in steps]  # 0 has no logarithm
+    axis.plot(steps, drawn, color=PALETTE[1], lw=1.3, drawstyle="steps-post", label="learning rate")
+    _mark(axis, events, named=True)
+    if positive := [rate for rate in drawn if rate == rate]:
+        _log_y(axis, positive)
+    axis.grid(alpha=0.25)
+
+
+def _mark(axis: Any, events: Any, named: bool) -> None:
+    """Put each event's mark at its step and its new rate."""
+    found = {event.reason for event in events}
+    for reason in (*REASON_MARKS, *sorted(found - set(REASON_MARKS))):
+        if reason not in found:
+            continue
+        marker, colour = REASON_MARKS.get(reason, _OTHER_MARK)
+        these = [event for event in events if event.reason == reason]
+        axis.plot(
+            [event.step for event in these],
+            [event.new_lr[0] for event in these],
+            ls="none",
+            marker=marker,
+            color=colour,
+            markersize=7 if len(these) <= 40 else 5,
+            markeredgecolor="#FFFFFF",
+            markeredgewidth=0.4,
+            label=f"{reason} ({len(these)})" if named else f"_{reason}",
+            zorder=3,
+        )
+
+
+def _log_y(axis: Any, values: Sequence[float]) -> None:
+    """Make the vertical axis logarithmic, a factor of 4 to 1e5 high, with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values) / 1.25, max(values) * 1.25
+    widen = max(1.0, math.sqrt(4 * low / high))
+    low, high = max(low / widen, high / 1e5), high * widen  # an anchor may end next to 0
+    axis.set_yscale("log")
+    axis.set_ylim(low, high)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:

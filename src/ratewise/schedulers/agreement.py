@@ -54,7 +54,7 @@ class Agreement:
         if not self.active:
             return total, count
         on_device = isinstance(total, Tensor)
-        device = total.device if isinstance(total, Tensor) else self._device()
+        device = total.device if isinstance(total, Tensor) else host_device(self._group)
         dtype = total.dtype if isinstance(total, Tensor) else torch.float64
         slots = torch.zeros(self._world(), 2, dtype=dtype, device=device)
         if self.how == "mean" or dist.get_rank(self._group) == 0:
@@ -76,7 +76,7 @@ class Agreement:
         world = self._world()
         if world == 1:
             return
-        slots = torch.zeros(world, len(rates), dtype=torch.float64, device=self._device())
+        slots = torch.zeros(world, len(rates), dtype=torch.float64, device=host_device(self._group))
         slots[dist.get_rank(self._group)] = torch.tensor(rates, dtype=torch.float64)
         dist.all_reduce(slots, group=self._group)
         rows = slots.tolist()
@@ -90,12 +90,13 @@ class Agreement:
     def _world(self) -> int:
         return dist.get_world_size(self._group) if _initialized() else 1
 
-    def _device(self) -> torch.device:
-        """Return a device that the group's backend can reduce on, the CPU where it can."""
-        backend = str(dist.get_backend_config(self._group))
-        if "cpu:" in backend or backend in ("gloo", "mpi"):
-            return torch.device("cpu")
-        return torch.device("cuda", torch.cuda.current_device())
+
+def host_device(process_group: Any = None) -> torch.device:
+    """Return where a group can reduce a number of the host's: the CPU, or with NCCL a GPU."""
+    backend = str(dist.get_backend_config(process_group))
+    if "cpu:" in backend or backend in ("gloo", "mpi"):
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _initialized() -> bool:

@@ -39,7 +39,7 @@ class OptimizerClock:
             return
         if not self._heard:
             self._heard = _has_gradients(optimizer)
-        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        if capturing():
             self._deaf = True  # the graph's replays will not come by here
 
     def advance(self) -> bool:
@@ -69,6 +69,11 @@ class OptimizerClock:
         """A copied optimizer has no hooks: its clock is a new one."""
         optimizer = memo.get(id(self._optimizer))
         return OptimizerClock(self._optimizer if optimizer is None else optimizer)
+
+
+def capturing() -> bool:
+    """Return whether a CUDA graph is being captured, whose replays will run no Python."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

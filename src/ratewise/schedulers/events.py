@@ -74,8 +74,12 @@ class EventLog:
         self._events.append(event)
         if logger.isEnabledFor(logging.INFO):
             logger.info(event.words())
-        for listener in self.listeners:
-            listener(event)
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception:
+                self.listeners.remove(listener)
+                logger.exception("%r failed, and is not told of further changes", listener)
 
     def __iter__(self) -> Any:
         return iter(self._events)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
+from ratewise.schedulers.agreement import host_device
 from ratewise.schedulers.metric import as_float
 
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
@@ -271,7 +272,8 @@ def _on_all_ranks(alarm: int, loss: Any) -> int:
     """Return the gravest alarm of any process, so that all do the same."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return alarm
-    device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
+    near = not isinstance(loss, Tensor) or loss.device.type == "cpu"
+    device = host_device() if near else loss.device
     gravest = torch.tensor(alarm, device=device)
     dist.all_reduce(gravest, op=dist.ReduceOp.MAX)
     return int(gravest)

@@ -30,16 +30,19 @@ class LateMetric:
             self.put(float(total), float(count))
             return before
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        pair = torch.empty(2, dtype=dtype, device="cpu")
-        pair = pair.pin_memory() if device.type == "cuda" else pair
+        pinned = device.type == "cuda"
+        pair = torch.empty(2, dtype=dtype, device="cpu", pin_memory=pinned)
         for slot, value in zip(pair, (total, count), strict=True):
             if isinstance(value, Tensor):
                 slot.copy_(value, non_blocking=True)
             else:
                 slot.fill_(value)
         self._sent = pair
-        self._done = torch.get_device_module(device).Event()
-        self._done.record()
+        module = torch.get_device_module(device)
+        self._done = module.Event()
+        # The copy runs on the loss's device, which need not be the current one.
+        streams = hasattr(module, "current_stream")
+        self._done.record(module.current_stream(device)) if streams else self._done.record()
         return before
 
     def read(self) -> tuple[float, float] | None:

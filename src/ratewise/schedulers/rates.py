@@ -142,6 +142,21 @@ class DeviceRates:
         return {"rates": rates, "own": self.own.tolist(), "outside": self._outside.tolist()}
 
 
+def own_tensors(scheduled: Groups, everything: Groups) -> None:
+    """Give each group a rate tensor of its own, where torch has put one tensor into several.
+
+    A group that is scheduled keeps the tensor; the others get copies.
+    """
+    seen: set[int] = set()
+    rest = (group for group in everything if all(group is not other for other in scheduled))
+    for group in (*scheduled, *rest):
+        rate = group["lr"]
+        if isinstance(rate, Tensor):
+            if id(rate) in seen:
+                group["lr"] = rate = rate.clone()
+            seen.add(id(rate))
+
+
 def accumulator(device: torch.device) -> torch.dtype:
     """Return the widest float of a device; decisions in float64 are those of Python floats."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -21,12 +21,12 @@ from ratewise.rules.fixed import fixed_scale
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.arguments import check_anchor, check_timing, chosen_groups, new_rates
-from ratewise.schedulers.clock import OptimizerClock
+from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.events import Event, Listener
 from ratewise.schedulers.late import LateMetric, is_far
 from ratewise.schedulers.metric import as_float, as_scalar, on_device
 from ratewise.schedulers.period import Period
-from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator
+from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
 
 Anchor = str | Callable[[int], float] | None
@@ -152,13 +152,13 @@ class ReactiveLR(LRScheduler, ABC):
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
             NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
+        self._meet_new_groups()
         plain = self._plain and type(loss) is float  # what costs nothing to check
         value = loss if plain or loss is None else self._metric(loss)
         if value is None and not self._seen:
             self._demand_a_loss()
         if not self._clock.advance():
             return
-        self._meet_new_groups()
         self._step_count += 1
         self.last_epoch += 1
         if self._device is not None:
@@ -230,10 +230,12 @@ class ReactiveLR(LRScheduler, ABC):
         new = self._rates.wrote
         fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
         record.note_on_device(rule.changed(), fixed, old, new)
-        if record.trace.due():
-            record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
         if self._raises:
             self._spoilt.logical_or_(~torch.isfinite(metric))
+        if capturing():
+            return  # what follows is the host's, and no replay will do it
+        if record.trace.due():
+            record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
         if self.last_epoch - self._synced_at >= SYNC_EVERY:
             self._synced_at = self.last_epoch
             if record.log.wanted:
@@ -268,6 +270,7 @@ class ReactiveLR(LRScheduler, ABC):
         if epoch is None:
             self._write()
             return
+        self._period.forget()  # what was observed before belongs to another schedule
         self._rule.restart()
         self._rates.reset(self._groups(), self._own_rates())
 
@@ -314,6 +317,7 @@ class ReactiveLR(LRScheduler, ABC):
 
     def _take_in_groups(self) -> None:
         self._to_host()
+        own_tensors(self._groups(), self.optimizer.param_groups)
         for group in self._groups()[self._group_count :]:
             base = float(group.setdefault("initial_lr", _copied(group["lr"])))
             self._add_group(base)
@@ -383,7 +387,7 @@ class ReactiveLR(LRScheduler, ABC):
         if self._device is None:
             return
         dtype = accumulator(self._device)
-        self.last_epoch = int(self._ticks)
+        self._now()
         self._record.use_device(self._group_count, None, dtype)
         self._period.restore(self._period.state())
         known = self._groups()[: self._group_count]
@@ -413,7 +417,11 @@ class ReactiveLR(LRScheduler, ABC):
         return self._record.trace.points()
 
     def add_listener(self, listener: Listener) -> None:
-        """Call `listener` with every event from now on; with rates on a device, 100 steps late."""
+        """Call `listener` with every event from now on.
+
+        With rates on a device it hears of them once in 100 steps: call `flush` at the end of a
+        run. One that raises is named in the log and not called again; training goes on.
+        """
         self._record.log.listeners.append(listener)
 
     def flush(self) -> None:
@@ -423,12 +431,18 @@ class ReactiveLR(LRScheduler, ABC):
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
         """Print the last decisions in words, and where the rate stands."""
         rates = [float(group["lr"]) for group in self._groups()]
-        print(self._record.words(last, self.last_epoch, rates), file=file)
+        print(self._record.words(last, self._now(), rates), file=file)
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
         rates = [float(group["lr"]) for group in self._groups()]
-        self._agreement.check(rates, self.last_epoch)
+        self._agreement.check(rates, self._now())
+
+    def _now(self) -> int:
+        """Return the step; a CUDA graph's replays are counted on the device alone."""
+        if self._device is not None:
+            self.last_epoch = int(self._ticks)
+        return self.last_epoch
 
     # -- checkpoints ------------------------------------------------------------------------
 
@@ -439,8 +453,6 @@ class ReactiveLR(LRScheduler, ABC):
         anchor that is a function is not saved: construct the scheduler with it again.
         """
         self._meet_new_groups()
-        if self._device is not None:
-            self.last_epoch = int(self._ticks)
         anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
         ours = {
             "format": checkpoint.FORMAT,
@@ -458,7 +470,7 @@ class ReactiveLR(LRScheduler, ABC):
             "rule": self._own_state(),
         }
         return {
-            "last_epoch": self.last_epoch,
+            "last_epoch": self._now(),
             "_step_count": self._step_count,
             "_last_lr": [float(group["lr"]) for group in self.optimizer.param_groups],
             "base_lrs": [float(rate) for rate in self.base_lrs],
