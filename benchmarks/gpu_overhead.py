@@ -38,6 +38,8 @@ BASE_LR = 3e-4
 GOAL = 0.1  #: percent of a step that GreedyLR may add, and no more than cosine adds
 WARM = 3  #: steps before the clock starts: the first one makes the optimizer's state
 COSINE = "torch CosineAnnealingLR"
+OURS = "ratewise.GreedyLR"
+AGAIN = "no scheduler, again"
 
 
 class Size(NamedTuple):
@@ -123,10 +125,10 @@ def contenders() -> list[Contender]:
 
     every_10 = partial(ratewise.GreedyLR, every=10)
     chosen = [
-        *(nothing("no scheduler, again", tensor) for tensor in (False, True)),
+        *(nothing(AGAIN, tensor) for tensor in (False, True)),
         *(Contender(COSINE, tensor, cosine, bare) for tensor in (False, True)),
-        *(Contender("GreedyLR", tensor, ratewise.GreedyLR, with_loss) for tensor in (False, True)),
-        Contender("GreedyLR, every=10", True, every_10, with_loss),
+        *(Contender(OURS, tensor, ratewise.GreedyLR, with_loss) for tensor in (False, True)),
+        Contender(f"{OURS}, every=10", True, every_10, with_loss),
     ]
     if TransformersGreedyLR is not None:
         bounds = {"min_lr": 0.1 * BASE_LR, "max_lr": 10 * BASE_LR}
@@ -164,12 +166,14 @@ class Bench:
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.batch = size.batch
         while True:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             shape = (4, self.batch, size.length + 1)
             self.tokens = torch.randint(size.vocabulary, shape, device=device)
             try:
                 self.time(nothing("", False), 1)
                 return
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 self.model.zero_grad(set_to_none=True)
                 self.batch //= 2
                 if not self.batch:
@@ -281,17 +285,19 @@ def markdown(rows: list[Row]) -> str:
             f"{r.high:.1f} | {r.percent:.3f} | {r.wall:.1f} | {r.call:.1f} |"
         )
     lines.append("")
-    cosine = {r.contender.tensor: r.added for r in rows if r.contender.name == COSINE}
+    by_name = {(r.contender.name, r.contender.tensor): r for r in rows}
     for r in rows:
-        if not r.contender.name.startswith("GreedyLR"):
+        name, tensor, *_ = r.contender
+        if not name.startswith(OURS):
             continue
-        kind = "tensor" if r.contender.tensor else "float"
-        share = "met" if r.percent <= GOAL else "missed"
-        beside = "met" if r.added <= cosine[r.contender.tensor] else "missed"
+        cosine, noise = by_name[COSINE, tensor].added, by_name[AGAIN, tensor]
+        share, beside = (
+            "met" if met else "missed" for met in (r.percent <= GOAL, r.added <= cosine)
+        )
         lines.append(
-            f"- {r.contender.name}, {kind} rate: {r.percent:.3f}% of the step, goal at most "
-            f"{GOAL}%: {share}; {r.added:.1f} us, goal no more than cosine's "
-            f"{cosine[r.contender.tensor]:.1f} us: {beside}."
+            f"- {name}, {'tensor' if tensor else 'float'} rate: {r.percent:.3f}% of the step, goal "
+            f"at most {GOAL}%: {share}; {r.added:.1f} us, goal no more than cosine's {cosine:.1f} "
+            f"us: {beside}; noise {noise.low:.1f} to {noise.high:.1f} us."
         )
     return "\n".join(lines)
 
