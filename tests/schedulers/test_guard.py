@@ -114,6 +114,16 @@ def test_a_rollback_is_an_event_that_the_scheduler_explains(capsys):
     assert "was a spike: back to the last good weights" in capsys.readouterr().out
 
 
+def test_earlier_returns_to_the_same_snapshot_stay_in_the_log():
+    run = Digits(GOOD_RATE, guarded=True, tolerate=0)
+    heard = []
+    run.scheduler.add_listener(heard.append)
+    for loss in (math.nan, math.inf, math.nan):
+        run.guard.spiked(loss)
+    assert [event.new_lr[0] / GOOD_RATE for event in run.scheduler.events] == [1 / 2, 1 / 4, 1 / 8]
+    assert heard == run.scheduler.events, "each was told once"
+
+
 def test_everything_is_back_as_it_was_but_the_rate():
     run = Digits(GOOD_RATE, guarded=True, snapshot_every=20, tolerate=0).train(40)
     kept = [{k: v.clone() for k, v in run.model.state_dict().items()}]

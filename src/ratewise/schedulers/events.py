@@ -81,6 +81,10 @@ class EventLog:
                 self.listeners.remove(listener)
                 logger.exception("%r failed, and is not told of further changes", listener)
 
+    def recall(self, events: Iterable[Event]) -> None:
+        """Keep events that are no news."""
+        self._events.extend(events)
+
     def __iter__(self) -> Any:
         return iter(self._events)
 

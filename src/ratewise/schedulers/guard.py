@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
 from ratewise.schedulers.agreement import host_device
+from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
 
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
@@ -121,6 +122,7 @@ class SpikeGuard:
         self.skipped = 0
         #: How often the run has gone back, in all; and since the snapshot that is kept now.
         self.rollbacks = self._since_snapshot = 0
+        self._returns: deque[Event] = deque(maxlen=max_rollbacks)
         self._kept: Any = None
         self._keep()
 
@@ -209,7 +211,11 @@ class SpikeGuard:
         self._since_snapshot += 1
         lower = self._factor**self._since_snapshot  # the snapshot brought the old rates back
         if hasattr(self.scheduler, "rescale"):
+            # The snapshot knows nothing of earlier returns to it: they are told again.
+            log = self.scheduler.events
+            self.scheduler.recall(event for event in self._returns if event not in log)
             self.scheduler.rescale(lower, reason="rollback", metric=loss)
+            self._returns.append(self.scheduler.events[-1])
             return
         for group in self.optimizer.param_groups:
             for key in ("lr", "initial_lr"):

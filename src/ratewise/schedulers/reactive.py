@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.arguments import check_anchor, check_timing, chosen_groups, new_rates
 from ratewise.schedulers.clock import OptimizerClock, capturing
-from ratewise.schedulers.events import Event, Listener
+from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.late import LateMetric, is_far
 from ratewise.schedulers.metric import as_float, as_scalar, on_device
 from ratewise.schedulers.period import Period
@@ -35,7 +35,7 @@ Anchor = str | Callable[[int], float] | None
 SYNC_EVERY = 100
 
 
-class ReactiveLR(LRScheduler, ABC):
+class ReactiveLR(Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
@@ -215,7 +215,8 @@ class ReactiveLR(LRScheduler, ABC):
         if rule.changed():
             old = rates.current(self._groups())
             self._write()
-            self._note(metric, rule.smoothed(metric), before, self.last_reason, old)
+            why = (metric, rule.smoothed(metric), *before, self.last_reason)
+            self._record.note(self.last_epoch, why, old, rates.current(self._groups()))
         elif self._anchor is not None:
             self._write()
         if self._record.trace.due():
@@ -343,7 +344,8 @@ class ReactiveLR(LRScheduler, ABC):
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
         self._set_base([base * factor for base in self._base], restart=False)
-        self._note(metric, metric, before, reason, old)
+        why = (metric, metric, *before, reason)
+        self._record.note(self.last_epoch, why, old, self._rates.current(self._groups()))
         self._to_device(self._rates_device(), unless_cpu=True)
 
     def _set_base(self, base: Sequence[float], *, restart: bool) -> None:
@@ -396,42 +398,6 @@ class ReactiveLR(LRScheduler, ABC):
         self._rates, self._device = HostRates(), None
         self._rates.restore(known, state)
         self._read_policy()
-
-    # -- why --------------------------------------------------------------------------------
-
-    def _note(
-        self, metric: float, smoothed: float, before: tuple[Any, ...], reason: str, old: list[float]
-    ) -> None:
-        fields = (self.last_epoch, metric, smoothed, *before, reason)
-        new = self._rates.current(self._groups())
-        self._record.log.add(Event._make([*fields, tuple(old), tuple(new)]))
-
-    @property
-    def events(self) -> list[Event]:
-        """The last changes of the rate, oldest first: reads the device, if the rates are on one."""
-        return self._record.events()
-
-    @property
-    def trace(self) -> list[tuple[int, float, float]]:
-        """Points (step, metric, first group's rate) over the whole run, thinned."""
-        return self._record.trace.points()
-
-    def add_listener(self, listener: Listener) -> None:
-        """Call `listener` with every event from now on.
-
-        With rates on a device it hears of them once in 100 steps: call `flush` at the end of a
-        run. One that raises is named in the log and not called again; training goes on.
-        """
-        self._record.log.listeners.append(listener)
-
-    def flush(self) -> None:
-        """Bring events that are still on a device to the host and to the listeners."""
-        self._record.flush()
-
-    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print the last decisions in words, and where the rate stands."""
-        rates = [float(group["lr"]) for group in self._groups()]
-        print(self._record.words(last, self._now(), rates), file=file)
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ class Record:
         """Keep events on `device` from now on; None brings them in and keeps them on the host."""
         self.flush()
         self._on_device = None if device is None else DeviceLog(groups, device, dtype)
+
+    def note(
+        self, step: int, why: tuple[Any, ...], old: Sequence[float], new: Sequence[float]
+    ) -> None:
+        """Note an event; `why` is its fields from metric to reason."""
+        self.log.add(Event(step, *why, old_lr=tuple(old), new_lr=tuple(new)))
 
     def note_on_device(
         self, changed: Tensor, fixed: list[Tensor], old: Tensor, new: Tensor

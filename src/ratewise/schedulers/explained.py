@@ -1,0 +1,54 @@
+"""What a scheduler tells about itself: events, a trace, words, listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from ratewise.schedulers.events import Event, Listener
+from ratewise.schedulers.record import Record
+
+
+class Explained:
+    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ReactiveLR`."""
+
+    _record: Record
+
+    def _now(self) -> int:
+        """Return the schedule's step."""
+        raise NotImplementedError
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the scheduled parameter groups."""
+        raise NotImplementedError
+
+    @property
+    def events(self) -> list[Event]:
+        """The last changes of the rate, oldest first: reads the device, if the rates are on one."""
+        return self._record.events()
+
+    @property
+    def trace(self) -> list[tuple[int, float, float]]:
+        """Points (step, metric, first group's rate) over the whole run, thinned."""
+        return self._record.trace.points()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call `listener` with every event from now on.
+
+        With rates on a device it hears of them once in 100 steps: call `flush` at the end of a
+        run. One that raises is named in the log and not called again; training goes on.
+        """
+        self._record.log.listeners.append(listener)
+
+    def recall(self, events: Iterable[Event]) -> None:
+        """Put events into the log that are no news: listeners are not told of them."""
+        self._record.log.recall(events)
+
+    def flush(self) -> None:
+        """Bring events that are still on a device to the host and to the listeners."""
+        self._record.flush()
+
+    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
+        """Print the last decisions in words, and where the rate stands."""
+        rates = [float(group["lr"]) for group in self._groups()]
+        print(self._record.words(last, self._now(), rates), file=file)
