@@ -30,7 +30,7 @@ class Record:
         self, step: int, why: tuple[Any, ...], old: Sequence[float], new: Sequence[float]
     ) -> None:
         """Note an event; `why` is its fields from metric to reason."""
-        self.log.add(Event(step, *why, old_lr=tuple(old), new_lr=tuple(new)))
+        self.log.add(Event._make((step, *why, tuple(old), tuple(new))))
 
     def note_on_device(
         self, changed: Tensor, fixed: list[Tensor], old: Tensor, new: Tensor
