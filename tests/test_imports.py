@@ -23,6 +23,10 @@ HEAVY = (
     "matplotlib",
     "transformers",
     "accelerate",
+    "lightning",
+    "optax",
+    "keras",
+    "tensorboard",
     "typer",
 )
 
@@ -42,6 +46,7 @@ def loaded_by(statement: str) -> set[str]:
         "import ratewise; dir(ratewise); ratewise.__version__",
         "import ratewise.errors",
         "import ratewise.rules",
+        "import ratewise.integrations",
         "import ratewise.rules.greedy, ratewise.rules.greedy_float, ratewise.rules.fixed",
     ],
 )
@@ -50,7 +55,8 @@ def test_light_import_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_scheduler_loads_torch_and_nothing_else() -> None:
-    assert loaded_by("import ratewise; ratewise.GreedyLR") == {"torch"}
+    names = "ratewise.GreedyLR, ratewise.SpikeGuard, ratewise.JSONLWriter"
+    assert loaded_by(f"import ratewise; {names}") == {"torch"}
 
 
 def test_store_of_runs_loads_no_torch() -> None:
@@ -112,6 +118,10 @@ def test_import_lint_passes_the_package(package: Path) -> None:
         ("compare/analysis.py", "import torch", "analysis and report"),
         ("compare/task.py", "import ratewise.cli", "nothing imports the command line"),
         ("compare/task.py", "import gymnasium", "compare does not parse commands"),
+        ("schedulers/guard.py", "import ratewise.integrations.optax", "nothing imports upwards"),
+        ("integrations/optax.py", "import ratewise.compare", "nothing imports upwards"),
+        ("integrations/optax.py", "import ratewise.integrations.keras", "do not know each other"),
+        ("integrations/keras.py", "import duckdb", "needs its own framework"),
         ("unplanned.py", "import math", "nothing imports upwards"),
     ],
 )

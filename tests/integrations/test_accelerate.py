@@ -117,10 +117,10 @@ def rose_and_fell(rates: list[float]) -> bool:
     return max(steps) > 0 > min(steps)
 
 
-def dry(losses: list[float]) -> list[float]:
-    """The rates that steps with these losses begin with."""
+def dry(losses: list[Any], **rule: Any) -> list[float]:
+    """The rates that steps with these losses begin with; None is a step without one."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=RATE)
-    scheduler = GreedyLR(optimizer, **RULE)
+    scheduler = GreedyLR(optimizer, **RULE | rule)
     rates = []
     for loss in losses:
         rates.append(optimizer.param_groups[0]["lr"])
@@ -173,6 +173,44 @@ def test_with_accumulation_a_loss_given_to_step_is_the_last_micro_batch_s():
     run = Run(gradient_accumulation_steps=3).train(6 * BATCHES)
     assert run.scheduler.last_epoch == 2 * BATCHES
     assert run.rates == dry(run.losses[2::3])
+
+
+class Evaluating(Run):
+    """A metric every fourth step, and bare steps in between."""
+
+    def advance(self, loss: torch.Tensor) -> None:
+        if len(self.rates) % 4 == 0:
+            self.scheduler.observe(loss)
+        self.prepared.step()
+
+
+def test_a_metric_that_comes_at_intervals_is_decided_on_when_it_comes():
+    run = Evaluating(rule={"missing": "hold"}).train(6 * BATCHES)
+    seen = [loss if step % 4 == 0 else None for step, loss in enumerate(run.losses, start=1)]
+    assert run.rates == dry(seen, missing="hold")
+    assert rose_and_fell(run.rates)
+    assert run.rates != dry(run.losses)  # the control: every step's loss
+
+
+def test_warmup_steps_ramp_up_before_anything_is_decided():
+    run = Run(rule={"warmup_steps": 4}).train()
+    assert run.rates[:5] == pytest.approx([RATE * part / 5 for part in (1, 2, 3, 4, 5)])
+    assert run.rates == dry(run.losses, warmup_steps=4)
+
+
+class Spoilt(Run):
+    """The loss of one step is not a number; its gradients are sound."""
+
+    def advance(self, loss: torch.Tensor) -> None:
+        self.losses[-1] = math.nan if len(self.rates) == 6 else self.losses[-1]
+        self.prepared.step(self.losses[-1])
+
+
+def test_one_nan_is_a_bad_step_and_no_more():
+    run = Spoilt().train()
+    assert any(map(math.isnan, run.losses))
+    assert run.rates == dry(run.losses)
+    assert rose_and_fell(run.rates[8:])
 
 
 def constant_schedule() -> Any:
