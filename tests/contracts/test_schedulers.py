@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -70,6 +71,22 @@ def test_takes_numbers_and_tensors_of_one_element(row: Row, kind: Any):
 
 
 @every_row
+@pytest.mark.parametrize("tensor", [False, True], ids=["float rate", "tensor rate"])
+def test_a_loss_that_requires_a_gradient_is_taken_and_its_graph_let_go(row: Row, tensor: bool):
+    scheduler = row.make(make_optimizer(0.01, tensor=tensor))
+    graphs = []
+    for step, loss in enumerate(metrics(10)):
+        weight = torch.nn.Parameter(torch.tensor(loss, dtype=torch.float64))
+        output = weight * 1.0
+        graphs.append(weakref.ref(output.grad_fn))
+        scheduler.observe(output) if step % 2 else scheduler.step(output)
+        del weight, output
+    assert all(graph() is None for graph in graphs)
+    scheduler.step()
+    assert scheduler.last_epoch == 6
+
+
+@every_row
 @pytest.mark.parametrize(
     ("loss", "error"),
     [
@@ -79,6 +96,8 @@ def test_takes_numbers_and_tensors_of_one_element(row: Row, kind: Any):
         (True, WrongType),
         (torch.tensor([1.0, 2.0]), InvalidArgument),
         (torch.tensor(1j), WrongType),
+        (torch.tensor(True), WrongType),
+        (torch.ones((), device="meta"), InvalidArgument),
     ],
 )
 def test_refuses_what_is_not_one_number_and_changes_nothing(row: Row, loss: Any, error: type):
