@@ -6,8 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ratewise.errors import invalid, unknown, wrong_type
+from torch.optim import Optimizer
+
+from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
 from ratewise.rules.fixed import FIXED, fixed_scale
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise unless `optimizer` is one of torch's kind."""
+    if not isinstance(optimizer, Optimizer):
+        fix = "pass the optimizer whose rate is to be scheduled"
+        raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, fix)
 
 
 def check_timing(missing: Any, every: Any, warmup_steps: Any) -> None:
@@ -32,6 +41,22 @@ def check_anchor(anchor: Any, total_steps: Any, warmup_steps: int) -> None:
     elif not (anchor is None or callable(anchor)):
         fix = f"pass None, a function of the step, or one of {', '.join(FIXED)}"
         raise wrong_type("anchor", "a name or a function", anchor, fix)
+
+
+def check_capture(every: int, ramp: int, anchor: Any) -> None:
+    """Raise where a step that a CUDA graph captures would not be like every other.
+
+    Args:
+        every: steps a period.
+        ramp: steps that are left of the ramp.
+        anchor: a schedule to ride on, or None.
+    """
+    if every > 1 or ramp or anchor is not None:
+        raise InvalidArgument(
+            f"in a CUDA graph a step must be like every other, got every={every}, {ramp} steps of "
+            f"the ramp left, anchor={anchor!r}: they count steps in Python, which no replay runs; "
+            "capture with every=1 and no anchor, once the ramp is over"
+        )
 
 
 def chosen_groups(groups: Any, count: int) -> list[int] | None:

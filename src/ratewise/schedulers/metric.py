@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ratewise.errors import invalid, wrong_type
+from ratewise.errors import NonFiniteLoss, invalid, wrong_type
 
 _FIX = "pass a number or a tensor of one element, such as loss.detach()"
 
@@ -71,3 +71,12 @@ def on_device(loss: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
         where = f"a tensor on {scalar.device}"
         raise invalid("loss", f"on the rates' device, {device}", where, "pass loss.to(...)")
     return scalar.to(dtype)
+
+
+def nonfinite(metric: float, step: int, late: int = 0) -> NonFiniteLoss:
+    """Return the error for a metric that is not finite, seen at `step`, up to `late` steps late."""
+    since = f" or up to {late} steps before" if late else ""
+    return NonFiniteLoss(
+        f"loss is {metric} at step {step}{since}: mend the run, or pass "
+        "on_nonfinite='bad' or 'skip'"
+    )

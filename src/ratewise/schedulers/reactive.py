@@ -16,15 +16,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import MissingLoss, NonFiniteLoss, RatewiseError, invalid, wrong_type
+from ratewise.errors import MissingLoss, RatewiseError, invalid
 from ratewise.rules.fixed import fixed_scale
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
-from ratewise.schedulers.arguments import check_anchor, check_timing, chosen_groups, new_rates
+from ratewise.schedulers.arguments import (
+    check_anchor,
+    check_capture,
+    check_optimizer,
+    check_timing,
+    chosen_groups,
+    new_rates,
+)
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.late import LateMetric, is_far
-from ratewise.schedulers.metric import as_float, as_scalar, on_device
+from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
@@ -64,9 +71,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         sync: str | None = "mean",
         process_group: Any = None,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            fix = "pass the optimizer whose rate is to be scheduled"
-            raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, fix)
+        check_optimizer(optimizer)
         check_timing(missing, every, warmup_steps)
         check_anchor(anchor, total_steps, warmup_steps)
         #: "raise" or "hold": what a bare `step()` does before any metric was given.
@@ -159,6 +164,9 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             self._demand_a_loss()
         if not self._clock.advance():
             return
+        if self._device is not None and capturing():
+            ramp = max(0, self.warmup_steps - self.last_epoch)
+            check_capture(self.every, ramp, self._anchor)
         self._step_count += 1
         self.last_epoch += 1
         if self._device is not None:
@@ -199,7 +207,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         value = as_float(loss)
         # With other ranks beside us all of them are told, after the reduction.
         if self._raises and not self._agreement.active and not math.isfinite(value):
-            raise self._nonfinite(value, self.last_epoch + 1)
+            raise nonfinite(value, self.last_epoch + 1)
         return value
 
     def _act(self, metric: Any) -> None:
@@ -208,7 +216,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             self._act_on_device(metric)
             return
         if self._raises and not math.isfinite(metric):
-            raise self._nonfinite(metric, self.last_epoch)
+            raise nonfinite(metric, self.last_epoch)
         rule, rates = self._rule, self._rates
         before = rule.before()
         rule.update(metric)
@@ -243,14 +251,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
                 self.flush()
             if self._raises and bool(self._spoilt):
                 self._spoilt.zero_()
-                raise self._nonfinite(math.nan, self.last_epoch)
-
-    def _nonfinite(self, metric: float, step: int) -> NonFiniteLoss:
-        since = "" if self._device is None else f" or up to {SYNC_EVERY} steps before"
-        return NonFiniteLoss(
-            f"loss is {metric} at step {step}{since}: mend the run, or pass "
-            "on_nonfinite='bad' or 'skip'"
-        )
+                raise nonfinite(math.nan, self.last_epoch, SYNC_EVERY)
 
     def _initial_step(self) -> None:
         """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
