@@ -1,17 +1,11 @@
-"""Under the real Trainer: the loss is heard, Trainer's own step decides, checkpoints go on."""
+"""Under the real Trainer: the loss is heard, and Trainer's own step decides."""
 
 from __future__ import annotations
 
 import importlib
-import itertools
-import json
 import math
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,17 +18,23 @@ pytest.importorskip("accelerate")
 import transformers
 from accelerate.scheduler import AcceleratedScheduler
 from accelerate.state import AcceleratorState
+from tests.integrations.trainer_runs import (
+    RATE,
+    RULE,
+    STEPS,
+    Run,
+    Tiny,
+    by_hand,
+    dry,
+    rose_and_fell,
+    rows,
+)
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument, MissingExtra, MissingLoss, UnknownName, WrongType
 from ratewise.integrations.transformers import ObserveCallback
-
-RATE, STEPS = 0.02, 24
-#: Moves often, in both directions.
-RULE: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
 
 
 @pytest.fixture(autouse=True)
@@ -44,115 +44,6 @@ def _small_and_apart():
     yield
     torch.set_num_threads(threads)
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-class Tiny(nn.Module):
-    """A small regression.
-
-    Args:
-        spoil: number of the training batch whose loss is NaN.
-        loss: whether there is one in training.
-    """
-
-    def __init__(self, dropout: float = 0.0, spoil: int | None = None, loss: bool = True) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(
-            nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1)
-        )
-        self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.losses: list[float] = []
-        self.spoil, self.loss = spoil, loss
-
-    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
-        out = self.layers(x).squeeze(-1)
-        if labels is None or (self.training and not self.loss):
-            return {"logits": out}
-        loss = nn.functional.mse_loss(out, labels)
-        if self.training:
-            if len(self.losses) == self.spoil:
-                loss = loss + math.nan  # its gradient is finite
-            self.batches.append((x, labels))
-            self.losses.append(loss.item())
-        return {"loss": loss, "logits": out}
-
-
-def rows(count: int = 40) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(count, 4, generator=generator)
-    y = x.sum(1) + torch.randn(count, generator=generator) / 2
-    return [{"x": each, "labels": label} for each, label in zip(x, y, strict=True)]
-
-
-class Run(TrainerCallback):
-    """A Trainer on a model and its scheduler; `rates` are those that the optimizer steps with."""
-
-    def __init__(self, folder: Path, model: Any = None, rate: Any = RATE, **more: Any) -> None:
-        self.rates: list[float] = []
-        self.model = Tiny() if model is None else model
-        self.optimizer = torch.optim.SGD(self.model.parameters(), rate, momentum=0.5)
-        self.scheduler = GreedyLR(self.optimizer, **RULE | more.pop("rule", {}))
-        self.callback = ObserveCallback(self.scheduler, more.pop("metric", "loss"))
-        data, trainer = more.pop("data", rows()), more.pop("trainer", {})
-        options = {"max_steps": STEPS, "per_device_train_batch_size": 4, "logging_steps": 1}
-        options |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "seed": 3}
-        options |= {"save_strategy": "no", "log_level": "error"} | more
-        self.trainer = Trainer(
-            self.model,
-            TrainingArguments(str(folder), **options),
-            train_dataset=data,
-            optimizers=(self.optimizer, self.scheduler),
-            callbacks=[self.callback, self],
-            **trainer,
-        )
-        self.trainer.remove_callback(transformers.PrinterCallback)
-
-    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.rates.append(float(kwargs["optimizer"].param_groups[0]["lr"]))
-
-    def train(self, **kwargs: Any) -> Run:
-        self.trainer.train(**kwargs)
-        return self
-
-    @property
-    def weights(self) -> list[list[float]]:
-        return [parameter.flatten().tolist() for parameter in self.model.parameters()]
-
-    def logged(self, name: str) -> list[float]:
-        return [logs[name] for logs in self.trainer.state.log_history if name in logs]
-
-
-def rose_and_fell(rates: list[float]) -> bool:
-    steps = [after - before for before, after in itertools.pairwise(rates)]
-    return max(steps) > 0 > min(steps)
-
-
-def dry(values: list[float | None], rate: Any = RATE, **rule: Any) -> list[float]:
-    """The rates that steps with these metrics begin with; None is a step without one."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
-    scheduler = GreedyLR(optimizer, missing="hold", **RULE | rule)
-    rates = []
-    for value in values:
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        scheduler.step(value)
-    return rates
-
-
-def by_hand(run: Run, rate: float | torch.Tensor) -> tuple[list[float], list[list[float]]]:
-    """Train on the batches that `run` saw, in a loop as anybody writes it."""
-    model = Tiny()
-    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.5)
-    scheduler = GreedyLR(optimizer, **RULE)
-    rates = []
-    for x, labels in run.model.batches:
-        loss = model(x, labels)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        scheduler.step(loss)
-    return rates, [parameter.flatten().tolist() for parameter in model.parameters()]
 
 
 # -- the training loss ----------------------------------------------------------------------
@@ -435,184 +326,6 @@ def test_an_evaluation_metric_without_evaluations_is_named_before_training(tmp_p
     with pytest.raises(InvalidArgument, match="eval_strategy must be 'steps' or 'epoch', got 'no'"):
         run.train()
     assert run.trainer.state.global_step == 0
-
-
-# -- warmup_steps of the training arguments -------------------------------------------------
-
-
-@pytest.mark.parametrize(("asked", "steps"), [(6, 6), (0.2, 5)], ids=["steps", "share"])
-def test_the_training_arguments_warmup_is_the_scheduler_s_ramp(
-    tmp_path: Path, asked: float, steps: int
-):
-    run = Run(tmp_path, warmup_steps=asked).train()
-    ramp = [RATE * (step + 1) / (steps + 1) for step in range(steps + 1)]
-    assert run.rates[: steps + 1] == pytest.approx(ramp)
-    assert run.rates == dry(run.model.losses, warmup_steps=steps)
-    assert run.rates != dry(run.model.losses)  # the control: without a ramp
-    assert rose_and_fell(run.rates[steps + 1 :])
-
-
-def test_a_warmup_that_both_have_is_no_conflict_and_another_one_is(tmp_path: Path):
-    run = Run(tmp_path, rule={"warmup_steps": 6}, warmup_steps=6).train()
-    assert run.rates == dry(run.model.losses, warmup_steps=6)
-    with pytest.raises(InvalidArgument, match="warmup_steps must be the scheduler's own, 4, or 0"):
-        Run(tmp_path, rule={"warmup_steps": 4}, warmup_steps=6).train()
-    short = {"anchor": "cosine", "total_steps": 5}
-    with pytest.raises(InvalidArgument, match="below the scheduler's total_steps=5, got 6"):
-        Run(tmp_path, rule=short, warmup_steps=6).train()
-    run = Run(tmp_path, warmup_steps=6)
-    sequence = [LinearLR(run.optimizer, total_iters=4), run.scheduler]
-    run.trainer.lr_scheduler = SequentialLR(run.optimizer, sequence, [4])
-    with pytest.raises(InvalidArgument, match="that of SequentialLR, or 0, got 6"):
-        run.train()
-
-
-def test_a_second_training_goes_on_without_another_ramp(tmp_path: Path):
-    run = Run(tmp_path, warmup_steps=6).train()
-    run.train()
-    assert run.scheduler.last_epoch == 2 * STEPS
-    assert run.rates == dry(run.model.losses, warmup_steps=6)
-
-
-# -- checkpoints ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stop", [4, 9, 13], ids=lambda stop: f"step {stop}")
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_resumed_run_has_the_same_rates_and_weights_to_the_bit(
-    tmp_path: Path, stop: int, accumulate: int
-):
-    options = {"save_strategy": "steps", "save_steps": stop, "warmup_steps": 6}
-    options |= {"gradient_accumulation_steps": accumulate, "rule": {"patience": 1 // accumulate}}
-    whole = Run(tmp_path, Tiny(dropout=0.2), **options).train()
-    assert rose_and_fell(whole.rates[max(stop, 6) :])
-    checkpoint = tmp_path / f"checkpoint-{stop}"
-    torch.load(checkpoint / "scheduler.pt", weights_only=True)
-
-    rest = Run(tmp_path, Tiny(dropout=0.2), **options)
-    rest.train(resume_from_checkpoint=str(checkpoint))
-    assert rest.rates == whole.rates[stop:]
-    assert rest.weights == whole.weights
-    assert rest.scheduler.state_dict() == whole.scheduler.state_dict()
-
-    # The control: the scheduler's memory is what made them equal.
-    fresh = Run(tmp_path, Tiny(dropout=0.2), **options)
-    fresh.scheduler.load_state_dict = lambda state: None
-    fresh.train(resume_from_checkpoint=str(checkpoint))
-    assert fresh.rates != whole.rates[stop:]
-
-
-def test_a_resumed_run_goes_on_with_an_evaluation_that_was_not_decided_on_yet(tmp_path: Path):
-    options = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 6}
-    options |= {"metric": "eval_loss", "rule": {"window": 1}, "trainer": {"eval_dataset": rows(12)}}
-    whole = Run(tmp_path, **options).train()
-    rest = Run(tmp_path, **options, warmup_steps=9)  # comes too late
-    rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
-    assert rest.rates == whole.rates[6:]
-    assert rest.rates[0] != rest.rates[1]  # it is decided on at the first step
-    assert rest.weights == whole.weights
-
-
-# -- how it behaves -------------------------------------------------------------------------
-
-
-class Reads(TorchDispatchMode):
-    """Notes whether a number was read from a tensor, which would wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.read |= func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
-def test_hearing_the_loss_of_a_step_reads_nothing_from_the_device(tmp_path: Path):
-    run = Run(tmp_path, rate=torch.tensor(RATE, dtype=torch.float64))
-    hear, hand_over = run.callback._hear, run.callback.on_pre_optimizer_step
-    reads = Reads()
-
-    def watched(function: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> None:
-            with reads:
-                function(*args, **kwargs)
-            if run.scheduler.last_epoch == 0:  # going over to the device, once
-                reads.read = False
-
-        return call
-
-    run.callback._hear = watched(hear)
-    run.callback.on_pre_optimizer_step = watched(hand_over)
-    run.train()
-    assert rose_and_fell(run.rates)
-    assert not reads.read
-    watched(lambda: float(torch.ones(())))()  # the control
-    assert reads.read
-
-
-def test_no_hook_is_left_where_the_next_training_begins_after_an_interruption(tmp_path: Path):
-    run = Run(tmp_path)
-
-    class Interrupts(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == 3:
-                raise KeyboardInterrupt
-
-    interrupts = Interrupts()
-    run.trainer.add_callback(interrupts)
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    run.trainer.remove_callback(interrupts)
-    run.train()
-    assert run.rates == dry(run.model.losses)  # each loss was heard once
-    assert not run.model._forward_hooks
-
-
-def test_several_gpus_in_one_process_take_the_logged_loss(tmp_path: Path):
-    run = Run(tmp_path)
-    args = SimpleNamespace(n_gpu=2, get_warmup_steps=lambda steps: 0)
-    state = SimpleNamespace(global_step=0, max_steps=STEPS)
-    run.callback.on_train_begin(args, state, None, lr_scheduler=run.scheduler, model=run.model)
-    assert not run.model._forward_hooks
-    run.callback.on_log(args, state, None, logs={"loss": 0.5})
-    assert run.scheduler.state_dict()["ratewise"]["pending"] == [0.5, 1.0]
-
-
-RANK = f"""
-import json, os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-import test_transformers as t
-t.torch.set_num_threads(1)
-run = t.Run(Path(sys.argv[1]), max_steps=16, ddp_backend="gloo").train()
-run.scheduler.check_agreement()
-Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([run.rates, run.model.losses]))
-t.torch.distributed.destroy_process_group()  # gloo's threads end before the interpreter does
-"""
-
-
-def test_two_processes_decide_on_the_mean_of_their_losses(tmp_path: Path):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    (rates, first), (others, second) = (
-        json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)
-    )
-    assert rates == others == dry([(a + b) / 2 for a, b in zip(first, second, strict=True)])
-    assert rose_and_fell(rates)
-    assert dry(first) != dry(second)  # the control: each on its own loss
 
 
 # -- what is wrong is named -----------------------------------------------------------------

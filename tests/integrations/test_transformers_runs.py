@@ -1,0 +1,213 @@
+"""Whole runs under the real Trainer: ramps, checkpoints, interruptions, processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from accelerate.state import AcceleratorState
+from tests.integrations.trainer_runs import RATE, STEPS, Run, Tiny, dry, rose_and_fell, rows
+from torch.optim.lr_scheduler import LinearLR, SequentialLR
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback
+
+from ratewise.errors import InvalidArgument
+
+
+@pytest.fixture(autouse=True)
+def _small_and_apart():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+# -- warmup_steps of the training arguments -------------------------------------------------
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(6, 6), (0.2, 5)], ids=["steps", "share"])
+def test_the_training_arguments_warmup_is_the_scheduler_s_ramp(
+    tmp_path: Path, asked: float, steps: int
+):
+    run = Run(tmp_path, warmup_steps=asked).train()
+    ramp = [RATE * (step + 1) / (steps + 1) for step in range(steps + 1)]
+    assert run.rates[: steps + 1] == pytest.approx(ramp)
+    assert run.rates == dry(run.model.losses, warmup_steps=steps)
+    assert run.rates != dry(run.model.losses)  # the control: without a ramp
+    assert rose_and_fell(run.rates[steps + 1 :])
+
+
+def test_a_warmup_that_both_have_is_no_conflict_and_another_one_is(tmp_path: Path):
+    run = Run(tmp_path, rule={"warmup_steps": 6}, warmup_steps=6).train()
+    assert run.rates == dry(run.model.losses, warmup_steps=6)
+    with pytest.raises(InvalidArgument, match="warmup_steps must be the scheduler's own, 4, or 0"):
+        Run(tmp_path, rule={"warmup_steps": 4}, warmup_steps=6).train()
+    short = {"anchor": "cosine", "total_steps": 5}
+    with pytest.raises(InvalidArgument, match="below the scheduler's total_steps=5, got 6"):
+        Run(tmp_path, rule=short, warmup_steps=6).train()
+    run = Run(tmp_path, warmup_steps=6)
+    sequence = [LinearLR(run.optimizer, total_iters=4), run.scheduler]
+    run.trainer.lr_scheduler = SequentialLR(run.optimizer, sequence, [4])
+    with pytest.raises(InvalidArgument, match="that of SequentialLR, or 0, got 6"):
+        run.train()
+
+
+def test_a_second_training_goes_on_without_another_ramp(tmp_path: Path):
+    run = Run(tmp_path, warmup_steps=6).train()
+    run.train()
+    assert run.scheduler.last_epoch == 2 * STEPS
+    assert run.rates == dry(run.model.losses, warmup_steps=6)
+
+
+# -- checkpoints ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [4, 9, 13], ids=lambda stop: f"step {stop}")
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_resumed_run_has_the_same_rates_and_weights_to_the_bit(
+    tmp_path: Path, stop: int, accumulate: int
+):
+    options = {"save_strategy": "steps", "save_steps": stop, "warmup_steps": 6}
+    options |= {"gradient_accumulation_steps": accumulate, "rule": {"patience": 1 // accumulate}}
+    whole = Run(tmp_path, Tiny(dropout=0.2), **options).train()
+    assert rose_and_fell(whole.rates[max(stop, 6) :])
+    checkpoint = tmp_path / f"checkpoint-{stop}"
+    torch.load(checkpoint / "scheduler.pt", weights_only=True)
+
+    rest = Run(tmp_path, Tiny(dropout=0.2), **options)
+    rest.train(resume_from_checkpoint=str(checkpoint))
+    assert rest.rates == whole.rates[stop:]
+    assert rest.weights == whole.weights
+    assert rest.scheduler.state_dict() == whole.scheduler.state_dict()
+
+    # The control: the scheduler's memory is what made them equal.
+    fresh = Run(tmp_path, Tiny(dropout=0.2), **options)
+    fresh.scheduler.load_state_dict = lambda state: None
+    fresh.train(resume_from_checkpoint=str(checkpoint))
+    assert fresh.rates != whole.rates[stop:]
+
+
+def test_a_resumed_run_goes_on_with_an_evaluation_that_was_not_decided_on_yet(tmp_path: Path):
+    options = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 6}
+    options |= {"metric": "eval_loss", "rule": {"window": 1}, "trainer": {"eval_dataset": rows(12)}}
+    whole = Run(tmp_path, **options).train()
+    rest = Run(tmp_path, **options, warmup_steps=9)  # comes too late
+    rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert rest.rates == whole.rates[6:]
+    assert rest.rates[0] != rest.rates[1]  # it is decided on at the first step
+    assert rest.weights == whole.weights
+
+
+# -- how it behaves -------------------------------------------------------------------------
+
+
+class Reads(TorchDispatchMode):
+    """Notes whether a number was read from a tensor, which would wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.read |= func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_hearing_the_loss_of_a_step_reads_nothing_from_the_device(tmp_path: Path):
+    run = Run(tmp_path, rate=torch.tensor(RATE, dtype=torch.float64))
+    hear, hand_over = run.callback._hear, run.callback.on_pre_optimizer_step
+    reads = Reads()
+
+    def watched(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> None:
+            with reads:
+                function(*args, **kwargs)
+            if run.scheduler.last_epoch == 0:  # going over to the device, once
+                reads.read = False
+
+        return call
+
+    run.callback._hear = watched(hear)
+    run.callback.on_pre_optimizer_step = watched(hand_over)
+    run.train()
+    assert rose_and_fell(run.rates)
+    assert not reads.read
+    watched(lambda: float(torch.ones(())))()  # the control
+    assert reads.read
+
+
+def test_no_hook_is_left_where_the_next_training_begins_after_an_interruption(tmp_path: Path):
+    run = Run(tmp_path)
+
+    class Interrupts(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    interrupts = Interrupts()
+    run.trainer.add_callback(interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    run.trainer.remove_callback(interrupts)
+    run.train()
+    assert run.rates == dry(run.model.losses)  # each loss was heard once
+    assert not run.model._forward_hooks
+
+
+def test_several_gpus_in_one_process_take_the_logged_loss(tmp_path: Path):
+    run = Run(tmp_path)
+    args = SimpleNamespace(n_gpu=2, get_warmup_steps=lambda steps: 0)
+    state = SimpleNamespace(global_step=0, max_steps=STEPS)
+    run.callback.on_train_begin(args, state, None, lr_scheduler=run.scheduler, model=run.model)
+    assert not run.model._forward_hooks
+    run.callback.on_log(args, state, None, logs={"loss": 0.5})
+    assert run.scheduler.state_dict()["ratewise"]["pending"] == [0.5, 1.0]
+
+
+RANK = f"""
+import json, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import trainer_runs as t
+t.torch.set_num_threads(1)
+run = t.Run(Path(sys.argv[1]), max_steps=16, ddp_backend="gloo").train()
+run.scheduler.check_agreement()
+Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([run.rates, run.model.losses]))
+t.torch.distributed.destroy_process_group()  # gloo's threads end before the interpreter does
+"""
+
+
+def test_two_processes_decide_on_the_mean_of_their_losses(tmp_path: Path):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", RANK, str(tmp_path)]
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    (rates, first), (others, second) = (
+        json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)
+    )
+    assert rates == others == dry([(a + b) / 2 for a, b in zip(first, second, strict=True)])
+    assert rose_and_fell(rates)
+    assert dry(first) != dry(second)  # the control: each on its own loss
