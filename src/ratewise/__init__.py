@@ -27,6 +27,8 @@ __all__ = ["GreedyLR", "JSONLWriter", "SpikeGuard", "TensorBoardWriter", "__vers
 
 
 def __getattr__(name: str) -> Any:
+    if name == "integrations":
+        return importlib.import_module("ratewise.integrations")
     if name not in _HOMES:
         raise AttributeError(f"module 'ratewise' has no attribute {name!r}")
     module, attribute = _HOMES[name].split(":")
@@ -36,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "integrations"})

@@ -53,7 +53,7 @@ def rate_after(scheduler: GreedyLR, losses: list[float]) -> float:
         ({"missing": "skip"}, UnknownName, "missing"),
         ({"min_lr": 0.1, "max_lr": 0.01}, InvalidArgument, "min_lr must be at most max_lr"),
         ({"min_lr": 0.02}, InvalidArgument, r"lr must be in \[min_lr, max_lr\]"),
-        ({"max_lr": 0.0005}, InvalidArgument, "min_lr must be at most max_lr"),
+        ({"max_lr": 0.0005}, InvalidArgument, r"lr must be in \[min_lr, max_lr\] .*, got 0.01"),
         ({"min_lr": -1.0}, InvalidArgument, "min_lr"),
         ({"min_lr": "1e-5"}, WrongType, "min_lr must be a number or a list"),
         ({"min_lr": [1e-5, 1e-5]}, InvalidArgument, "min_lr must be a list of 1 numbers"),

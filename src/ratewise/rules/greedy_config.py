@@ -90,7 +90,7 @@ class GreedyLimits(NamedTuple):
     ) -> GreedyLimits:
         """Return bounds on the rate as bounds on the scale; a base rate of 0 cannot move."""
         return cls(
-            tuple(x / b if b else 0.0 for x, b in zip(low, base, strict=True)),
+            tuple(x / b if b else 1.0 for x, b in zip(low, base, strict=True)),
             tuple(x / b if b else 1.0 for x, b in zip(high, base, strict=True)),
             tuple(eps / b if b else 0.0 for b in base),
         )

@@ -9,7 +9,6 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
-from ratewise.rules.fixed import FIXED, fixed_scale
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -26,21 +25,6 @@ def check_timing(missing: Any, every: Any, warmup_steps: Any) -> None:
     for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
-
-
-def check_anchor(anchor: Any, total_steps: Any, warmup_steps: int) -> None:
-    """Raise unless `anchor` is None, a function, or a name with a horizon beyond the ramp."""
-    if isinstance(anchor, str):
-        if total_steps is None:
-            fix = f"anchor={anchor!r} needs to know the run's length in steps"
-            raise invalid("total_steps", "an integer >= 1", total_steps, fix)
-        fixed_scale(anchor, 0, total_steps)
-        if total_steps <= warmup_steps:
-            fix = "pass a shorter ramp"
-            raise invalid("warmup_steps", f"below total_steps={total_steps}", warmup_steps, fix)
-    elif not (anchor is None or callable(anchor)):
-        fix = f"pass None, a function of the step, or one of {', '.join(FIXED)}"
-        raise wrong_type("anchor", "a name or a function", anchor, fix)
 
 
 def check_capture(every: int, ramp: int, anchor: Any) -> None:
@@ -72,16 +56,16 @@ def chosen_groups(groups: Any, count: int) -> list[int] | None:
     return list(groups)
 
 
-def new_rates(lr: Any, count: int) -> list[float]:
-    """Return one rate a group."""
+def new_rates(lr: Any, count: int, name: str = "lr") -> list[float]:
+    """Return one rate a group; errors call the argument `name`."""
     several = isinstance(lr, Sequence) and not isinstance(lr, str)
     rates = list(lr) if several else [lr] * count
     fix = "pass one number, or one a scheduled group"
     if len(rates) != count:
-        raise invalid("lr", f"{count} numbers", rates, fix)
+        raise invalid(name, f"{count} numbers", rates, fix)
     for rate in rates:
         if isinstance(rate, bool) or not isinstance(rate, int | float):
-            raise wrong_type("lr", "a number", rate, fix)
+            raise wrong_type(name, "a number", rate, fix)
         if not 0.0 < rate < math.inf:
-            raise invalid("lr", "a finite number > 0", rate, fix)
+            raise invalid(name, "a finite number > 0", rate, fix)
     return [float(rate) for rate in rates]

@@ -6,7 +6,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from ratewise.errors import InvalidState
+from ratewise.errors import InvalidState, RatewiseError
+from ratewise.schedulers.anchor import check_anchor
+from ratewise.schedulers.arguments import check_timing
 
 #: Format of our part of a state dict. A newer one is refused; an older one goes through
 #: `MIGRATIONS[format]`, which returns it in the next format.
@@ -69,6 +71,7 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
     for part, expected in like["rule"].items():
         if isinstance(expected, dict):
             _same_keys(f"state_dict['ratewise']['rule'][{part!r}]", ours["rule"][part], expected)
+    _check_values(ours)
     if len(ours["rates"]) != len(like["rates"]):
         raise InvalidState(
             f"state_dict is of {len(ours['rates'])} parameter groups, the optimizer has "
@@ -87,6 +90,23 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
             "with the same anchor (a function is not saved)"
         )
     return ours
+
+
+def _check_values(ours: dict[str, Any]) -> None:
+    """Raise unless the values are of the kinds that we write."""
+    try:
+        check_timing(ours["missing"], ours["every"], ours["warmup_steps"])
+        if isinstance(ours["anchor"], str):
+            check_anchor(ours["anchor"], ours["horizon"], ours["warmup_steps"])
+    except RatewiseError as error:
+        raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
+    lists = [ours[name] for name in ("rates", "own", "outside")]
+    numbers = (
+        isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+        for values in lists
+    )
+    if not all(numbers) or len({len(values) for values in lists}) > 1:
+        raise InvalidState("state_dict['ratewise'] is damaged: rates, own, outside do not match")
 
 
 def _same_keys(where: str, got: object, expected: dict[str, Any]) -> None:

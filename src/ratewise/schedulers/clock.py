@@ -6,6 +6,7 @@ gradients are only accumulated, and Accelerate's calling ``step`` once a process
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -67,8 +68,12 @@ class OptimizerClock:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OptimizerClock:
         """A copied optimizer has no hooks: its clock is a new one."""
-        optimizer = memo.get(id(self._optimizer))
-        return OptimizerClock(self._optimizer if optimizer is None else optimizer)
+        return OptimizerClock(copy.deepcopy(self._optimizer, memo))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """An optimizer that comes out of a pickle has no hooks either."""
+        self.__dict__.update(state)
+        self._optimizer.register_step_post_hook(self._after_step)
 
 
 def capturing() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from ratewise.errors import invalid, wrong_type
 from ratewise.schedulers.events import Event, Listener
 from ratewise.schedulers.record import Record
 
@@ -38,6 +39,9 @@ class Explained:
         With rates on a device it hears of them once in 100 steps: call `flush` at the end of a
         run. One that raises is named in the log and not called again; training goes on.
         """
+        if not callable(listener):
+            fix = "pass e.g. ratewise.JSONLWriter('events.jsonl')"
+            raise wrong_type("listener", "a function of an event", listener, fix)
         self._record.log.listeners.append(listener)
 
     def recall(self, events: Iterable[Event]) -> None:
@@ -50,5 +54,7 @@ class Explained:
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
         """Print the last decisions in words, and where the rate stands."""
+        if isinstance(last, bool) or not isinstance(last, int) or last < 1:
+            raise invalid("last", "an integer >= 1", last, "pass how many decisions to print")
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)

@@ -14,8 +14,9 @@ from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.schedulers.anchor import Anchor
 from ratewise.schedulers.greedy_tensor import TensorGreedy
-from ratewise.schedulers.reactive import Anchor, ReactiveLR
+from ratewise.schedulers.reactive import ReactiveLR
 
 Bound = float | Sequence[float] | None
 
@@ -48,7 +49,8 @@ class GreedyLR(ReactiveLR):
             ``"ignore"`` (a warmup ignores good steps, a cooldown bad ones) or ``"hold"``
             (nothing is counted).
         min_lr: lower bound of the rate, a number or one a group; default 0.1 times the
-            group's initial rate.
+            group's initial rate. What an anchor, another scheduler or a hand multiplies the rate
+            by comes on top of the bounds.
         max_lr: upper bound, likewise; default 10 times the initial rate.
         mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
         reset_after: after so many decreases that found every group at `min_lr`, start again
@@ -66,8 +68,10 @@ class GreedyLR(ReactiveLR):
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
             a named anchor begins after it.
         groups: indices of the parameter groups to schedule; None is all, later ones included.
-        sync: how processes that train together agree on the loss: ``"mean"``, ``"rank0"``, or
-            None, each on its own; nothing is sent where there is one process.
+        sync: how processes that train together agree on the loss: ``"mean"`` (every rank must
+            bring a loss to the same steps, or the others wait for it), ``"rank0"`` (the first
+            rank's; the others need none), or None, each on its own. Nothing is sent where there
+            is one process.
         process_group: of `torch.distributed`; None is the default group.
 
     Raises:
@@ -144,7 +148,7 @@ class GreedyLR(ReactiveLR):
         self._min_lr: list[float] = []
         self._max_lr: list[float] = []
         if isinstance(optimizer, Optimizer):  # anything else is named by the base class
-            count = len(optimizer.param_groups if groups is None else groups)
+            count = len(groups if isinstance(groups, Sequence) else optimizer.param_groups)
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
                 _check_bound(name, bound, count)
         super().__init__(
@@ -266,8 +270,10 @@ class GreedyLR(ReactiveLR):
         )
         if hold:
             return min(low, high), max(low, high)
-        if low > high:
+        if low > high and None not in self._bounds:
             raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
+        # A rate in float32 may miss the bound that it was set to by a rounding.
+        low, high = (base if math.isclose(base, x, rel_tol=1e-6) else x for x in (low, high))
         if self._outside_bounds == "raise" and not low <= base <= high:
             fix = f"group {index} starts outside: widen the bounds or change the group's lr"
             raise invalid("lr", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
 from ratewise.schedulers.agreement import host_device
@@ -28,7 +28,8 @@ _GOOD, _SPIKE, _RISE = range(3)
 class SpikeGuard:
     r"""Keep the last good weights; go back to them, at a lower rate, when the loss spikes.
 
-    A first spike may be the batch's fault: it is passed over, and the weights have not changed.
+    A first spike may be the batch's fault: it is passed over, the weights have not changed, and
+    running statistics (BatchNorm's) are put back.
     If the next loss is not back to normal the weights are to blame, and the run goes back. Call it
     with the loss before `backward`, so that a bad batch never reaches the weights:
 
@@ -94,9 +95,10 @@ class SpikeGuard:
             raise wrong_type("model", "a torch.nn.Module", model, "pass the model that is trained")
         if not isinstance(optimizer, Optimizer):
             raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, "pass it second")
-        if scheduler is not None and not hasattr(scheduler, "base_lrs"):
-            fix = "pass a ratewise or torch scheduler, or None"
-            raise wrong_type("scheduler", "a scheduler with base rates", scheduler, fix)
+        if not (scheduler is None or hasattr(scheduler, "rescale") or _has_one_base(scheduler)):
+            fix = "pass the ratewise scheduler itself, not what wraps it, or None"
+            allowed = "a ratewise scheduler, or one of torch's that has base rates alone"
+            raise wrong_type("scheduler", allowed, scheduler, fix)
         for name, value, low, high in (("spike", spike, 0.0, math.inf), ("factor", factor, 0, 1)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and low < value <= high):
@@ -113,7 +115,7 @@ class SpikeGuard:
         self._spike, self._factor = float(spike), float(factor)
         self._tolerate, self._most = tolerate, max_rollbacks
         self._snapshot_every, self._every = snapshot_every, every
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else _checked_path(path)
         self._history: deque[float] = deque(maxlen=HISTORY)
         self._calls = self._good = self._in_a_row = 0
         self._first = 0.0
@@ -122,6 +124,7 @@ class SpikeGuard:
         self.skipped = 0
         #: How often the run has gone back, in all; and since the snapshot that is kept now.
         self.rollbacks = self._since_snapshot = 0
+        self._buffers = [buffer.clone() for buffer in self._statistics()]
         self._returns: deque[Event] = deque(maxlen=max_rollbacks)
         self._kept: Any = None
         self._keep()
@@ -140,6 +143,8 @@ class SpikeGuard:
         if self._calls % self._every:
             return False
         value = as_float(loss)
+        if self._sizes() != self._kept_sizes and not self._in_a_row:
+            self._keep()  # a group was added: the old snapshot does not fit the optimizer
         alarm = _on_all_ranks(self._alarm(value), loss)
         if alarm == _GOOD:
             self._take(value)
@@ -147,6 +152,7 @@ class SpikeGuard:
         self._in_a_row += 1
         if alarm == _SPIKE and self._in_a_row <= self._tolerate:
             self.skipped += 1
+            self._put_buffers_back()
         else:
             self._go_back(value)
         return True
@@ -170,6 +176,7 @@ class SpikeGuard:
     def _take(self, loss: float) -> None:
         """Remember a good loss, and keep the weights that gave it, now and then."""
         self._in_a_row = 0
+        self._buffers = [buffer.clone() for buffer in self._statistics()]
         if not self._good:
             self._first = loss
         self._history.append(loss)
@@ -193,11 +200,28 @@ class SpikeGuard:
             partial = self._path.with_name(self._path.name + ".partial")
             torch.save(state, partial)
             os.replace(partial, self._path)
+        self._kept_sizes = self._sizes()
         self._kept_losses = list(self._history), self._best
         self._since_snapshot = 0
 
+    def _sizes(self) -> list[int]:
+        return [len(group["params"]) for group in self.optimizer.param_groups]
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the buffers that a checkpoint holds: a forward pass may have changed them."""
+        kept = self.model.state_dict().keys() - dict(self.model.named_parameters()).keys()
+        return [buffer for name, buffer in self.model.named_buffers() if name in kept]
+
+    def _put_buffers_back(self) -> None:
+        """Undo what the forward pass of a bad batch did to running statistics."""
+        for buffer, good in zip(self._statistics(), self._buffers, strict=True):
+            buffer.copy_(good)
+
     def _go_back(self, loss: float) -> None:
+        spiked_at = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._restore()
+        restored = [float(group["lr"]) for group in self.optimizer.param_groups]
+        fallen = min((s / r for s, r in zip(spiked_at, restored, strict=True) if r), default=1.0)
         losses, self._best = self._kept_losses
         self._history = deque(losses, maxlen=HISTORY)
         self._in_a_row = 0
@@ -209,11 +233,15 @@ class SpikeGuard:
             )
         self.rollbacks += 1
         self._since_snapshot += 1
-        lower = self._factor**self._since_snapshot  # the snapshot brought the old rates back
+        # The snapshot brought the old rates back. Another schedule may have lowered them since:
+        # what comes now must be lower than what spiked, too.
+        lower = self._factor**self._since_snapshot
+        if self._factor < 1.0 and lower >= fallen > 0:
+            lower = self._factor * fallen
         if hasattr(self.scheduler, "rescale"):
             # The snapshot knows nothing of earlier returns to it: they are told again.
-            log = self.scheduler.events
-            self.scheduler.recall(event for event in self._returns if event not in log)
+            log = set(map(repr, self.scheduler.events))  # NaN is not equal to itself
+            self.scheduler.recall(event for event in self._returns if repr(event) not in log)
             self.scheduler.rescale(lower, reason="rollback", metric=loss)
             self._returns.append(self.scheduler.events[-1])
             return
@@ -260,6 +288,8 @@ class SpikeGuard:
         keys = set(self.state_dict())
         if not isinstance(state_dict, dict) or set(state_dict) != keys or state_dict["format"] != 1:
             raise InvalidState(f"state_dict must hold {sorted(keys)} with format 1: pass a guard's")
+        if not isinstance(state_dict["history"], list):
+            raise InvalidState("the guard's state is damaged: pass what its state_dict() returned")
         self._history = deque(map(float, state_dict["history"]), maxlen=HISTORY)
         self._first = float(state_dict["first"])
         self._best = None if state_dict["best"] is None else tuple(state_dict["best"])
@@ -267,6 +297,20 @@ class SpikeGuard:
         self._in_a_row, self.skipped = int(state_dict["in_a_row"]), int(state_dict["skipped"])
         self.rollbacks = int(state_dict["rollbacks"])
         self._keep()
+
+
+def _has_one_base(scheduler: Any) -> bool:
+    """Return whether all of a torch scheduler's rates follow its `base_lrs`."""
+    others = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR, lr_scheduler.ChainedScheduler)
+    return hasattr(scheduler, "base_lrs") and not isinstance(scheduler, others)
+
+
+def _checked_path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_type("path", "a file's name", path, "pass e.g. 'good.pt'")
+    if Path(path).is_dir() or not Path(path).parent.is_dir():
+        raise invalid("path", "a file in a folder that exists", str(path), "make the folder first")
+    return Path(path)
 
 
 def _scaled(rate: Any, factor: float) -> Any:

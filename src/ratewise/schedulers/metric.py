@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,11 +35,11 @@ def as_float(loss: Any) -> float:
         if scalar.device.type == "meta":
             raise invalid("loss", "a tensor that holds a number", "a meta tensor", _FIX)
         return float(scalar)
-    if isinstance(loss, bool | str | bytes) or not hasattr(loss, "__float__"):
+    if isinstance(loss, bool | np.bool_ | str | bytes) or not hasattr(loss, "__float__"):
         raise wrong_type("loss", "a number", loss, _FIX)
     try:
         return float(loss)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise wrong_type("loss", "one real number", loss, _FIX) from error
 
 

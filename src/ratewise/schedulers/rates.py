@@ -23,6 +23,16 @@ class HostRates:
         self.own: list[float] = []
         self.wrote: list[float] = []
         self._outside: list[bool] = []
+        #: Whether the schedule's first rate was written.
+        self.began = False
+
+    @classmethod
+    def of(cls, groups: Groups, base: Sequence[float]) -> HostRates:
+        """Return the rates of groups whose schedule stands at `base`."""
+        rates = cls()
+        for group, rate in zip(groups, base, strict=True):
+            rates.add(group, rate)
+        return rates
 
     def add(self, group: dict[str, Any], base: float) -> None:
         """Take in a group whose schedule stands at `base`, whatever its rate is now."""
@@ -75,9 +85,15 @@ class HostRates:
             group["lr"] = self.wrote[index] = value
 
     def state(self, groups: Groups) -> dict[str, list[Any]]:
-        """Return the groups' rates and our part of them, as plain data."""
+        """Return the groups' rates and our part of them, as plain data.
+
+        A rate that others have changed since our last write is theirs from here on: what is
+        restored has no other way to know.
+        """
         rates = [float(group["lr"]) for group in groups]
-        return {"rates": rates, "own": list(self.own), "outside": list(self._outside)}
+        seen = zip(self._outside, self.current(groups), self.wrote, strict=True)
+        outside = [flag or now != wrote for flag, now, wrote in seen]
+        return {"rates": rates, "own": list(self.own), "outside": outside}
 
     def restore(self, groups: Groups, state: dict[str, list[Any]]) -> None:
         """Take over what `state()` returned and write the rates into the groups."""
@@ -98,6 +114,7 @@ class DeviceRates:
         self.wrote = torch.tensor(host.wrote, dtype=self._dtype, device=device)
         self._outside = torch.tensor(state["outside"], device=device)
         self._rate_dtypes = [group["lr"].dtype for group in groups]
+        self.began = True
 
     def write(self, groups: Groups, own: Sequence[Tensor]) -> None:
         """Set each group's rate where our part of it has changed; leave the others' part."""
@@ -139,7 +156,8 @@ class DeviceRates:
     def state(self, groups: Groups) -> dict[str, list[Any]]:
         """Return the groups' rates and our part of them, as plain data: waits for the device."""
         rates = [float(group["lr"]) for group in groups]
-        return {"rates": rates, "own": self.own.tolist(), "outside": self._outside.tolist()}
+        outside = self._outside | (self.current(groups) != self.wrote)
+        return {"rates": rates, "own": self.own.tolist(), "outside": outside.tolist()}
 
 
 def own_tensors(scheduled: Groups, everything: Groups) -> None:

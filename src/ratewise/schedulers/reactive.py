@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,12 +16,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import MissingLoss, RatewiseError, invalid
-from ratewise.rules.fixed import fixed_scale
+from ratewise.errors import InvalidState, MissingLoss, RatewiseError
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
+from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
-    check_anchor,
     check_capture,
     check_optimizer,
     check_timing,
@@ -35,8 +34,6 @@ from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
-
-Anchor = str | Callable[[int], float] | None
 
 #: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
 SYNC_EVERY = 100
@@ -258,7 +255,12 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self._step_count = 1
         self.last_epoch += 1
         self._take_in_groups()
+        if self._rates.began:  # SequentialLR makes it again, after it has reset the rates
+            self._to_host()
+            self._rates = HostRates.of(self._groups(), self._base)
+            self._to_device(self._rates_device(), unless_cpu=True)
         self._write()
+        self._rates.began = True
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """Torch's hand-off (`SequentialLR` calls it with 0): back to the initial rates.
@@ -294,23 +296,12 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self._rates.write(self._groups(), self._own_rates())
 
     def _own_rates(self) -> list[Any]:
-        factor = self._anchor_scale()
-        if self.last_epoch < self.warmup_steps:
-            factor *= (self.last_epoch + 1) / (self.warmup_steps + 1)
+        step, ramp = self.last_epoch, self.warmup_steps
+        factor = anchor_scale(self._anchor, step, self.horizon, ramp)
+        if step < ramp:
+            factor *= (step + 1) / (ramp + 1)
         rates = self._rule_rates()
         return rates if factor == 1.0 else [rate * factor for rate in rates]
-
-    def _anchor_scale(self) -> float:
-        if self._anchor is None:
-            return 1.0
-        if isinstance(self._anchor, str):
-            past = max(0, self.last_epoch - self.warmup_steps)
-            return fixed_scale(self._anchor, past, (self.horizon or 1) - self.warmup_steps)
-        scale = float(self._anchor(self.last_epoch))
-        if not 0.0 <= scale < math.inf:
-            fix = f"anchor({self.last_epoch}) returned it"
-            raise invalid("anchor", "a function whose values are finite and >= 0", scale, fix)
-        return scale
 
     def _meet_new_groups(self) -> None:
         """Begin to schedule the groups that the optimizer has got since."""
@@ -339,8 +330,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             reason: what the event is called.
             metric: what the event shows as its loss.
         """
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
-            raise invalid("factor", "a number > 0", factor, "pass 0.5 to halve the rates")
+        new_rates(factor, 1, name="factor")
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
@@ -450,7 +440,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         """Go on where `state_dict` was taken: settings, memory and the groups' rates.
 
         The rates are written into the groups, so it does not matter whether the optimizer's
-        state is loaded before or after. Nothing changes if the state is refused.
+        state is loaded before or after; but with `lr` load the optimizer's before, which would
+        bring the old rates back. Nothing changes if the state is refused.
 
         Args:
             state_dict: what `state_dict` returned.
@@ -467,9 +458,11 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=self._anchor)
         try:
             self._take_over(ours, state_dict, base)
-        except RatewiseError:
+        except (RatewiseError, TypeError, ValueError, LookupError, AttributeError) as error:
             self._take_over(now["ratewise"], now, None)
-            raise
+            if isinstance(error, RatewiseError):
+                raise
+            raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
 
     def _take_over(
         self, ours: dict[str, Any], theirs: dict[str, Any], base: list[float] | None
