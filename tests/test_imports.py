@@ -59,6 +59,23 @@ def test_scheduler_loads_torch_and_nothing_else() -> None:
     assert loaded_by(f"import ratewise; {names}") == {"torch"}
 
 
+@pytest.mark.parametrize("name", ["lightning", "optax", "keras", "transformers"])
+def test_an_integration_is_there_by_its_name_as_the_readme_writes_it(name: str) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    code = f"import ratewise; print(ratewise.integrations.{name}.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.stdout.split() == [f"ratewise.integrations.{name}"], done.stderr
+
+
+def test_an_integration_that_does_not_exist_is_named() -> None:
+    import ratewise
+
+    with pytest.raises(AttributeError, match="no attribute 'tensorflow'"):
+        _ = ratewise.integrations.tensorflow
+
+
 def test_store_of_runs_loads_no_torch() -> None:
     assert loaded_by("import ratewise.runs") <= {"duckdb"}
 

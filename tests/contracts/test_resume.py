@@ -205,6 +205,36 @@ def test_a_state_of_format_1_is_migrated():
     assert scheduler.trace[-1][:2] == (5, 0.5), "the pending metric was decided on"
 
 
+@every_row
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("rates", ["a"]),
+        ("rates", [0.1, 0.2]),
+        ("every", "a"),
+        ("every", 0),
+        ("own", []),
+        ("outside", []),
+        ("anchor", "cos"),
+        ("events", [1]),
+        ("trace", {}),
+        ("late", 3),
+        ("pending", "x"),
+        ("rule", 3),
+    ],
+)
+def test_a_damaged_state_is_refused_whole(row: Row, part: str, value: Any):
+    first, second = row.make(make_optimizer(0.01)), row.make(make_optimizer(0.02))
+    for loss in metrics(20):
+        first.step(loss)
+        second.step(loss)
+    state, before = first.state_dict(), second.state_dict()
+    state["ratewise"][part] = value
+    with pytest.raises(InvalidState):
+        second.load_state_dict(state)
+    assert repr(second.state_dict()) == repr(before)
+
+
 @pytest.mark.parametrize("other", [{"groups": [0]}, {"anchor": lambda step: 1.0}])
 def test_a_checkpoint_of_another_scheduler_is_named(other: dict[str, Any]):
     state = QUICK.make(make_optimizer(0.01, 0.02)).state_dict()

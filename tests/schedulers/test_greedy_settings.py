@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +63,9 @@ def rate_after(scheduler: GreedyLR, losses: list[float]) -> float:
         ({"anchor": "cosin", "total_steps": 9}, UnknownName, "did you mean 'cosine'"),
         ({"anchor": 0.5}, WrongType, "anchor must be a name or a function"),
         ({"anchor": "cosine", "total_steps": 0}, InvalidArgument, "total_steps"),
+        ({"total_steps": -5}, InvalidArgument, "total_steps must be an integer >= 1, got -5"),
+        ({"total_steps": "x"}, InvalidArgument, "total_steps"),
+        ({"groups": 0}, WrongType, "groups must be a list of indices"),
     ],
 )
 def test_bad_settings_are_named_with_range_value_and_fix(options, error, words):
@@ -154,6 +158,33 @@ def test_reset_after_the_floor_restores_the_initial_rate():
         reasons.append(scheduler.last_reason)
     assert "reset" in reasons
     assert rates[reasons.index("reset")] == 0.01
+
+
+def test_a_float32_rate_at_its_bound_is_inside_it():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=torch.tensor(0.1))
+    assert float(GreedyLR(optimizer, max_lr=0.1).get_last_lr()[0]) == pytest.approx(0.1)
+    with pytest.raises(InvalidArgument, match=r"lr must be in"):
+        GreedyLR(optimizer, max_lr=0.0999)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda s: s.rescale(math.inf), InvalidArgument, "factor must be a finite number > 0"),
+        (lambda s: s.rescale(0), InvalidArgument, "factor"),
+        (lambda s: s.explain(last=0), InvalidArgument, "last must be an integer >= 1"),
+        (lambda s: s.add_listener("events.jsonl"), WrongType, "listener must be a function"),
+        (lambda s: s.step(np.bool_(True)), WrongType, "loss must be a number"),
+        (lambda s: s.step(10**400), WrongType, "loss must be one real number"),
+    ],
+)
+def test_bad_calls_are_named_and_change_nothing(call: Any, error: type, words: str):
+    scheduler = make()
+    before = scheduler.state_dict()
+    with pytest.raises(error, match=words):
+        call(scheduler)
+    assert scheduler.state_dict() == before
 
 
 def test_last_reason_tells_the_decision():

@@ -209,6 +209,18 @@ def test_without_a_scheduler_or_with_one_of_torch_s(kind: str):
         assert scheduler.get_last_lr() == pytest.approx(whole.get_last_lr())
 
 
+@pytest.mark.parametrize("kind", ["one cycle", "chain"])
+def test_a_scheduler_whose_rates_it_could_not_lower_is_refused(kind: str):
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)
+    ours = GreedyLR(optimizer)
+    theirs = {
+        "one cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 10),
+        "chain": lambda: torch.optim.lr_scheduler.ChainedScheduler([ours], optimizer=optimizer),
+    }[kind]()
+    with pytest.raises(WrongType, match="not what wraps it, or None"):
+        SpikeGuard(nn.Linear(1, 1), optimizer, theirs)
+
+
 def test_a_tensor_rate_stays_the_same_tensor():
     layer = nn.Linear(1, 1)
     rate = torch.tensor(0.1)
@@ -217,6 +229,57 @@ def test_a_tensor_rate_stays_the_same_tensor():
     guard.spiked(math.nan)
     assert optimizer.param_groups[0]["lr"] is rate
     assert float(rate) == pytest.approx(0.05)
+
+
+def test_a_bad_batch_leaves_no_mark_on_running_statistics():
+    run = Digits(GOOD_RATE, guarded=True).train(20)
+    norm = run.model[0]
+    good = norm.running_mean.clone()
+    run.model(torch.full((8, 64), math.nan))
+    assert norm.running_mean.isnan().any(), "the control: the forward pass has spoilt them"
+    assert run.guard.spiked(math.nan)
+    assert torch.equal(norm.running_mean, good)
+    run.train(60)
+    assert all(x.isfinite().all() for x in run.guard._kept["model"].values())
+
+
+@pytest.mark.parametrize("milestone", [3, 8])
+def test_a_return_never_raises_a_rate_that_another_schedule_lowered(milestone: int):
+    """The milestone lies before the snapshot at 5 that is gone back to, or after it."""
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [milestone])
+    ours = GreedyLR(optimizer, patience=50, window=1)
+    guard = SpikeGuard(layer, optimizer, ours, snapshot_every=5, tolerate=0)
+    for _ in range(9):
+        loss = layer(torch.ones(1, 2)).sum() * 0 + 1.0
+        assert not guard.spiked(loss)
+        loss.backward()
+        optimizer.step()
+        ours.step(loss)
+        theirs.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    guard.spiked(math.nan)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_returns_are_told_once_each_wherever_the_snapshot_lies(kind: str, tmp_path: Path):
+    path = None if kind == "memory" else tmp_path / "good.pt"
+    run = Digits(GOOD_RATE, guarded=True, snapshot_every=5, path=path)
+    for loss in [1.0] * 3 + [math.nan] * 2 + [1.0] * 12 + [math.nan] * 2:
+        run.guard.spiked(loss)
+    assert run.guard.rollbacks == len(run.scheduler.events) == 2
+
+
+def test_a_group_that_is_added_is_in_the_next_snapshot():
+    run = Digits(GOOD_RATE, guarded=True)
+    for _ in range(5):
+        run.guard.spiked(1.0)
+    run.optimizer.add_param_group({"params": list(nn.Linear(2, 1).parameters())})
+    assert [run.guard.spiked(math.nan) for _ in range(2)] == [True, True]
+    assert run.guard.rollbacks == 1
+    assert len(run.scheduler.state_dict()["ratewise"]["rates"]) == 2
 
 
 def test_a_guard_resumes():
@@ -239,6 +302,9 @@ def test_a_guard_resumes():
         ({"snapshot_every": True}, InvalidArgument, "snapshot_every"),
         ({"max_rollbacks": 0}, InvalidArgument, "max_rollbacks"),
         ({"scheduler": 3}, WrongType, "scheduler"),
+        ({"path": 3}, WrongType, "path must be a file's name"),
+        ({"path": "no/such/folder/good.pt"}, InvalidArgument, "in a folder that exists"),
+        ({"path": "."}, InvalidArgument, "path must be a file"),
         ({"optimizer": 3}, WrongType, "optimizer"),
         ({"model": 3}, WrongType, "model"),
     ],
