@@ -186,8 +186,9 @@ class GreedyLR(ReactiveLR):
         """Return a GreedyLR that gives the rates of `transformers.GreedyLR` (>= 5.4).
 
         The arguments are theirs, with their defaults; `verbose` is taken and does nothing. Not
-        the same on purpose: a NaN (theirs never recovers when smoothing), and a negative metric
-        with a relative threshold (theirs compares the wrong way round).
+        the same on purpose: a NaN (theirs never recovers when smoothing), a negative metric
+        with a relative threshold (theirs compares the wrong way round), and a smoothed metric
+        within a rounding of its threshold (theirs is a running sum, which drifts).
         """
         del verbose
         return cls(
