@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from typing import Any
 
@@ -113,6 +114,17 @@ def test_a_copy_hears_its_own_optimizer_and_nobody_else_s(row: Row, how: str):
     before = twin.last_epoch
     twin.step(1.0)
     assert twin.last_epoch == before, "the other's step is not its own"
+
+
+@every_row
+def test_a_dropped_scheduler_leaves_nothing_on_its_optimizer(row: Row):
+    optimizer = make_optimizer(0.01)
+    for _ in range(3):
+        scheduler = row.make(optimizer)
+        assert len(optimizer._optimizer_step_post_hooks) == 1
+        del scheduler
+        gc.collect()
+        assert not optimizer._optimizer_step_post_hooks
 
 
 def test_a_frozen_group_does_not_hide_the_floor():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from typing import Any
 
 import torch
@@ -31,9 +32,20 @@ class OptimizerClock:
         self._heard = False  # a step with gradients, ever
         self._deaf = False
         self._warned = False
-        optimizer.register_step_post_hook(self._after_step)
+        self._listen()
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _listen(self) -> None:
+        """Hang on to the optimizer's steps for as long as this clock lives, and no longer."""
+        clock = weakref.ref(self)
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            heard = clock()
+            if heard is not None:
+                heard._after_step(optimizer)
+
+        weakref.finalize(self, self._optimizer.register_step_post_hook(after_step).remove)
+
+    def _after_step(self, optimizer: Optimizer) -> None:
         self._stepped = True
         if torch.compiler.is_compiling():
             self._heard = True
@@ -73,7 +85,7 @@ class OptimizerClock:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """An optimizer that comes out of a pickle has no hooks either."""
         self.__dict__.update(state)
-        self._optimizer.register_step_post_hook(self._after_step)
+        self._listen()
 
 
 def capturing() -> bool:
