@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +20,7 @@ pytest.importorskip("accelerate", reason="the extra ratewise[transformers] is no
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from tests.integrations.two_processes import together
 from torch.utils.data import DataLoader, TensorDataset
 
 from ratewise import GreedyLR
@@ -329,7 +328,7 @@ def keep_training(folder: Path, *, dies_at: int | None = None, saving: bool = Fa
 
 CHILD = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
 from pathlib import Path
 import test_accelerate as t
 t.torch.set_num_threads(1)
@@ -353,7 +352,7 @@ def test_a_run_that_is_killed_twice_ends_like_one_that_is_not(tmp_path: Path):
 
 RANK = f"""
 import json, os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
 from pathlib import Path
 import test_accelerate as t
 t.torch.set_num_threads(1)
@@ -369,23 +368,8 @@ t.torch.distributed.destroy_process_group()  # gloo's threads end before the int
 
 
 def test_two_processes_decide_once_a_step_on_the_mean_of_their_losses(tmp_path: Path):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    (rates, first), (others, second) = (
-        json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)
+    (rates, first), (others, second) = together(
+        RANK, tmp_path, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1"
     )
     assert rates == others == dry([(a + b) / 2 for a, b in zip(first, second, strict=True)])
     assert rose_and_fell(rates)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +14,7 @@ pytest.importorskip("accelerate")
 
 from accelerate.state import AcceleratorState
 from tests.integrations.trainer_runs import RATE, STEPS, Run, Tiny, dry, rose_and_fell, rows
+from tests.integrations.two_processes import together
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
@@ -191,23 +187,7 @@ t.torch.distributed.destroy_process_group()  # gloo's threads end before the int
 
 
 def test_two_processes_decide_on_the_mean_of_their_losses(tmp_path: Path):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    (rates, first), (others, second) = (
-        json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)
-    )
+    (rates, first), (others, second) = together(RANK, tmp_path)
     assert rates == others == dry([(a + b) / 2 for a, b in zip(first, second, strict=True)])
     assert rose_and_fell(rates)
     assert dry(first) != dry(second)  # the control: each on its own loss
