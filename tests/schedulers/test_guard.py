@@ -239,6 +239,10 @@ def test_a_bad_batch_leaves_no_mark_on_running_statistics():
     assert norm.running_mean.isnan().any(), "the control: the forward pass has spoilt them"
     assert run.guard.spiked(math.nan)
     assert torch.equal(norm.running_mean, good)
+    run.optimizer.add_param_group({"params": list(nn.Linear(2, 1).parameters())})
+    run.model(torch.full((8, 64), math.nan))
+    assert run.guard.spiked(math.nan), "a new snapshot is taken here, without the mark"
+    assert norm.running_mean.isfinite().all()
     run.train(60)
     assert all(x.isfinite().all() for x in run.guard._kept["model"].values())
 

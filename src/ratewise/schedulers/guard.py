@@ -124,7 +124,6 @@ class SpikeGuard:
         self.skipped = 0
         #: How often the run has gone back, in all; and since the snapshot that is kept now.
         self.rollbacks = self._since_snapshot = 0
-        self._buffers = [buffer.clone() for buffer in self._statistics()]
         self._returns: deque[Event] = deque(maxlen=max_rollbacks)
         self._kept: Any = None
         self._keep()
@@ -143,9 +142,11 @@ class SpikeGuard:
         if self._calls % self._every:
             return False
         value = as_float(loss)
-        if self._sizes() != self._kept_sizes and not self._in_a_row:
-            self._keep()  # a group was added: the old snapshot does not fit the optimizer
         alarm = _on_all_ranks(self._alarm(value), loss)
+        if self._sizes() != self._kept_sizes:  # the old snapshot does not fit the optimizer
+            if alarm != _GOOD:
+                self._put_buffers_back()
+            self._keep()
         if alarm == _GOOD:
             self._take(value)
             return False
@@ -201,6 +202,8 @@ class SpikeGuard:
             torch.save(state, partial)
             os.replace(partial, self._path)
         self._kept_sizes = self._sizes()
+        self._names = state["model"].keys() - dict(self.model.named_parameters()).keys()
+        self._buffers = [buffer.clone() for buffer in self._statistics()]
         self._kept_losses = list(self._history), self._best
         self._since_snapshot = 0
 
@@ -209,8 +212,9 @@ class SpikeGuard:
 
     def _statistics(self) -> list[Tensor]:
         """Return the buffers that a checkpoint holds: a forward pass may have changed them."""
-        kept = self.model.state_dict().keys() - dict(self.model.named_parameters()).keys()
-        return [buffer for name, buffer in self.model.named_buffers() if name in kept]
+        if not self._names:
+            return []
+        return [buffer for name, buffer in self.model.named_buffers() if name in self._names]
 
     def _put_buffers_back(self) -> None:
         """Undo what the forward pass of a bad batch did to running statistics."""
@@ -224,6 +228,7 @@ class SpikeGuard:
         fallen = min((s / r for s, r in zip(spiked_at, restored, strict=True) if r), default=1.0)
         losses, self._best = self._kept_losses
         self._history = deque(losses, maxlen=HISTORY)
+        self._buffers = [buffer.clone() for buffer in self._statistics()]
         self._in_a_row = 0
         if self.rollbacks >= self._most:
             raise TooManyRollbacks(
