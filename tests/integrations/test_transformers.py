@@ -261,15 +261,13 @@ def test_one_nan_does_not_poison(tmp_path: Path):
     assert after[9:] == sorted(after[9:], reverse=True)
 
 
-def test_a_compiled_model_is_heard_and_not_compiled_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+def test_a_compiled_model_is_heard_and_not_compiled_again(tmp_path: Path):
     words = torch.randint(1, 50, (16, 8), generator=torch.Generator().manual_seed(0))
     data = [{"input_ids": row, "labels": row[0] % 2} for row in words]
     options = {"torch_compile": True, "torch_compile_backend": "eager", "max_steps": 12}
     options |= {"gradient_accumulation_steps": 2, "rule": {"patience": 0}}
-    run = Run(tmp_path, classifier(), data=data, **options).train()
+    with torch._dynamo.config.patch(error_on_recompile=True):  # puts the setting back whole
+        run = Run(tmp_path, classifier(), data=data, **options).train()
     assert run.rates == dry(run.logged("loss"), patience=0)
     assert rose_and_fell(run.rates)
 
