@@ -23,8 +23,8 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
-from ratewise.rules.greedy import CLAMPED, NONE, NONFINITE, REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy import REASONS
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, check_count
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.events import Event
 
@@ -406,7 +406,7 @@ class GreedyLR(keras.callbacks.Callback):
         before = rule.before()
         rule.update(metric)
         self._write()
-        if rule.reason in (NONE, CLAMPED, NONFINITE):
+        if not rule.changed():
             return
         met = (self._step, metric, rule.smoothed(metric), *before)
         event = Event(*met, self.last_reason, old, tuple(self._rates))
@@ -470,8 +470,7 @@ def _check(settings: dict[str, Any], state_file: Any) -> None:
         raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
     for name, least in (("every", 1), ("warmup_steps", 0)):
         value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
+        check_count(name, value, least)
     low, high = settings["min_lr"], settings["max_lr"]
     for name, value in (("min_lr", low), ("max_lr", high)):
         if isinstance(value, bool) or not isinstance(value, int | float | None):

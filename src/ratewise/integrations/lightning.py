@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ratewise.errors import invalid, missing_extra, unknown, wrong_type
+from ratewise.schedulers.composition import reactive_parts
 from ratewise.schedulers.rates import accumulator
 from ratewise.schedulers.reactive import ReactiveLR
 
@@ -93,7 +94,7 @@ def configure(
         raise wrong_type("module", "a lightning.pytorch.LightningModule", module, "pass self first")
     if not isinstance(optimizer, Optimizer):
         raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, "pass it second")
-    if not isinstance(scheduler, LRScheduler) or not (found := _reactive(scheduler)):
+    if not isinstance(scheduler, LRScheduler) or not (found := reactive_parts(scheduler)):
         fix = "pass e.g. ratewise.GreedyLR(optimizer) third"
         allowed = "a ratewise scheduler, or a torch one that contains one"
         raise wrong_type("scheduler", allowed, scheduler, fix)
@@ -177,11 +178,3 @@ def _attach(module: LightningModule, callback: ObserveCallback) -> None:
     if isinstance(trainer, Trainer):
         others = [other for other in trainer.callbacks if not isinstance(other, ObserveCallback)]
         trainer.callbacks = [callback, *others]
-
-
-def _reactive(scheduler: Any) -> list[ReactiveLR]:
-    """Return the ratewise schedulers in a composition."""
-    if isinstance(scheduler, ReactiveLR):
-        return [scheduler]
-    parts = getattr(scheduler, "_schedulers", ())
-    return [found for part in parts for found in _reactive(part)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ratewise.errors import MissingLoss, invalid, missing_extra, wrong_type
 from ratewise.rules import greedy as rules
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, check_count
 
 try:
     import jax
@@ -242,8 +242,7 @@ def _as_scalar(value: Any, dtype: Any) -> Any:
 def _check(every: int, warmup_steps: int, min_scale: float, max_scale: float) -> None:
     """Raise unless the settings that are not the rule's own are in their ranges."""
     for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
+        check_count(name, count, least)
     if not (isinstance(min_scale, int | float) and 0.0 <= min_scale <= 1.0):
         raise invalid("min_scale", "a number in [0, 1]", min_scale, "pass e.g. 0.1")
     if not (isinstance(max_scale, int | float) and 1.0 <= max_scale < math.inf):

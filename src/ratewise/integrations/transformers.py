@@ -16,6 +16,7 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
+from ratewise.schedulers.composition import reactive_parts
 from ratewise.schedulers.rates import accumulator
 from ratewise.schedulers.reactive import ReactiveLR
 
@@ -96,7 +97,8 @@ class ObserveCallback(TrainerCallback):
         """Check that Trainer steps our scheduler, give it the ramp, and begin to listen."""
         self._release()  # left over if the last training was interrupted
         theirs = kwargs.get("lr_scheduler")
-        if not _contains(theirs, self.scheduler):
+        parts = reactive_parts(_unwrapped(theirs))
+        if not any(part is self.scheduler for part in parts):
             raise InvalidArgument(
                 "Trainer's scheduler must be the one that ObserveCallback has, got "
                 f"{type(theirs).__name__}: pass Trainer(..., optimizers=(optimizer, scheduler)), "
@@ -218,13 +220,6 @@ class ObserveCallback(TrainerCallback):
 def _unwrapped(scheduler: Any) -> Any:
     """Return what Accelerate's wrapper holds."""
     return getattr(scheduler, "scheduler", scheduler)
-
-
-def _contains(outer: Any, scheduler: ReactiveLR) -> bool:
-    """Return whether `outer` is `scheduler`, or a wrapper or composition that steps it."""
-    inner = _unwrapped(outer)
-    parts = getattr(inner, "_schedulers", ())
-    return inner is scheduler or any(_contains(part, scheduler) for part in parts)
 
 
 def _at_most(steps: int, loader: Any) -> int:

@@ -55,9 +55,9 @@ class GreedyConfig:
         if not (_is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
         for name, least in (("patience", 0), ("window", 1), ("warmup", 0), ("cooldown", 0)):
-            _check_count(name, getattr(self, name), least)
+            check_count(name, getattr(self, name), least)
         if self.reset_after is not None:
-            _check_count("reset_after", self.reset_after, 1)
+            check_count("reset_after", self.reset_after, 1)
         for name in ("threshold", "eps"):
             value = getattr(self, name)
             if not (_is_number(value) and 0.0 <= value < math.inf):
@@ -100,6 +100,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise unless a setting is an integer of at least `least`; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")

@@ -158,7 +158,7 @@ class FloatGreedy:
 
     def _reset(self) -> int:
         """Start afresh; as in transformers, a stage that holds follows even a reset."""
-        self.scale = [1.0] * len(self.scale)
+        self.restart()
         self.ring.clear()
         self._forget()
         if self.config.stage == "hold":

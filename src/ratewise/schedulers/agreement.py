@@ -53,16 +53,17 @@ class Agreement:
         """
         if not self.active:
             return total, count
-        on_device = isinstance(total, Tensor)
-        device = total.device if isinstance(total, Tensor) else host_device(self._group)
-        dtype = total.dtype if isinstance(total, Tensor) else torch.float64
+        if isinstance(total, Tensor):
+            device, dtype = total.device, total.dtype
+        else:
+            device, dtype = host_device(self._group), torch.float64
         slots = torch.zeros(self._world(), 2, dtype=dtype, device=device)
         if self.how == "mean" or dist.get_rank(self._group) == 0:
             mine = slots[dist.get_rank(self._group)]
             mine[0].copy_(total) if isinstance(total, Tensor) else mine[0].fill_(total)
             mine[1].copy_(count) if isinstance(count, Tensor) else mine[1].fill_(count)
         dist.all_reduce(slots, group=self._group)
-        if on_device:
+        if isinstance(total, Tensor):
             return slots[:, 0].sum(), slots[:, 1].sum()
         rows = slots.tolist()
         return sum(row[0] for row in rows), sum(row[1] for row in rows)
@@ -101,3 +102,13 @@ def host_device(process_group: Any = None) -> torch.device:
 
 def _initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def gravest(alarm: int, loss: Any) -> int:
+    """Return the highest alarm of any process, so that all do the same; `loss` says from where."""
+    if not _initialized() or dist.get_world_size() == 1:
+        return alarm
+    near = not isinstance(loss, Tensor) or loss.device.type == "cpu"
+    highest = torch.tensor(alarm, device=host_device() if near else loss.device)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return int(highest)

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
+from ratewise.rules.greedy_config import check_count
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -23,8 +24,7 @@ def check_timing(missing: Any, every: Any, warmup_steps: Any) -> None:
     if missing not in ("raise", "hold"):
         raise unknown("missing", missing, ("raise", "hold"))
     for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
+        check_count(name, count, least)
 
 
 def check_capture(every: int, ramp: int, anchor: Any) -> None:
@@ -56,16 +56,21 @@ def chosen_groups(groups: Any, count: int) -> list[int] | None:
     return list(groups)
 
 
-def new_rates(lr: Any, count: int, name: str = "lr") -> list[float]:
-    """Return one rate a group; errors call the argument `name`."""
+def new_rates(lr: Any, count: int) -> list[float]:
+    """Return one rate a group."""
     several = isinstance(lr, Sequence) and not isinstance(lr, str)
     rates = list(lr) if several else [lr] * count
     fix = "pass one number, or one a scheduled group"
     if len(rates) != count:
-        raise invalid(name, f"{count} numbers", rates, fix)
+        raise invalid("lr", f"{count} numbers", rates, fix)
     for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, int | float):
-            raise wrong_type(name, "a number", rate, fix)
-        if not 0.0 < rate < math.inf:
-            raise invalid(name, "a finite number > 0", rate, fix)
+        check_positive("lr", rate, fix)
     return [float(rate) for rate in rates]
+
+
+def check_positive(name: str, value: Any, fix: str) -> None:
+    """Raise unless `value` is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(name, "a number", value, fix)
+    if not 0.0 < value < math.inf:
+        raise invalid(name, "a finite number > 0", value, fix)

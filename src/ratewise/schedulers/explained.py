@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from ratewise.errors import invalid, wrong_type
+from ratewise.errors import wrong_type
+from ratewise.rules.greedy_config import check_count
 from ratewise.schedulers.events import Event, Listener
 from ratewise.schedulers.record import Record
 
@@ -54,7 +55,6 @@ class Explained:
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
         """Print the last decisions in words, and where the rate stands."""
-        if isinstance(last, bool) or not isinstance(last, int) or last < 1:
-            raise invalid("last", "an integer >= 1", last, "pass how many decisions to print")
+        check_count("last", last, 1)
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)

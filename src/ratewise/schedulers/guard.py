@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
-from ratewise.schedulers.agreement import host_device
+from ratewise.rules.greedy_config import check_count
+from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
 
@@ -99,18 +99,20 @@ class SpikeGuard:
             fix = "pass the ratewise scheduler itself, not what wraps it, or None"
             allowed = "a ratewise scheduler, or one of torch's that has base rates alone"
             raise wrong_type("scheduler", allowed, scheduler, fix)
-        for name, value, low, high in (("spike", spike, 0.0, math.inf), ("factor", factor, 0, 1)):
+        for name, value, high, fix in (
+            ("spike", spike, math.inf, "pass e.g. 6"),
+            ("factor", factor, 1.0, "pass e.g. 0.5"),
+        ):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and low < value <= high):
-                raise invalid(name, f"a number in ({low:g}, {high:g}]", value, "pass e.g. 0.5")
+            if not (number and 0.0 < value <= high):
+                raise invalid(name, f"a number in (0, {high:g}]", value, fix)
         for name, count, least in (
             ("tolerate", tolerate, 0),
             ("snapshot_every", snapshot_every, 1),
             ("every", every, 1),
             ("max_rollbacks", max_rollbacks, 1),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise invalid(name, f"an integer >= {least}", count, f"pass {least} or more")
+            check_count(name, count, least)
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self._spike, self._factor = float(spike), float(factor)
         self._tolerate, self._most = tolerate, max_rollbacks
@@ -142,7 +144,7 @@ class SpikeGuard:
         if self._calls % self._every:
             return False
         value = as_float(loss)
-        alarm = _on_all_ranks(self._alarm(value), loss)
+        alarm = gravest(self._alarm(value), loss)
         if self._sizes() != self._kept_sizes:  # the old snapshot does not fit the optimizer
             if alarm != _GOOD:
                 self._put_buffers_back()
@@ -163,8 +165,9 @@ class SpikeGuard:
         if not math.isfinite(loss):
             return _SPIKE
         if self._history:
-            margin = self._margin(float(np.mean(self._history)), float(np.std(self._history)))
-            if loss > np.mean(self._history) + (margin / 2 if self._in_a_row else margin):
+            mean = float(np.mean(self._history))
+            margin = self._margin(mean, float(np.std(self._history)))
+            if loss > mean + (margin / 2 if self._in_a_row else margin):
                 return _SPIKE
         recent = [*self._history, loss][-RECENT:]
         if self._best is not None and np.mean(recent) > self._best[0] + self._margin(*self._best):
@@ -321,14 +324,3 @@ def _checked_path(path: Any) -> Path:
 def _scaled(rate: Any, factor: float) -> Any:
     """Return the rate times `factor`, a tensor in place."""
     return rate.mul_(factor) if isinstance(rate, Tensor) else rate * factor
-
-
-def _on_all_ranks(alarm: int, loss: Any) -> int:
-    """Return the gravest alarm of any process, so that all do the same."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return alarm
-    near = not isinstance(loss, Tensor) or loss.device.type == "cpu"
-    device = host_device() if near else loss.device
-    gravest = torch.tensor(alarm, device=device)
-    dist.all_reduce(gravest, op=dist.ReduceOp.MAX)
-    return int(gravest)

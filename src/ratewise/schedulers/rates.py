@@ -23,8 +23,6 @@ class HostRates:
         self.own: list[float] = []
         self.wrote: list[float] = []
         self._outside: list[bool] = []
-        #: Whether the schedule's first rate was written.
-        self.began = False
 
     @classmethod
     def of(cls, groups: Groups, base: Sequence[float]) -> HostRates:
@@ -114,17 +112,20 @@ class DeviceRates:
         self.wrote = torch.tensor(host.wrote, dtype=self._dtype, device=device)
         self._outside = torch.tensor(state["outside"], device=device)
         self._rate_dtypes = [group["lr"].dtype for group in groups]
-        self.began = True
 
-    def write(self, groups: Groups, own: Sequence[Tensor]) -> None:
-        """Set each group's rate where our part of it has changed; leave the others' part."""
-        rates = self._tensors(groups)
+    def write(self, groups: Groups, own: Sequence[Tensor]) -> Tensor:
+        """Set each group's rate where our part of it has changed; leave the others' part.
+
+        Returns what the rates were before, [groups].
+        """
         current = self.current(groups)
         new = torch.stack(list(own))
         self._outside.logical_or_(current != self.wrote)
         outside = torch.where(self._outside & (self.own != 0), current / self.own, 1.0)
+        rates = [group["lr"] for group in groups]
         self._fill(rates, torch.where(new != self.own, new * outside, current))
         self.own.copy_(new)
+        return current
 
     def current(self, groups: Groups) -> Tensor:
         """Return the rates as they are, copied: [groups]."""

@@ -23,6 +23,7 @@ from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
     check_capture,
     check_optimizer,
+    check_positive,
     check_timing,
     chosen_groups,
     new_rates,
@@ -231,8 +232,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         rule, record = self._rule, self._record
         before = rule.before()
         rule.update(metric)
-        old = self._rates.current(self._groups())
-        self._write()
+        old = self._rates.write(self._groups(), self._own_rates())
         new = self._rates.wrote
         fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
         record.note_on_device(rule.changed(), fixed, old, new)
@@ -252,15 +252,15 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def _initial_step(self) -> None:
         """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
+        again = self._group_count > 0  # SequentialLR makes it again, after it has reset the rates
         self._step_count = 1
         self.last_epoch += 1
         self._take_in_groups()
-        if self._rates.began:  # SequentialLR makes it again, after it has reset the rates
+        if again:
             self._to_host()
             self._rates = HostRates.of(self._groups(), self._base)
             self._to_device(self._rates_device(), unless_cpu=True)
         self._write()
-        self._rates.began = True
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """Torch's hand-off (`SequentialLR` calls it with 0): back to the initial rates.
@@ -330,7 +330,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             reason: what the event is called.
             metric: what the event shows as its loss.
         """
-        new_rates(factor, 1, name="factor")
+        check_positive("factor", factor, "pass 0.5 to halve the rates")
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
@@ -355,11 +355,13 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def _rates_device(self) -> torch.device | None:
         """Return the one device on which all scheduled rates are tensors, or None."""
-        rates = [group["lr"] for group in self._groups()]
-        if not rates or not all(isinstance(rate, Tensor) for rate in rates):
-            return None
-        devices = {rate.device for rate in rates}
-        return devices.pop() if len(devices) == 1 else None
+        device = None
+        for group in self._groups():
+            rate = group["lr"]
+            if not isinstance(rate, Tensor) or device not in (None, rate.device):
+                return None
+            device = rate.device
+        return device
 
     def _to_device(self, device: torch.device | None, *, unless_cpu: bool = False) -> None:
         """Go on with tensors on `device`; rates on the CPU wait for a loss that is a tensor."""
