@@ -173,6 +173,7 @@ def test_a_float32_rate_at_its_bound_is_inside_it():
     [
         (lambda s: s.rescale(math.inf), InvalidArgument, "factor must be a finite number > 0"),
         (lambda s: s.rescale(0), InvalidArgument, "factor"),
+        (lambda s: s.rescale([0.5]), WrongType, "factor must be a number, got list"),
         (lambda s: s.explain(last=0), InvalidArgument, "last must be an integer >= 1"),
         (lambda s: s.add_listener("events.jsonl"), WrongType, "listener must be a function"),
         (lambda s: s.step(np.bool_(True)), WrongType, "loss must be a number"),
