@@ -5,24 +5,17 @@ So a kill of anything, parent or worker, at any moment, loses only the runs in f
 
 from __future__ import annotations
 
-import atexit
-import os
-import pickle
-import threading
-import time
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
 from ratewise.compare import tasks, training
-from ratewise.compare.progress import tracked
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.errors import RunFailed, invalid
+from ratewise.errors import RunFailed
+from ratewise.pool import in_processes
+from ratewise.progress import tracked
 from ratewise.runs import Store, make_run_id
 
 
@@ -89,7 +82,8 @@ def execute(
     there = store.run_ids()
     todo = [spec for spec in specs if run_id(spec, loaded[spec.task]) not in there]
     if jobs > 1 and len(todo) > 1:
-        done = _in_processes(todo, sources, store.folder, jobs)
+        held = (dict(sources), store.folder)
+        done = in_processes(_work, todo, jobs=jobs, prepare=_prepared, arguments=held)
     else:
         done = _here(todo, loaded, store)
     failures = [failure for failure in tracked(done, len(todo), label, show=progress) if failure]
@@ -121,59 +115,18 @@ def _here(
             yield _make(spec, loaded[spec.task], store)
 
 
-def _in_processes(
-    specs: Sequence[RunSpec], sources: Mapping[str, TaskSource], folder: Path, jobs: int
-) -> Iterator[str | None]:
+@contextlib.contextmanager
+def _prepared(
+    sources: dict[str, TaskSource], folder: Path
+) -> Iterator[tuple[dict[str, Task], Store]]:
+    """Load the tasks and open the store, in a worker."""
+    store = Store(folder)
     try:
-        pickle.dumps((dict(sources), list(specs)))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        fix = f"the task cannot be sent to another process ({error}): define its functions at the"
-        raise invalid(
-            "jobs", "1 for this task", jobs, fix + " top of a module, or pass 1"
-        ) from error
-    with ProcessPoolExecutor(
-        min(jobs, len(specs)),
-        mp_context=get_context("spawn"),
-        initializer=_begin,
-        initargs=(dict(sources), folder, os.getpid()),
-    ) as pool:
-        futures = [pool.submit(_work, spec) for spec in specs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:  # Ctrl-C too: what is finished is stored, the rest is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield {name: source.load() for name, source in sources.items()}, store
+    finally:
+        store.close()
 
 
-_worker: tuple[dict[str, Task], Store] | None = None
-
-
-def _begin(sources: dict[str, TaskSource], folder: Path, parent: int) -> None:
-    """Prepare a worker: one thread, the tasks, the store, and an end when the parent ends."""
-    global _worker
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
-    _worker = ({name: source.load() for name, source in sources.items()}, Store(folder))
-    atexit.register(_end)
-
-
-def _end() -> None:
-    """Close the store before the interpreter goes: DuckDB's bindings complain otherwise."""
-    global _worker
-    if _worker is not None:
-        _worker[1].close()
-        _worker = None
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _work(spec: RunSpec) -> str | None:
-    if _worker is None:
-        raise RuntimeError("a worker was not prepared")
-    loaded, store = _worker
+def _work(held: tuple[dict[str, Task], Store], spec: RunSpec) -> str | None:
+    loaded, store = held
     return _make(spec, loaded[spec.task], store)

@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from ratewise.compare.data.locate import folder
 from ratewise.compare.task import Task
 from ratewise.compare.tasks import tabular, text, vision
+from ratewise.data.locate import folder
 from ratewise.errors import unknown
 
 PRESETS = ("small", "full")

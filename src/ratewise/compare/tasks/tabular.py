@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ratewise.compare import models
-from ratewise.compare.data.housing import read_housing
-from ratewise.compare.data.locate import find
 from ratewise.compare.task import Task
 from ratewise.compare.tasks import parts
+from ratewise.data import sets
+from ratewise.models import dense
 
 
 def digits_mlp(preset: str, data: Path | None) -> Task:
@@ -24,7 +23,7 @@ def digits_mlp(preset: str, data: Path | None) -> Task:
     train, validation, test = parts.split((torch.tensor(x / 16).float(), torch.tensor(y)))
     return Task(
         name="digits-mlp",
-        model=functools.partial(models.mlp, 64, 32 if preset == "small" else 256, 10),
+        model=functools.partial(dense.mlp, 64, 32 if preset == "small" else 256, 10),
         train=train,
         validation=validation,
         test=test,
@@ -42,7 +41,7 @@ def breast_cancer_mlp(preset: str, data: Path | None) -> Task:
     train, validation, test = ((new, part[1]) for new, part in zip(features, split, strict=True))
     return Task(
         name="breast-cancer-mlp",
-        model=functools.partial(models.mlp, 30, 16 if preset == "small" else 128, 2),
+        model=functools.partial(dense.mlp, 30, 16 if preset == "small" else 128, 2),
         train=train,
         validation=validation,
         test=test,
@@ -60,13 +59,7 @@ def diabetes_mlp(preset: str, data: Path | None) -> Task:
 
 def housing_mlp(preset: str, data: Path | None) -> Task:
     """California housing: 20,640 districts, median house value."""
-    path = find(
-        "California housing",
-        ("california-housing/housing.csv", "housing.csv", "CaliforniaHousing/cal_housing.data"),
-        "StatLib's houses data as a csv with a header (github.com/ageron/data, housing)",
-        data,
-    )
-    x, y = (torch.from_numpy(array) for array in read_housing(path))
+    x, y = (torch.from_numpy(array) for array in sets.housing(data))
     return _regression("housing-mlp", preset, x, y, 64, 800 if preset == "small" else None)
 
 
@@ -83,7 +76,7 @@ def _regression(
     small = preset == "small"
     return Task(
         name=name,
-        model=functools.partial(models.mlp, x.shape[1], width if small else 4 * width, 1),
+        model=functools.partial(dense.mlp, x.shape[1], width if small else 4 * width, 1),
         loss=parts.squared_error,
         metric=parts.absolute_error,
         metric_name="absolute error",

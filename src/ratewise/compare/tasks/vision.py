@@ -11,13 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ratewise.compare import models
-from ratewise.compare.data.cifar import read_cifar
-from ratewise.compare.data.idx import read_idx
-from ratewise.compare.data.locate import find
 from ratewise.compare.task import Batch, Task
 from ratewise.compare.tasks import parts
-from ratewise.errors import CorruptData
+from ratewise.data import sets
+from ratewise.models import vision
 
 
 def digits_cnn(preset: str, data: Path | None) -> Task:
@@ -31,44 +28,29 @@ def digits_cnn(preset: str, data: Path | None) -> Task:
         "digits-cnn",
         preset,
         parts.split((images, torch.tensor(y))),
-        functools.partial(models.ConvNet, channels, 8, 10),
+        functools.partial(vision.ConvNet, channels, 8, 10),
         batch_size=32,
     )
 
 
 def fashion_cnn(preset: str, data: Path | None) -> Task:
     """Fashion-MNIST: 60,000 + 10,000 images; the official test part is the test part."""
-    arrays = []
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        folders = ("FashionMNIST/raw/", "fashion-mnist/", "fashion/", "")
-        candidates = [f"{folder}{name}-ubyte{end}" for folder in folders for end in (".gz", "")]
-        how = "torchvision.datasets.FashionMNIST(root, download=True), or its four IDX files"
-        arrays.append(read_idx(find(f"Fashion-MNIST's {name}", candidates, how, data)))
-    images, labels, test_images, test_labels = arrays
-    for x, y in ((images, labels), (test_images, test_labels)):
-        if len(x) != len(y):
-            raise CorruptData(f"Fashion-MNIST: {len(x)} images but {len(y)} labels")
+    (images, labels), (test_images, test_labels) = sets.fashion(data)
     small = preset == "small"
     shrink = 2 if small else 1
     split = _held_out((images[:, None], labels), (test_images[:, None], test_labels), small, shrink)
     channels, size = ((1, 8, 16), 14) if small else ((1, 32, 64, 128), 28)
-    model = functools.partial(models.ConvNet, channels, size, 10)
+    model = functools.partial(vision.ConvNet, channels, size, 10)
     return _task("fashion-cnn", preset, split, model, batch_size=32 if small else 128)
 
 
 def cifar_resnet(preset: str, data: Path | None) -> Task:
     """CIFAR-10 by a small residual network, at 16x16 in the small preset."""
-    path = find(
-        "CIFAR-10",
-        ("cifar10/cifar10-12k.npz", "cifar10.npz", "cifar-10-batches-bin", "cifar-10-batches-py"),
-        "torchvision.datasets.CIFAR10(root, download=True), or the binary version from its page",
-        data,
-    )
-    train, test = read_cifar(path)
+    train, test = sets.cifar(data)
     small = preset == "small"
     split = _held_out(train, test, small, 2 if small else 1)
     widths = (8, 16) if small else (32, 64, 128)
-    model = functools.partial(models.ResNet, widths, 10)
+    model = functools.partial(vision.ResNet, widths, 10)
     return _task("cifar-resnet", preset, split, model, batch_size=16 if small else 128)
 
 

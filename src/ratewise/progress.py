@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ def tracked(items: Iterable[T], total: int, label: str, *, show: bool = True) ->
     if not show or total == 0:
         yield from items
         return
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and importlib.util.find_spec("rich"):  # it comes with an extra
         yield from _bar(items, total, label)
         return
     start = said = time.monotonic()

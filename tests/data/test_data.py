@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from ratewise.compare import tasks
-from ratewise.compare.data import text
-from ratewise.compare.data.cifar import read_cifar
-from ratewise.compare.data.housing import read_housing
-from ratewise.compare.data.idx import read_idx
-from ratewise.compare.data.locate import find
+from ratewise.data import text
+from ratewise.data.cifar import read_cifar
+from ratewise.data.housing import read_housing
+from ratewise.data.idx import read_idx
+from ratewise.data.locate import find
 from ratewise.errors import CorruptData, MissingData
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)

@@ -1,0 +1,125 @@
+"""Where each data set lies below the data folder, and what is read of it."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratewise.data.cifar import Part, read_cifar
+from ratewise.data.housing import read_housing
+from ratewise.data.idx import read_idx
+from ratewise.data.locate import find
+from ratewise.data.text import read_sentences, read_text
+from ratewise.errors import CorruptData
+
+Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def fashion(data: str | Path | None) -> tuple[Images, Images]:
+    """Return Fashion-MNIST's train and test part: images [n, 28, 28] and labels [n], as bytes.
+
+    Args:
+        data: the data folder, here and below; None takes the environment variable.
+
+    Raises:
+        MissingData, CorruptData: a file is absent or damaged.
+    """
+    arrays = []
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        folders = ("FashionMNIST/raw/", "fashion-mnist/", "fashion/", "")
+        candidates = [f"{folder}{name}-ubyte{end}" for folder in folders for end in (".gz", "")]
+        how = "torchvision.datasets.FashionMNIST(root, download=True), or its four IDX files"
+        arrays.append(read_idx(find(f"Fashion-MNIST's {name}", candidates, how, data)))
+    images, labels, test_images, test_labels = arrays
+    for x, y in ((images, labels), (test_images, test_labels)):
+        if len(x) != len(y):
+            raise CorruptData(f"Fashion-MNIST: {len(x)} images but {len(y)} labels")
+    return (images, labels), (test_images, test_labels)
+
+
+def cifar(data: str | Path | None) -> tuple[Part, Part]:
+    """Return CIFAR-10's train and test part: images [n, 3, 32, 32] and labels [n].
+
+    Raises:
+        MissingData, CorruptData: a file is absent or damaged.
+    """
+    candidates = (
+        "cifar10/cifar10-12k.npz",
+        "cifar10.npz",
+        "cifar-10-batches-bin",
+        "cifar-10-batches-py",
+    )
+    how = "torchvision.datasets.CIFAR10(root, download=True), or the binary version from its page"
+    return read_cifar(find("CIFAR-10", candidates, how, data))
+
+
+def housing(data: str | Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return California housing: features [n, 8 or 13], NaN where one is missing, values [n].
+
+    Raises:
+        MissingData, CorruptData: the file is absent or damaged.
+    """
+    candidates = (
+        "california-housing/housing.csv",
+        "housing.csv",
+        "CaliforniaHousing/cal_housing.data",
+    )
+    how = "StatLib's houses data as a csv with a header (github.com/ageron/data, housing)"
+    return read_housing(find("California housing", candidates, how, data))
+
+
+def shakespeare(data: str | Path | None) -> str:
+    """Return tiny Shakespeare, a million characters.
+
+    Raises:
+        MissingData, CorruptData: the file is absent or cut short.
+    """
+    candidates = ("tinyshakespeare/input.txt", "shakespeare_char/input.txt", "input.txt")
+    how = "input.txt of karpathy/char-rnn, data/tinyshakespeare"
+    return read_text(find("tiny Shakespeare", candidates, how, data))
+
+
+def wikitext(data: str | Path | None) -> str:
+    """Return the validation part of WikiText-2, a million characters, without its rare letters.
+
+    Raises:
+        MissingData, CorruptData: the file is absent or cut short.
+    """
+    candidates = ("wikitext-2/valid.txt", "wikitext-2/wiki.valid.tokens", "wiki.valid.tokens")
+    how = "the raw or tokenised WikiText-2 of Merity et al. (2016)"
+    return _printable(read_text(find("WikiText-2's validation part", candidates, how, data)))
+
+
+def polarity(data: str | Path | None) -> tuple[list[str], list[int]]:
+    """Return sentences from film reviews, and of each whether it praises (1) or blames (0).
+
+    Raises:
+        MissingData, CorruptData: a file is absent or cut short.
+    """
+    sentences: list[str] = []
+    labels: list[int] = []
+    for label, end in enumerate(("neg", "pos")):
+        candidates = (f"rt-polarity/rt-polarity.{end}", f"rt-polaritydata/rt-polarity.{end}")
+        how = "Pang and Lee's sentence polarity dataset v1.0"
+        lines = read_sentences(
+            find(f"sentence polarity's rt-polarity.{end}", candidates, how, data)
+        )
+        sentences += lines
+        labels += [label] * len(lines)
+    return sentences, labels
+
+
+def pydoc() -> str:
+    """Return the language reference that ships with CPython (`pydoc` topics)."""
+    from pydoc_data.topics import topics
+
+    # Topics share paragraphs: kept once, so that none is both trained on and judged on.
+    paragraphs = [part for name in sorted(topics) for part in topics[name].split("\n\n")]
+    return _printable("\n\n".join(dict.fromkeys(part.strip("\n") for part in paragraphs)))
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in text if char in string.printable)

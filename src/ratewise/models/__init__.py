@@ -1,0 +1,1 @@
+"""Small models of the usual families: no running statistics, no dropout."""
