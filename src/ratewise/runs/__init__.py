@@ -1,6 +1,6 @@
-"""Past trainings: one Parquet file a run, queried with DuckDB; names and numbers, no objects."""
+"""Past trainings: Parquet files of one or many runs, queried with DuckDB; names and numbers."""
 
-from ratewise.runs.schema import SCHEMA_VERSION, UNITS, RunRecord, make_run_id
+from ratewise.runs.schema import SCHEMA_VERSION, UNITS, RunRecord, batch_id, make_run_id
 from ratewise.runs.store import Store
 
-__all__ = ["SCHEMA_VERSION", "UNITS", "RunRecord", "Store", "make_run_id"]
+__all__ = ["SCHEMA_VERSION", "UNITS", "RunRecord", "Store", "batch_id", "make_run_id"]

@@ -5,18 +5,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+from ratewise.errors import invalid
+
 #: Version of the columns below. A file of a newer one is refused, never guessed at.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: column -> the version that brought it: an older file's run has an empty list there
+ADDED = {"seen_loss": 2, "grad_norm": 2, "update_ratio": 2}
+#: What the name of a file with several runs begins with; a run's id is hexadecimal.
+BATCH = "batch-"
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """One training run. Its identity, `run_id`, is the digest of `config`.
 
-    A diverged run's histories end where it stopped; what it did not reach is infinite.
+    A diverged run's histories end where it stopped; what it did not reach is infinite. The lists
+    that may be empty are either that or as long as `train_step`.
     """
 
     run_id: str
@@ -46,6 +54,9 @@ class RunRecord:
     started_at: str
     versions: dict[str, str]
     machine: dict[str, Any]
+    seen_loss: list[float] = field(default_factory=list)  #: may be empty: same as `train_loss`
+    grad_norm: list[float] = field(default_factory=list)  #: may be empty: not measured
+    update_ratio: list[float] = field(default_factory=list)  #: may be empty: not measured
 
 
 #: column -> (DuckDB type, unit or meaning)
@@ -66,7 +77,10 @@ UNITS: dict[str, tuple[str, str]] = {
     "metric_mode": ("VARCHAR", "max | min"),
     "train_step": ("BIGINT[]", "optimizer steps, from 1"),
     "train_loss": ("DOUBLE[]", "loss of the step's batch, in the task's unit"),
+    "seen_loss": ("DOUBLE[]", "what the schedule was shown, at train_step; empty: train_loss"),
     "lr": ("DOUBLE[]", "learning rate that the step used, first group"),
+    "grad_norm": ("DOUBLE[]", "2-norm of the step's gradient, at train_step, or empty"),
+    "update_ratio": ("DOUBLE[]", "||change|| / ||parameters|| of the step, or empty"),
     "eval_step": ("BIGINT[]", "optimizer steps, from 0"),
     "validation_loss": ("DOUBLE[]", "mean loss of the validation part"),
     "test_step": ("BIGINT[]", "optimizer steps: 0, 10%, 50%, 100%"),
@@ -96,9 +110,32 @@ def make_run_id(config: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
 
 
+def batch_id(run_ids: Iterable[str]) -> str:
+    """Return the identity of a file that holds these runs, whatever their order.
+
+    Raises:
+        InvalidArgument: there is no run.
+
+    >>> batch_id(["b", "a"]) == batch_id(["a", "b"]) != batch_id(["a"])
+    True
+    """
+    ids = sorted(set(run_ids))
+    if not ids:
+        raise invalid("run_ids", "one or more ids", ids, "pass the ids of the batch's runs")
+    return BATCH + hashlib.sha256(canonical(ids).encode()).hexdigest()[:16]
+
+
 def to_row(record: RunRecord) -> list[Any]:
-    """Return the record as the values of `UNITS`' columns."""
-    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    """Return the record as the values of `UNITS`' columns.
+
+    Raises:
+        InvalidArgument: None where a value is needed; a number that is missing is NaN.
+    """
+    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    for name, value in values.items():
+        hole = None in value if isinstance(value, list) else value is None
+        if hole and name != "diverged_at":
+            raise invalid(f"the record's {name}", "without None", None, "pass NaN for a number")
     values |= {name: canonical(values[name]) for name in JSON_COLUMNS}
     return [*(values[name] for name in UNITS if name != "schema_version"), SCHEMA_VERSION]
 
@@ -106,7 +143,14 @@ def to_row(record: RunRecord) -> list[Any]:
 def from_row(row: dict[str, Any]) -> RunRecord:
     """Return the record of a row; whatever is wrong with the row is a ValueError."""
     try:
-        values = {name: row[name] for name in UNITS if name != "schema_version"}
+        version = row["schema_version"]
+        if version not in range(1, SCHEMA_VERSION + 1):
+            raise ValueError(f"is of version {version}, not of 1 to {SCHEMA_VERSION}")
+        values = {
+            name: [] if version < ADDED.get(name, 1) else row[name]
+            for name in UNITS
+            if name != "schema_version"
+        }
         values |= {name: json.loads(values[name]) for name in JSON_COLUMNS}
     except (KeyError, TypeError) as error:
         raise ValueError(f"lacks or garbles a column: {error}") from error

@@ -1,33 +1,32 @@
-"""A folder of runs: one atomically renamed Parquet file each, so that a kill loses none."""
+"""A folder of runs in Parquet files, each atomically renamed, so that a kill loses none."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from ratewise.errors import StoreError
-from ratewise.runs.schema import SCHEMA_VERSION, UNITS, RunRecord, from_row, to_row
+from ratewise.errors import StoreError, invalid
+from ratewise.runs import files
+from ratewise.runs.schema import BATCH, SCHEMA_VERSION, RunRecord, batch_id
 
 MARKER = "ratewise-store.json"
-_CREATE = "CREATE TEMP TABLE run ({})".format(
-    ", ".join(f"{name} {kind}" for name, (kind, _) in UNITS.items())
-)
-_INSERT = f"INSERT INTO run VALUES ({', '.join('?' * len(UNITS))})"
 
 
 class Store:
     """Runs below one folder; several processes may write at once.
 
-    A run is written under a temporary name, synced, and renamed: it is there whole or not at
-    all. What cannot be read, or is not a run, is moved to ``set-aside/`` and named in
-    `set_aside` and a warning; it is never trusted and never deleted.
+    A run lies in a file of its own (`add`) or with others in the file of a batch (`add_all`). A
+    file is written under a temporary name, synced, and renamed: it is there whole or not at all.
+    What cannot be read, or is not what its name says, is moved to ``set-aside/`` as a whole and
+    named in `set_aside` and a warning; it is never trusted and never deleted. A run that lies in
+    several files counts once: its own file comes first, then batches by name.
 
     Args:
         folder: an empty or absent folder, or one that a store made.
@@ -40,6 +39,7 @@ class Store:
         self.folder = Path(folder)
         self.set_aside: list[tuple[Path, str]] = []
         self._runs = self.folder / "runs"
+        self._batches: dict[str, frozenset[str]] = {}  # never stale: the name is the ids' digest
         self._writer: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
         self._claim()
@@ -47,6 +47,7 @@ class Store:
 
     def _claim(self) -> None:
         marker = self.folder / MARKER
+        version = 0
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise StoreError(f"{self.folder} is a file: choose another folder (--out)")
@@ -63,8 +64,11 @@ class Store:
                     f"{', ...' if len(found) > 3 else ''}: choose another folder (--out)"
                 )
             self._runs.mkdir(parents=True, exist_ok=True)
-            if not marker.exists():
-                _write(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+            # An older store's marker is raised at once, not with the first file of this version:
+            # no writer can then forget it, and no older ratewise meets such a file unwarned.
+            if version < SCHEMA_VERSION:
+                content = json.dumps({"schema_version": SCHEMA_VERSION})
+                files.write_bytes(marker, content.encode())
             probe = self._runs / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -77,32 +81,61 @@ class Store:
         """Remove the temporary files of writers that were killed."""
         for path in self._runs.glob(".tmp-*"):
             writer = path.name.split("-")[1]
-            if not (writer.isdigit() and _alive(int(writer))):
+            if not (writer.isdigit() and files.alive(int(writer))):
                 path.unlink(missing_ok=True)
 
     def path(self, run_id: str) -> Path:
-        """Return where that run lies, or would lie."""
+        """Return where the run's own file lies, or would lie."""
         return self._runs / f"{run_id}.parquet"
 
     def __contains__(self, run_id: str) -> bool:
-        return self.path(run_id).exists()
+        return self.path(run_id).exists() or run_id in self._ids_in_batches()
+
+    def has_all(self, run_ids: Iterable[str]) -> bool:
+        """Return whether the batch of exactly these runs is there, at the price of one look.
+
+        Raises:
+            InvalidArgument: `run_ids` is empty.
+        """
+        return self.path(batch_id(run_ids)).exists()
 
     def run_ids(self) -> set[str]:
-        """Return the ids of the files that lie there, read or not."""
-        return {path.stem for path in self._runs.glob("*.parquet")}
+        """Return the ids of the runs that lie there: of a run's own file, read or not."""
+        return self._ids_in_batches().union(
+            path.stem for path in self._files() if not files.is_batch(path)
+        )
 
     def add(self, record: RunRecord) -> Path:
         """Write one run and return its file; a run that is there already is replaced."""
-        path = self.path(record.run_id)
-        temporary = self._runs / f".tmp-{os.getpid()}-{threading.get_ident()}-{record.run_id}"
+        return self._put([record], record.run_id)
+
+    def add_all(self, records: Iterable[RunRecord]) -> Path:
+        """Write runs into one file, which is much faster than one each, and return it.
+
+        The file's name is `batch_id` of the runs, so that the same runs replace it, and
+        `has_all` finds it.
+
+        Raises:
+            InvalidArgument: there is no run, or one is there twice.
+        """
+        records = list(records)
+        ids = frozenset(record.run_id for record in records)
+        if not records or len(ids) < len(records):
+            got = f"{len(records)} records of {len(ids)} runs"
+            raise invalid("records", "one or more runs, each once", got, "pass each run once")
+        name = batch_id(ids)
+        path = self._put(records, name)
+        self._batches[name] = ids
+        return path
+
+    def _put(self, records: Sequence[RunRecord], name: str) -> Path:
+        temporary = self._runs / f".tmp-{os.getpid()}-{threading.get_ident()}-{name}"
         with self._lock:
             if self._writer is None:  # opening a connection costs more than a run's file
                 self._writer = duckdb.connect(config={"threads": 1})
-                self._writer.execute(_CREATE)
-            self._writer.execute("DELETE FROM run")
-            self._writer.execute(_INSERT, to_row(record))
-            self._writer.execute(f"COPY run TO '{_quoted(temporary)}' (FORMAT parquet)")
-        _rename(temporary, path)
+            files.write(self._writer, records, temporary)
+        path = self.path(name)
+        files.rename(temporary, path)
         return path
 
     def close(self) -> None:
@@ -113,32 +146,37 @@ class Store:
                 self._writer = None
 
     def load(self) -> list[RunRecord]:
-        """Return every run, ordered by task, optimizer, schedule, rate and seed."""
-        paths = sorted(self._runs.glob("*.parquet"))
-        records = self._read_together(paths)
-        if records is None:
-            records = [record for path in paths if (record := self._read_one(path))]
-        key = ("task", "optimizer", "schedule", "base_lr", "seed")
-        return sorted(records, key=lambda record: [getattr(record, name) for name in key])
+        """Return every run once, ordered by task, optimizer, schedule, rate, seed and id."""
+        paths = self._files()
+        try:
+            parts = list(files.read(paths).values())
+        except (duckdb.Error, ValueError):  # one of them is not in order
+            parts = list(map(self._read_one, paths))
+        records: dict[str, RunRecord] = {}
+        for record in (record for part in parts for record in part):
+            records.setdefault(record.run_id, record)
+        key = ("task", "optimizer", "schedule", "base_lr", "seed", "run_id")
+        return sorted(records.values(), key=lambda record: [getattr(record, name) for name in key])
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query over the view `runs`, one row a run.
+
+        Files count by their ids alone: a batch without those of its name is set aside, and a
+        file of one run with another is left out; `load` looks at everything.
 
         >>> import tempfile
         >>> Store(tempfile.mkdtemp()).query("SELECT 1 + 1")
         [(2,)]
         """
-        with duckdb.connect() as connection:
-            if any(self._runs.glob("*.parquet")):
-                files = _quoted(self._runs / "*.parquet")
-                connection.execute(f"CREATE VIEW runs AS FROM read_parquet('{files}')")
-            else:
-                connection.execute(_CREATE.replace("TEMP TABLE run", "TABLE runs"))
-            return connection.execute(sql).fetchall()
+        self._ids_in_batches()
+        for path in self._files():
+            if files.is_batch(path) and path.stem not in self._batches:
+                self._read_one(path)
+        return files.query(self._files(), sql)
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Keep what was asked for: tasks, schedules, rates, seeds."""
-        _write(self.folder / "sweep.json", json.dumps(sweep, indent=2).encode())
+        files.write_bytes(self.folder / "sweep.json", json.dumps(sweep, indent=2).encode())
 
     def read_sweep(self) -> dict[str, Any] | None:
         """Return what `write_sweep` kept, or None."""
@@ -148,39 +186,22 @@ class Store:
         except ValueError as error:
             raise StoreError(f"{path} is damaged ({error}): remove it and run again") from error
 
-    def _read_together(self, paths: list[Path]) -> list[RunRecord] | None:
-        """Read all files in one query; None if any of them is not in order."""
-        if not paths:
-            return []
-        try:
-            rows = _rows(self._runs / "*.parquet")
-            if {row["schema_version"] for row in rows} != {SCHEMA_VERSION}:
-                return None
-            records = [from_row(row) for row in rows]
-        except (duckdb.Error, ValueError, KeyError):
-            return None
-        same = {record.run_id for record in records} == {path.stem for path in paths}
-        return records if same and len(records) == len(paths) else None
+    def _files(self) -> list[Path]:
+        return sorted(self._runs.glob("*.parquet"), key=files.order)
 
-    def _read_one(self, path: Path) -> RunRecord | None:
-        """Read one file, or set it aside with the reason."""
+    def _ids_in_batches(self) -> set[str]:
+        there = list(self._runs.glob(f"{BATCH}*.parquet"))
+        new = [path for path in there if path.stem not in self._batches]
+        self._batches |= files.batch_ids(new)
+        return set().union(*(self._batches.get(path.stem, ()) for path in there))
+
+    def _read_one(self, path: Path) -> list[RunRecord]:
+        """Return one file's runs, or set it aside with the reason."""
         try:
-            rows = _rows(path)
-            version = rows[0].get("schema_version") if rows else None
-            if isinstance(version, int) and version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{path} is of version {version}, this ratewise reads {SCHEMA_VERSION}: "
-                    "upgrade ratewise"
-                )
-            if len(rows) != 1:
-                raise ValueError(f"holds {len(rows)} rows, not one")
-            record = from_row(rows[0])
-            if record.run_id != path.stem:
-                raise ValueError(f"holds run {record.run_id}: it was renamed")
+            return files.read([path])[path.name]
         except (duckdb.Error, ValueError) as error:
             self._put_aside(path, str(error).splitlines()[0])
-            return None
-        return record
+            return []
 
     def _put_aside(self, path: Path, reason: str) -> None:
         folder = self.folder / "set-aside"
@@ -192,18 +213,8 @@ class Store:
             target = folder / f"{path.name}.{number}"
         os.replace(path, target)
         self.set_aside.append((target, reason))
-        warnings.warn(f"{path} is not a whole run ({reason}): moved to {target}", stacklevel=4)
-
-
-def _rows(files: Path) -> list[dict[str, Any]]:
-    with duckdb.connect() as connection:
-        cursor = connection.execute(f"FROM read_parquet('{_quoted(files)}', union_by_name = true)")
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+        kind = "batch" if files.is_batch(path) else "run"
+        warnings.warn(f"{path} is not a whole {kind} ({reason}): moved to {target}", stacklevel=4)
 
 
 def _version(marker: Path) -> int:
@@ -211,30 +222,3 @@ def _version(marker: Path) -> int:
         return int(json.loads(marker.read_text())["schema_version"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{marker} is damaged: choose another folder (--out)") from error
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.write_bytes(content)
-    _rename(temporary, path)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    """Sync the file, then give it its name; sync the folder so that the name lasts."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    with contextlib.suppress(OSError):  # not every file system lets a folder be opened
-        handle = os.open(path.parent, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
