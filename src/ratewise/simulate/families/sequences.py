@@ -1,0 +1,125 @@
+"""Families on sequences: a GRU, one layer of attention, a deep and a wide transformer."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from ratewise.errors import invalid
+from ratewise.models import sequence
+from ratewise.models.attention import explicit
+from ratewise.simulate.families import real
+from ratewise.simulate.families.parts import Source, assemble, check_multiple, check_whole
+from ratewise.simulate.task import Task
+
+
+def gru(
+    *,
+    data: Any = "pydoc",
+    width: Any = 16,
+    length: Any = None,
+    batch_size: Any = 16,
+    folder: str | Path | None = None,
+) -> Task:
+    """Return a GRU: the next character at each position of a text; of digits, row by row, which."""
+    source = _source(data, length, folder, follows=False)
+    check_whole("width", width, 1, 4096)
+    symbols = source.alphabet > 0
+    inputs = source.alphabet or source.shape[-1]
+    model = functools.partial(
+        sequence.RecurrentNet, inputs, width, source.outputs, symbols, not symbols
+    )
+    return assemble("gru", model, source, batch_size)
+
+
+def attention(
+    *,
+    data: Any = "digits",
+    width: Any = 16,
+    heads: Any = 2,
+    length: Any = None,
+    batch_size: Any = 16,
+    folder: str | Path | None = None,
+) -> Task:
+    """Return one self-attention layer and mean pooling: which digit, or which character follows."""
+    source = _source(data, length, folder, follows=True)
+    _heads(width, heads)
+    symbols = source.alphabet > 0
+    inputs = source.alphabet or source.shape[-1]
+    model = functools.partial(
+        sequence.AttentionNet, inputs, source.shape[0], width, heads, source.outputs, symbols
+    )
+    return assemble("attention", model, source, batch_size)
+
+
+def deep_transformer(
+    *,
+    data: Any = "pydoc",
+    width: Any = 16,
+    depth: Any = 6,
+    heads: Any = 2,
+    length: Any = 16,
+    batch_size: Any = 8,
+    folder: str | Path | None = None,
+) -> Task:
+    """Return a causal transformer of characters, narrow and deep."""
+    return _transformer("deep-transformer", data, width, depth, heads, length, batch_size, folder)
+
+
+def wide_transformer(
+    *,
+    data: Any = "pydoc",
+    width: Any = 64,
+    depth: Any = 1,
+    heads: Any = 4,
+    length: Any = 16,
+    batch_size: Any = 8,
+    folder: str | Path | None = None,
+) -> Task:
+    """Return a causal transformer of characters, wide and shallow."""
+    return _transformer("wide-transformer", data, width, depth, heads, length, batch_size, folder)
+
+
+def _transformer(
+    name: str,
+    data: Any,
+    width: Any,
+    depth: Any,
+    heads: Any,
+    length: Any,
+    batch_size: Any,
+    folder: str | Path | None,
+) -> Task:
+    real.check_data(data, real.TEXTS)
+    source = _source(data, length, folder, follows=False)
+    _heads(width, heads)
+    check_whole("depth", depth, 1, 64)
+    model = functools.partial(
+        sequence.CharTransformer,
+        source.alphabet,
+        length,
+        width,
+        heads,
+        depth,
+        expansion=2,
+        attend=explicit,
+    )
+    return assemble(name, model, source, batch_size)
+
+
+def _source(data: Any, length: Any, folder: str | Path | None, follows: bool) -> Source:
+    real.check_data(data, (*real.TEXTS, "digits"))
+    if data == "digits":
+        if length is not None:
+            raise invalid("length", "None where data='digits'", length, "leave it out: it is 8")
+        return real.rows()
+    length = 16 if length is None else length
+    check_whole("length", length, 2, 256)
+    return real.text(data, length, follows, folder)
+
+
+def _heads(width: Any, heads: Any) -> None:
+    check_whole("width", width, 1, 4096)
+    check_whole("heads", heads, 1, width)
+    check_multiple("width", width, "heads", heads)

@@ -1,0 +1,209 @@
+"""Rules over many runs: what a simulated run's learning rate follows.
+
+A rule is frozen data with two methods. `start` gives the scale of the first step and a state,
+`update` takes what the step showed and gives the next scale: rate = lr * scale. All is one entry
+a run, in float64; a rule never sees another run. Whatever has these two methods will do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ratewise.errors import invalid, unknown, wrong_type
+from ratewise.rules import greedy, plateau
+from ratewise.rules.fixed import FIXED, fixed_scale
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.rules.plateau import PlateauConfig
+
+
+class Signals(NamedTuple):
+    """What a rule sees after an optimizer step, one entry a run, float64."""
+
+    step: int  #: optimizer steps made, the one just made included
+    loss: Tensor  #: [runs] of the step's batch, noise on the loss included
+    grad_norm: Tensor  #: [runs] |g|
+    update_ratio: Tensor  #: [runs] |dp| / |p|
+
+
+class Rule(Protocol):
+    """What schedules the rate of the runs that share it."""
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
+        """Return the first scale, [runs], and the state.
+
+        Args:
+            zero: zeros, one a run: the shape, type and device of what is returned.
+            steps: the runs' length in optimizer steps.
+        """
+        ...
+
+    def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
+        """Return the next step's scale, [runs], and the state."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An open-loop schedule of `ratewise.rules.fixed`, by name: it looks at nothing."""
+
+    name: str = "constant"
+
+    def __post_init__(self) -> None:
+        if self.name not in FIXED:
+            raise unknown("rule", self.name, FIXED)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
+        """Return 1 and what the later scales follow from."""
+        return zero + fixed_scale(self.name, 0, steps), (zero, steps)
+
+    def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
+        """Return the scale at this point of the way."""
+        zero, steps = state
+        return zero + fixed_scale(self.name, seen.step, steps), state
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """GreedyLR, on nothing or riding on a fixed schedule; its tensor runtime, one run an element.
+
+    Args:
+        config: the rule's settings.
+        anchor: a schedule of `ratewise.rules.fixed` that multiplies the scale, or None.
+        bounds: least and greatest scale.
+    """
+
+    config: GreedyConfig = field(default_factory=GreedyConfig)
+    anchor: str | None = None
+    bounds: tuple[float, float] = RELATIVE_BOUNDS
+
+    def __post_init__(self) -> None:
+        if self.anchor is not None:
+            Fixed(self.anchor)
+        low, high = self.bounds
+        if not 0.0 <= low <= 1.0 <= high < float("inf"):
+            fix = "pass multiples of the initial rate, e.g. (0.1, 10.0)"
+            raise invalid("bounds", "0 <= least <= 1 <= greatest", self.bounds, fix)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
+        """Return the first scale and the rule's state."""
+        low, high = self.bounds
+        limits = GreedyLimits((low,), (high,), (0.0,))
+        anchor = [fixed_scale(self.anchor or "constant", t, steps) for t in range(steps + 1)]
+        first = zero + anchor[0]
+        if zero.numel() == 1 and zero.device.type == "cpu":  # the float runtime, equal to the bit
+            return first, (anchor, FloatGreedy(self.config, limits))
+        if zero.device.type == "cpu":  # NumPy's small calls cost half of torch's
+            return first, (anchor, limits, greedy.init(self.config, zero=zero.numpy(), xp=np))
+        return first, (anchor, limits, greedy.init(self.config, zero=zero, xp=torch))
+
+    def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
+        """Return the next scale and the rule's state."""
+        anchor, *rest = state
+        if len(rest) == 1:
+            rest[0].update(float(seen.loss))
+            return torch.full_like(seen.loss, rest[0].scale[0] * anchor[seen.step]), state
+        limits, inner = rest
+        if isinstance(inner.reference, np.ndarray):
+            loss: Any = seen.loss.numpy()
+            with np.errstate(all="ignore"):  # a run may well have diverged
+                inner = greedy.update(inner, loss=loss, config=self.config, limits=limits, xp=np)
+            scale = torch.from_numpy(inner.scale[0] * anchor[seen.step])
+        else:
+            loss, config = seen.loss, self.config
+            inner = greedy.update(inner, loss=loss, config=config, limits=limits, xp=torch)
+            scale = inner.scale[0] * anchor[seen.step]
+        return scale, (anchor, limits, inner)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """ReduceLROnPlateau on the loss of every step."""
+
+    config: PlateauConfig = field(default_factory=PlateauConfig)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
+        """Return 1 and the rule's state."""
+        return zero + 1.0, plateau.init(self.config, zero=zero, xp=torch)
+
+    def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
+        """Return the next scale and the rule's state."""
+        state = plateau.update(state, loss=seen.loss, config=self.config, xp=torch)
+        return state.scale, state
+
+
+_BY_NAME: dict[str, Any] = {
+    **{name: lambda name=name: Fixed(name) for name in FIXED},
+    "greedy": Greedy,
+    "greedy-cosine": lambda: Greedy(anchor="cosine"),
+    "plateau": Plateau,
+}
+
+
+def as_rule(choice: Any) -> Rule:
+    """Return the rule that a name or a configuration stands for.
+
+    >>> as_rule("greedy-cosine").anchor
+    'cosine'
+    """
+    if isinstance(choice, str):
+        if choice not in _BY_NAME:
+            raise unknown("rule", choice, _BY_NAME)
+        return _BY_NAME[choice]()
+    if isinstance(choice, GreedyConfig):
+        return Greedy(choice)
+    if isinstance(choice, PlateauConfig):
+        return Plateau(choice)
+    if callable(getattr(choice, "start", None)) and callable(getattr(choice, "update", None)):
+        return choice
+    fix = "pass 'cosine', 'greedy', a GreedyConfig, or an object with start and update"
+    raise wrong_type("rule", "a rule", choice, fix)
+
+
+class Mixture:
+    """Several rules over one stack: each run follows its own.
+
+    Args:
+        rules: one a run; equal ones (or the same object) decide together.
+        zero: zeros, one a run, float64.
+        steps: the runs' length.
+    """
+
+    def __init__(self, rules: list[Rule], zero: Tensor, steps: int) -> None:
+        members: dict[Any, list[int]] = {}
+        for run, rule in enumerate(rules):
+            try:
+                members.setdefault(rule, []).append(run)
+            except TypeError:  # it, or a field of it, cannot be hashed
+                members.setdefault(id(rule), []).append(run)
+        self._parts = []
+        self.scale = zero + 1.0
+        for runs in members.values():
+            rule = rules[runs[0]]
+            where: Any = slice(None)
+            if len(runs) < len(rules):
+                step = runs[1] - runs[0] if len(runs) > 1 else 1
+                even = runs == list(range(runs[0], runs[-1] + 1, step))
+                where = slice(runs[0], runs[-1] + 1, step) if even else runs
+            if isinstance(where, list):
+                where = torch.tensor(where, device=zero.device)
+            scale, state = rule.start(zero[where].contiguous(), steps)
+            self.scale[where] = scale
+            self._parts.append([rule, where, state])
+
+    def update(self, seen: Signals) -> None:
+        """Let every rule decide on what its own runs showed."""
+        if len(self._parts) == 1:
+            rule, _, state = self._parts[0]
+            self.scale, self._parts[0][2] = rule.update(state, seen)
+            return
+        for part in self._parts:
+            rule, where, state = part
+            own = Signals(seen.step, *(x[where].contiguous() for x in seen[1:]))
+            scale, part[2] = rule.update(state, own)
+            self.scale[where] = scale
