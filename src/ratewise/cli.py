@@ -104,6 +104,25 @@ def greedy_defaults(
     typer.echo(f"page: {page}")
 
 
+@study.command()
+def robustness(
+    full: Annotated[
+        bool, typer.Option("--full", help="5 rates and 3 seeds instead of 3 and 2.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-robustness"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
+        "docs/evidence/robustness.md"
+    ),
+    jobs: _Jobs = 2,
+) -> None:
+    """Train every family under every noise and schedule; a kill loses only what is in flight."""
+    from ratewise.studies import robustness as module
+
+    settings = module.FULL if full else module.PRESET
+    module.run(out, page, settings=settings, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
 def _list() -> None:
     from ratewise.compare import optimizers, schedules, tasks
 

@@ -28,7 +28,7 @@ class RunRecord:
     """
 
     run_id: str
-    role: str  #: "grid" (each rate, tuning seeds) or "judged" (fresh seeds, the tuned rate)
+    role: str  #: "grid" (each rate, tuning seeds), "judged" (fresh seeds) or "simulated"
     task: str
     preset: str
     optimizer: str
@@ -62,7 +62,7 @@ class RunRecord:
 #: column -> (DuckDB type, unit or meaning)
 UNITS: dict[str, tuple[str, str]] = {
     "run_id": ("VARCHAR", "16 hex digits, digest of config"),
-    "role": ("VARCHAR", "grid | judged"),
+    "role": ("VARCHAR", "grid | judged | simulated"),
     "task": ("VARCHAR", "name"),
     "preset": ("VARCHAR", "name"),
     "optimizer": ("VARCHAR", "name"),

@@ -1,0 +1,340 @@
+"""How schedules bear noise: every family under every noise, in every place, at several rates.
+
+The robustness study of arXiv 2512.14527 (8,100 runs), with its weak points repaired: noise also
+where every schedule feels it, equal sample sizes, paired seeds, more than one rate, and verdicts
+on the clean loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ratewise import simulate
+from ratewise.compare import training
+from ratewise.errors import RunFailed
+from ratewise.pool import in_processes
+from ratewise.progress import tracked
+from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.plateau import PlateauConfig
+from ratewise.runs import RunRecord, Store, make_run_id
+from ratewise.simulate import Fixed, Greedy, Noise, Plateau, Trajectories
+from ratewise.simulate.noise import KINDS, PLACES
+
+#: name -> (family, its options): the cheapest data that shows what the architecture does.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "quadratic": ("quadratic", {"condition": 100}),
+    "rosenbrock": ("rosenbrock", {}),
+    "rastrigin": ("rastrigin", {}),
+    "mlp": ("mlp", {"data": "digits"}),
+    "residual-mlp": ("residual-mlp", {"data": "breast-cancer"}),
+    "lenet": ("lenet", {"data": "digits"}),
+    "resnet": ("resnet", {"data": "digits"}),
+    "gru": ("gru", {"data": "pydoc"}),
+    "attention": ("attention", {"data": "digits"}),
+    "vit": ("vit", {"data": "digits"}),
+    "deep-transformer": ("deep-transformer", {"data": "pydoc"}),
+    "wide-transformer": ("wide-transformer", {"data": "pydoc"}),
+}
+#: GreedyLR as the paper ran it.
+PAPER = GreedyConfig(factor=0.95, patience=10, window=50, reference="best", plateau="bad")
+SCHEDULES: dict[str, Any] = {
+    "greedy-paper": Greedy(PAPER),
+    "greedy": Greedy(),
+    "greedy-cosine": Greedy(anchor="cosine"),
+    "cosine": Fixed("cosine"),
+    "restarts": Fixed("restarts"),
+    "exponential": Fixed("exponential"),
+    "linear": Fixed("linear"),
+    "constant": Fixed("constant"),
+    # torch's defaults (factor 0.1) end a run on the noise of single batches; these do not
+    "plateau": Plateau(PlateauConfig(factor=0.5, patience=20)),
+}
+OURS = ("greedy-paper", "greedy", "greedy-cosine")
+#: Those that look at nothing: noise on the seen loss leaves their runs as they are.
+OPEN_LOOP = tuple(name for name, rule in SCHEDULES.items() if isinstance(rule, Fixed))
+FACTORS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+#: Bounds of the scale in the factor's sweep: the package's own, and none that matter.
+SWEEP_BOUNDS = {"0.1 to 10": (0.1, 10.0), "1e-4 to 1e4": (1e-4, 1e4)}
+OPTIMIZER = "adam"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The size of the study; the tests make it small."""
+
+    families: tuple[str, ...] = tuple(FAMILIES)
+    kinds: tuple[str, ...] = KINDS
+    places: tuple[str, ...] = PLACES
+    schedules: tuple[str, ...] = tuple(SCHEDULES)
+    factors: tuple[float, ...] = FACTORS
+    lrs: tuple[float, ...] = (5.6e-4, 3.2e-3, 1.8e-2)
+    seeds: int = 2
+    steps: int = 200
+    chunk: int = 64  #: runs stacked at once; fixed, so that the numbers are the machine's no more
+
+
+#: The preset, and what `--full` makes of it: five rates over three decades and three seeds.
+PRESET = Settings()
+FULL = Settings(lrs=(1e-4, 5.6e-4, 3.2e-3, 1.8e-2, 1e-1), seeds=3)
+
+
+class Cell(NamedTuple):
+    """One run but for its family, rate and seed."""
+
+    schedule: str
+    kind: str
+    place: str  #: "" where there is no noise
+
+
+class Unit(NamedTuple):
+    """What is simulated, and stored, in one go: a family at one rate and seed, all its cells."""
+
+    family: str
+    lr: float
+    seed: int
+
+
+def cells(settings: Settings, family: str) -> dict[Cell, Any]:
+    """Return every distinct run of a family, with its rule.
+
+    A schedule that looks at nothing has no run of its own under noise on the seen loss; a
+    function without data has none under noise on the data.
+    """
+    found: dict[Cell, Any] = {}
+    noisy = [kind for kind in settings.kinds if kind != "none"]
+    for name in settings.schedules:
+        found[Cell(name, "none", "")] = SCHEDULES[name]
+        for place, kind in itertools.product(settings.places, noisy):
+            shared = place == "loss" and name in OPEN_LOOP
+            if not shared and not (place == "data" and not has_data(family)):
+                found[Cell(name, kind, place)] = SCHEDULES[name]
+    for factor, bounds in itertools.product(settings.factors, SWEEP_BOUNDS):
+        rule = Greedy(
+            GreedyConfig(**{**asdict(PAPER), "factor": factor}), None, SWEEP_BOUNDS[bounds]
+        )
+        if rule not in found.values():  # the paper's own factor is there already
+            for kind, place in (("none", ""), ("gaussian", "loss")):
+                found[Cell(sweep_name(factor, bounds), kind, place)] = rule
+    return found
+
+
+def sweep_name(factor: float, bounds: str) -> str:
+    """Return what a run of the factor's sweep is called.
+
+    >>> sweep_name(0.5, "0.1 to 10")
+    'greedy F=0.5 in 0.1 to 10'
+    """
+    if factor == PAPER.factor and bounds == "0.1 to 10":
+        return "greedy-paper"
+    return f"greedy F={factor:g} in {bounds}"
+
+
+@cache
+def task(family: str) -> simulate.Task:
+    """Return the task of a family of the study."""
+    name, options = FAMILIES[family]
+    return simulate.family(name, **options)
+
+
+def has_data(family: str) -> bool:
+    """Return whether the family has data that could be disturbed."""
+    return bool(task(family).data)
+
+
+def configuration(settings: Settings, unit: Unit, cell: Cell, rule: Any) -> dict[str, Any]:
+    """Return everything that determines a run."""
+    noise = noise_of(cell)
+    return {
+        "made_by": "ratewise.simulate",
+        "family": FAMILIES[unit.family][0],
+        "options": FAMILIES[unit.family][1],
+        "batch_size": task(unit.family).batch_size,
+        "optimizer": OPTIMIZER,
+        "rule": {"kind": type(rule).__name__, **asdict(rule)},
+        "noise": asdict(noise),
+        "lr": unit.lr,
+        "seed": unit.seed,
+        "steps": settings.steps,
+        "chunk": settings.chunk,
+    }
+
+
+def noise_of(cell: Cell) -> Noise:
+    """Return the noise of a cell."""
+    return Noise(cell.kind, cell.place) if cell.place else Noise()
+
+
+def units(settings: Settings) -> list[Unit]:
+    """Return what is to be simulated; whole passes over the families come first."""
+    return [
+        Unit(family, lr, seed)
+        for seed, lr, family in itertools.product(
+            range(settings.seeds), settings.lrs, settings.families
+        )
+    ]
+
+
+def run_ids(settings: Settings, unit: Unit) -> list[str]:
+    """Return the ids that the unit's runs will have."""
+    return [
+        make_run_id(configuration(settings, unit, cell, rule))
+        for cell, rule in cells(settings, unit.family).items()
+    ]
+
+
+def distinct(settings: Settings) -> int:
+    """Return how many distinct trajectories the study has."""
+    return sum(len(cells(settings, unit.family)) for unit in units(settings))
+
+
+def simulated(settings: Settings, unit: Unit) -> list[RunRecord]:
+    """Simulate a unit's runs, all with one seed: paired."""
+    planned = cells(settings, unit.family)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    result = simulate.run(
+        task(unit.family),
+        OPTIMIZER,
+        list(planned.values()),
+        runs=len(planned),
+        steps=settings.steps,
+        lr=unit.lr,
+        noise=[noise_of(cell) for cell in planned],
+        seed=[unit.seed] * len(planned),
+        chunk=settings.chunk,
+    )
+    about = {
+        "role": "simulated",
+        "task": unit.family,
+        "preset": "study",
+        "optimizer": OPTIMIZER,
+        "base_lr": unit.lr,
+        "seed": unit.seed,
+        "steps": settings.steps,
+        "started_at": started,
+        "versions": training.versions(),
+        "machine": training.machine(),
+        "train_seconds": result.seconds / len(planned),
+    }
+    return [
+        _record(configuration(settings, unit, cell, rule), cell, result, row, about)
+        for row, (cell, rule) in enumerate(planned.items())
+    ]
+
+
+def _record(
+    config: dict[str, Any], cell: Cell, result: Trajectories, row: int, about: Mapping[str, Any]
+) -> RunRecord:
+    """Return one run as it is stored; the clean loss stands where a validation loss does."""
+    diverged = int(result.diverged_at[row])
+    kept = int(np.searchsorted(result.step, diverged, "right")) if diverged else len(result.step)
+    final = float(result.final[row])
+    differs = not np.array_equal(result.seen[row], result.loss[row], equal_nan=True)
+    return RunRecord(
+        run_id=make_run_id(config),
+        schedule=cell.schedule,
+        config=config,
+        status="diverged" if diverged or not np.isfinite(final) else "finished",
+        diverged_at=diverged or None,
+        metric_name="",
+        metric_mode="min",
+        train_step=result.step[:kept].tolist(),
+        train_loss=result.loss[row, :kept].tolist(),
+        lr=result.lr[row, :kept].tolist(),
+        seen_loss=result.seen[row, :kept].tolist() if differs else [],
+        grad_norm=result.grad_norm[row, :kept].tolist(),
+        update_ratio=result.update_ratio[row, :kept].tolist(),
+        eval_step=[0, int(result.step[-1])],
+        validation_loss=[float(result.initial[row]), final if np.isfinite(final) else np.inf],
+        test_step=[],
+        test_loss=[],
+        test_metric=[],
+        eval_seconds=0.0,
+        **about,
+    )
+
+
+def make(
+    settings: Settings, folder: Path, *, jobs: int = 1, progress: bool = True
+) -> tuple[Store, dict[Unit, list[str]]]:
+    """Simulate what the store lacks; return it and the ids of every unit's runs.
+
+    Args:
+        settings: the study's size.
+        folder: where the runs are kept; the same call goes on after a kill.
+        jobs: processes; each uses one thread.
+        progress: show a bar.
+
+    Raises:
+        RunFailed: a unit raised an error; all others are finished and kept.
+    """
+    store = Store(folder)
+    wanted = {unit: run_ids(settings, unit) for unit in units(settings)}
+    todo = [unit for unit, ids in wanted.items() if not store.has_all(ids)]
+    work = [(settings, unit) for unit in todo]
+    if jobs > 1 and len(todo) > 1:
+        done = in_processes(_work, work, jobs=jobs, prepare=_opened, arguments=(folder,))
+    else:
+        done = _here(store, work)
+    label = "families x rates x seeds"
+    failures = [failure for failure in tracked(done, len(todo), label, show=progress) if failure]
+    if failures:
+        shown = "\n".join(f"  {failure}" for failure in failures[:5])
+        raise RunFailed(f"{len(failures)} of {len(todo)} failed, the others are kept:\n{shown}")
+    return store, wanted
+
+
+def _here(store: Store, work: Sequence[tuple[Settings, Unit]]) -> Iterator[str | None]:
+    with training.one_thread():
+        for item in work:
+            yield _work(store, item)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[Store]:
+    store = Store(folder)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _work(store: Store, item: tuple[Settings, Unit]) -> str | None:
+    """Simulate and store one unit; return what went wrong, or None."""
+    settings, unit = item
+    try:
+        store.add_all(simulated(settings, unit))
+    except Exception as error:
+        return f"{unit.family}, lr {unit.lr:g}, seed {unit.seed}: {type(error).__name__}: {error}"
+    return None
+
+
+def run(
+    out: Path,
+    page: Path,
+    *,
+    settings: Settings = PRESET,
+    jobs: int = 1,
+    progress: bool = True,
+) -> None:
+    """Simulate all, write the page and its figures; resumable.
+
+    Args:
+        out: folder for the runs.
+        page: the Markdown file to write; figures lie beside it.
+        settings: the study's size.
+        jobs: processes.
+        progress: show a bar.
+    """
+    store, wanted = make(settings, out, jobs=jobs, progress=progress)
+    from ratewise.studies import robustness_page
+
+    robustness_page.write(store, settings, wanted, page)

@@ -1,0 +1,188 @@
+"""What the robustness study found, as arrays: read from its store, nothing is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ratewise.compare.statistics import CAP, Interval, bootstrap_interval
+from ratewise.errors import StoreError
+from ratewise.runs import Store
+from ratewise.studies import robustness
+from ratewise.studies.robustness import OPEN_LOOP, Cell, Settings, Unit
+
+#: Clean losses below this share of the initial one count as it: below lies rounding.
+FLOOR = 1e-8
+#: (kind, place) of noise; ("none", "") is none.
+Condition = tuple[str, str]
+QUIET: Condition = ("none", "")
+#: The noise of arXiv 2512.14527, all of it on the loss.
+PAPER_KINDS = ("none", "gaussian", "periodic-spike", "random-spike", "adversarial")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One array a family and measure, [rates, seeds, schedules, conditions]; NaN: no such run.
+
+    The measures: `score`, log of the clean final loss over the initial one, within [1e-8, 10] (10
+    where a run diverged); `last`, the mean training loss of the last ten steps; `recovery`, the
+    greatest training loss over `last`; `steps`, optimizer steps from there until nine tenths of
+    the way down to `last` are done; `diverged`, 0 or 1.
+    """
+
+    settings: Settings
+    conditions: list[Condition]
+    schedules: list[str]
+    measures: dict[str, dict[str, np.ndarray]]
+
+    def of(self, measure: str, family: str, schedule: str) -> np.ndarray:
+        """Return one schedule's values in a family, [rates, seeds, conditions]."""
+        return self.measures[measure][family][:, :, self.schedules.index(schedule)]
+
+    def pooled(self, measure: str, schedule: str, keep: Callable[[Condition], bool]) -> np.ndarray:
+        """Return all values of a schedule under the conditions kept, without the missing ones."""
+        at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
+        parts = [self.of(measure, f, schedule)[..., at] for f in self.settings.families]
+        values = np.concatenate([part.ravel() for part in parts])
+        return values[~np.isnan(values)]
+
+    def log_ratios(
+        self, ours: str, theirs: str, keep: Callable[[Condition], bool]
+    ) -> list[np.ndarray]:
+        """Return paired log-ratios of the clean loss, one array a family, [rates x seeds, kinds].
+
+        A family without any of the conditions is left out.
+        """
+        at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
+        groups = []
+        for family in self.settings.families:
+            x = (self.of("score", family, ours) - self.of("score", family, theirs))[..., at]
+            x = x.reshape(-1, len(at))
+            x = x[:, ~np.isnan(x).all(0)]
+            if x.size:
+                groups.append(x)
+        return groups
+
+    def tuned_log_ratios(
+        self, ours: str, theirs: str, keep: Callable[[Condition], bool]
+    ) -> list[np.ndarray]:
+        """Return the same with each schedule at its own best rate, [seeds, kinds] a family.
+
+        The rate is chosen, for each family, condition and seed, on the other seeds: a run never
+        chooses the rate that it is judged at.
+        """
+        at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
+        groups = []
+        for family in self.settings.families:
+            a, b = (_tuned(self.of("score", family, name)[..., at]) for name in (ours, theirs))
+            x = a - b
+            x = x[:, ~np.isnan(x).all(0)]
+            if x.size:
+                groups.append(x)
+        return groups
+
+
+def interval(groups: Sequence[np.ndarray], resamples: int = 1000) -> Interval:
+    """Return the median log-ratio with its interval, each family one cluster.
+
+    >>> interval([np.zeros((2, 1)), np.zeros((2, 1))]).ratio()
+    (1.0, 1.0, 1.0)
+    """
+    return bootstrap_interval(groups, seed=0, resamples=resamples)
+
+
+def _tuned(score: np.ndarray) -> np.ndarray:
+    """Return the score at the rate that is best on the other seeds, [seeds, conditions]."""
+    _, seeds, conditions = score.shape
+    if seeds == 1:
+        return np.full((1, conditions), np.nan)
+    found = np.empty((seeds, conditions))
+    for seed in range(seeds):
+        others = np.delete(score, seed, axis=1).mean(1)  # [rates, conditions]
+        best = np.where(np.isnan(others), np.inf, others).argmin(0)
+        found[seed] = score[best, seed, np.arange(conditions)]
+    return found
+
+
+def load(store: Store, settings: Settings, wanted: dict[Unit, list[str]]) -> Numbers:
+    """Return the study's numbers from its store.
+
+    Raises:
+        StoreError: a run is missing.
+    """
+    rows = {
+        row[0]: row[1:]
+        for row in store.query("SELECT run_id, status, train_loss, validation_loss FROM runs")
+    }
+    conditions = [QUIET] + [
+        (kind, place) for place in settings.places for kind in settings.kinds if kind != "none"
+    ]
+    sweep = [
+        robustness.sweep_name(factor, bounds)
+        for bounds in robustness.SWEEP_BOUNDS
+        for factor in settings.factors
+    ]
+    schedules = list(dict.fromkeys([*settings.schedules, *sweep]))
+    shape = (len(settings.lrs), settings.seeds, len(schedules), len(conditions))
+    measures: dict[str, dict[str, np.ndarray]] = {
+        name: {family: np.full(shape, np.nan) for family in settings.families}
+        for name in ("score", "last", "recovery", "steps", "diverged")
+    }
+    for unit, ids in wanted.items():
+        place = settings.lrs.index(unit.lr), unit.seed
+        for cell, run_id in zip(robustness.cells(settings, unit.family), ids, strict=True):
+            if run_id not in rows:
+                raise StoreError(f"{store.folder} lacks run {run_id}: run the study again")
+            values = summary(*rows[run_id])
+            for at in _positions(cell, schedules, conditions, unit.family):
+                for name, value in values.items():
+                    measures[name][unit.family][place + at] = value
+    return Numbers(settings, conditions, schedules, measures)
+
+
+def _positions(
+    cell: Cell, schedules: list[str], conditions: list[Condition], family: str
+) -> list[tuple[int, int]]:
+    """Return where a run stands: an open-loop one stands for all noise on the seen loss."""
+    row = schedules.index(cell.schedule)
+    own: Condition = (cell.kind, cell.place)
+    at = [(row, conditions.index(own))] if own in conditions else []
+    if cell.schedule in OPEN_LOOP and own == QUIET:
+        at += [(row, i) for i, (_, place) in enumerate(conditions) if place == "loss"]
+    return at
+
+
+def summary(status: str, train: list[float], clean: list[float]) -> dict[str, float]:
+    """Return one run's measures.
+
+    >>> losses = [1.0, 8.0, 4.0, 1.0] + [1.0] * 10
+    >>> found = summary("finished", losses, [2.0, 0.02])
+    >>> [round(found[name], 3) for name in ("score", "last", "recovery", "steps")]
+    [-4.605, 1.0, 8.0, 2.0]
+    """
+    initial, final = clean
+    diverged = status == "diverged" or not math.isfinite(final)
+    share = CAP if diverged else min(max(final / initial, FLOOR), CAP)
+    losses = np.asarray(train)
+    if diverged:
+        return {
+            "score": math.log(CAP),
+            "last": math.inf,
+            "recovery": 0.0,
+            "steps": math.inf,
+            "diverged": 1.0,
+        }
+    last = float(losses[-10:].mean())
+    peak = int(losses.argmax())
+    low = last + 0.1 * (losses[peak] - last)
+    reached = np.flatnonzero(losses[peak:] <= low)
+    return {
+        "score": math.log(share),
+        "last": last,
+        "recovery": float(losses[peak] / last) if last > 0 else math.inf,
+        "steps": float(reached[0]) if len(reached) else math.inf,
+        "diverged": 0.0,
+    }
