@@ -69,14 +69,21 @@ def test_the_fastest_is_taken_and_not_measured_again(monkeypatch, cache):
 def test_what_the_answer_depends_on_is_measured_for_itself(monkeypatch):
     machine = Machine(monkeypatch, SPEEDS)
     choose("auto", 100, 5000, "a task", machine)
-    for change in ("another task", "another machine", "fresh"):
+    for change in ("another task", "another machine"):
         machine.tried.clear()
         with monkeypatch.context() as patch:
             if change == "another machine":
                 patch.setattr(chunk, "machine", lambda: "a faster one")
             key = "b" if change == "another task" else "a task"
-            assert choose("auto", 100, 5000, key, machine, fresh=change == "fresh") == 64
+            assert choose("auto", 100, 5000, key, machine) == 64
         assert machine.tried[0] == 1, change
+
+
+def test_of_sizes_about_as_fast_the_smallest_is_taken(monkeypatch):
+    machine = Machine(monkeypatch, {1: 100.0, 4: 400.0, 16: 970.0, 64: 1000.0, 256: 1010.0})
+    assert choose("auto", 300, 300, "a task", machine) == 16
+    machine = Machine(monkeypatch, {1: 100.0, 4: 400.0, 16: 900.0, 64: 1000.0, 256: 1010.0})
+    assert choose("auto", 300, 300, "another task", machine) == 64
 
 
 def test_larger_sizes_are_not_tried_once_two_in_a_row_were_slower(monkeypatch):

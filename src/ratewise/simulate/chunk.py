@@ -26,6 +26,9 @@ CANDIDATES = (1, 4, 16, 64, 256, 1024)
 #: Seconds that one size is timed for, at least; and after how many in a row that got slower
 #: the larger ones are not tried.
 _SECONDS, _WORSE = 0.1, 2
+#: The smallest stack whose speed is this share of the best is taken: it needs less memory, and a
+#: short trial does not tell such speeds apart.
+_NEAR = 0.95
 #: Optimizer steps of a trial, at most.
 MOST_STEPS = 500
 
@@ -33,9 +36,7 @@ MOST_STEPS = 500
 Trial = Callable[[int], Callable[[], object]]
 
 
-def choose(
-    wanted: int | str, runs: int, most: int, key: str, trial: Trial, *, fresh: bool = False
-) -> int:
+def choose(wanted: int | str, runs: int, most: int, key: str, trial: Trial) -> int:
     """Return the number of runs to stack.
 
     Args:
@@ -44,7 +45,6 @@ def choose(
         most: how many the memory's budget allows.
         key: what the answer depends on beside the machine.
         trial: what is timed.
-        fresh: measure even if the machine's file knows the answer.
 
     Raises:
         InvalidArgument: `wanted` is neither, or is beyond the budget.
@@ -59,14 +59,15 @@ def choose(
     limit = min(runs, most)
     if limit == 1:
         return 1
-    speeds = {} if fresh else _known(key)
+    speeds = _known(key)
     sizes = [size for size in CANDIDATES if size <= limit]
     sizes += [size for size in CANDIDATES if size > limit and size <= most][:1]
     if not set(sizes) <= set(speeds) and not _settled(speeds, sizes):
         speeds = measure(trial, sizes)
         _keep(key, speeds)
-    best = max((speeds[size], -size) for size in sizes if size in speeds)
-    return min(-best[1], limit)
+    tried = [size for size in sizes if size in speeds]
+    fast = _NEAR * max(speeds[size] for size in tried)
+    return min(*(size for size in tried if speeds[size] >= fast), limit)
 
 
 def measure(trial: Trial, sizes: list[int]) -> dict[int, float]:
