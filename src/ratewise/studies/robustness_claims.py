@@ -79,21 +79,28 @@ def _why(numbers: Numbers) -> list[str]:
     """Whether what was won at equal rates is left when each schedule has its own best rate."""
     if "cosine" not in numbers.settings.schedules or numbers.settings.seeds == 1:
         return []
-    parts, smaller = [], []
+    parts, won, kept = [], [], []
     for ours in (name for name in OURS if name in numbers.settings.schedules):
         same = interval(numbers.log_ratios(ours, "cosine", _paper_s))
         tuned = interval(numbers.tuned_log_ratios(ours, "cosine", _paper_s))
-        smaller.append(abs(tuned.estimate) < abs(same.estimate))
+        if verdict(same) == "better":
+            won.append(ours)
+            kept += [ours] if verdict(tuned) == "better" else []
         parts.append(
             f"`{ours}` {same.ratio()[0]:.3f} becomes {ratio(tuned)} ({_said(verdict(tuned))})"
         )
+    if not won:
+        return []
     reason = (
-        "A part of it is the rate itself: at one base rate for all, a schedule that does not decay "
-        "goes further, and the more so the lower the rate. With each at its own best rate the ratio"
-        if all(smaller)
-        else "It is not the rate alone: with each schedule at its own best rate the ratio"
+        f"not of the rate alone, for {', '.join(f'`{name}`' for name in kept)}"
+        if kept
+        else "of the rate itself: from a rate that is too low, one that does not decay, or rises, "
+        "goes further"
     )
-    return [f"Why: {reason} to cosine under the same noise changes: {', '.join(parts)}."]
+    return [
+        f"Why: what is won against cosine at equal rates is a matter {reason}. With each schedule "
+        f"at its own best rate the ratio changes: {', '.join(parts)}."
+    ]
 
 
 def _said(word: str) -> str:
