@@ -71,9 +71,14 @@ def test_the_chunk_s_size_does_not_matter(task):
     assert len({*whole.loss[:, -1]}) == 6
 
 
+def small(name: str) -> Task:
+    """A family's task with a short evaluation: these tests look at training."""
+    return dataclasses.replace(families.family(name), evaluation=16)
+
+
 @pytest.mark.parametrize("name", families.names())
 def test_nor_does_it_in_any_family(name):
-    task = families.family(name)
+    task = small(name)
     options: dict[str, Any] = {"runs": 3, "steps": 2, "lr": 1e-3, "dtype": torch.float64}
     whole, alone = (run(task, "sgd", **options, chunk=chunk) for chunk in (3, 1))
     assert off(alone.loss, whole.loss) < 1e-12
@@ -92,7 +97,7 @@ def test_nor_do_the_neighbours():
 @pytest.mark.parametrize("name", families.names())
 def test_a_run_that_explodes_leaks_into_none(name):
     """1e300 is infinite in float32, so that no squashing of what is large keeps the loss finite."""
-    task, options = families.family(name), {"runs": 4, "steps": 4, "chunk": 4}
+    task, options = small(name), {"runs": 4, "steps": 4, "chunk": 4}
     good = run(task, "sgd", "greedy", lr=1e-3, **options)
     bad = run(task, "sgd", "greedy", lr=[1e30, 1e-3, 1e300, 1e-3], **options)
     assert 0 < bad.diverged_at[2] <= 4
