@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
     from ratewise.schedulers.listeners import JSONLWriter as JSONLWriter
     from ratewise.schedulers.listeners import TensorBoardWriter as TensorBoardWriter
+    from ratewise.schedulers.update_ratio import UpdateRatioLR as UpdateRatioLR
 
 __version__ = "0.1.0"
 
@@ -20,10 +21,19 @@ _HOMES = {
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
     "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
     "TensorBoardWriter": "ratewise.schedulers.listeners:TensorBoardWriter",
+    "UpdateRatioLR": "ratewise.schedulers.update_ratio:UpdateRatioLR",
     "plot": "ratewise.plotting:plot_schedule",
 }
 
-__all__ = ["GreedyLR", "JSONLWriter", "SpikeGuard", "TensorBoardWriter", "__version__", "plot"]
+__all__ = [
+    "GreedyLR",
+    "JSONLWriter",
+    "SpikeGuard",
+    "TensorBoardWriter",
+    "UpdateRatioLR",
+    "__version__",
+    "plot",
+]
 
 
 def __getattr__(name: str) -> Any:

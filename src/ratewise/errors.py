@@ -34,6 +34,10 @@ class StepOrderWarning(UserWarning):
     """A scheduler was stepped before its optimizer; it waits for the optimizer."""
 
 
+class PastHorizonWarning(UserWarning):
+    """Training goes on beyond the run's length: the schedule holds its final rate."""
+
+
 class NonFiniteLoss(RatewiseError, RuntimeError):
     """A loss was NaN or infinite, and ``on_nonfinite="raise"`` asked to hear of it."""
 

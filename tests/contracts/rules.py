@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.optim import Optimizer
 
-from ratewise import GreedyLR
+from ratewise import GreedyLR, UpdateRatioLR
 
 
 class Row(NamedTuple):
@@ -23,6 +23,7 @@ class Row(NamedTuple):
     start: float = 1.0  #: the first rate, as a multiple of the base rate
     late: int = 0  #: steps by which its first decision is held back
     shared: bool = True  #: whether it takes the arguments that all schedulers share
+    excused: tuple[str, ...] = ()  #: tests of the battery that cannot apply to it, by name
 
     def make(self, optimizer: Optimizer, **more: Any) -> Any:
         """Return a new scheduler on `optimizer`."""
@@ -44,9 +45,29 @@ ROWS = (
         {"min_lr": 1e-4, "patience": 1},
         shared=False,
     ),
+    # It steers by displacements and ignores losses: there is none to miss, to check or to refuse.
+    # (`shared`: `missing`, `sync`, `on_nonfinite` and the mean of a period are about losses, too;
+    # its own tests have `every`, `warmup_steps` and `groups`.)
+    *(
+        Row(
+            f"update ratio per {per}",
+            UpdateRatioLR,
+            {"per": per, "schedule": "restarts", "total_steps": 60, "every": 3},
+            shared=False,
+            excused=(
+                "test_a_bare_step_before_any_loss_says_what_to_pass",
+                "test_refuses_what_is_not_one_number_and_changes_nothing",
+            ),
+        )
+        for per in ("tensor", "group", "model")
+    ),
 )
 
-every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+def every_row(test: Callable[..., None]) -> Any:
+    """Parametrize a test over the rows, but for those that are excused from it by its name."""
+    rows = [row for row in ROWS if test.__name__ not in row.excused]
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)(test)
 
 
 def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer:

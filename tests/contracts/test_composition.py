@@ -121,10 +121,11 @@ def test_a_dropped_scheduler_leaves_nothing_on_its_optimizer(row: Row):
     optimizer = make_optimizer(0.01)
     for _ in range(3):
         scheduler = row.make(optimizer)
-        assert len(optimizer._optimizer_step_post_hooks) == 1
+        assert optimizer._optimizer_step_post_hooks
         del scheduler
         gc.collect()
         assert not optimizer._optimizer_step_post_hooks
+        assert not optimizer._optimizer_step_pre_hooks
 
 
 def test_a_frozen_group_does_not_hide_the_floor():

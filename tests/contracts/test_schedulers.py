@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.contracts.rules import Row, every_row, follow, make_optimizer, metrics
+from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
 
 from ratewise.errors import InvalidArgument, InvalidState, MissingLoss, RatewiseError, WrongType
@@ -246,6 +246,12 @@ def test_in_a_chain_the_other_s_part_is_kept(row: Row):
 def test_not_an_optimizer_is_named(row: Row):
     with pytest.raises(WrongType, match="optimizer must be a torch"):
         row.make(torch.nn.Linear(1, 1))
+
+
+def test_whoever_is_excused_is_excused_from_a_test_of_the_battery():
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert any(row.excused for row in ROWS)
+    assert all(set(row.excused) <= tests for row in ROWS)
 
 
 def test_errors_are_the_package_s_and_the_built_in_kind():

@@ -1,0 +1,123 @@
+"""The part of a step's factors that the rates can have, lent to them for that step alone.
+
+A displacement that is too small to be rounded well cannot be made larger afterwards: bf16 weights
+would not have moved at all. So where the step is a multiple of the rate, the rate is multiplied by
+the largest factor of its group beforehand, and what is left for afterwards is at most 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+from torch.optim import Optimizer
+
+from ratewise.errors import invalid
+
+Scale = float | Tensor
+
+#: Below this share of its height a schedule is not measured: displacements drown in rounding.
+QUIET = 1e-3
+#: Optimizers whose step is a multiple of the rate, and whose memory does not depend on it.
+LINEAR = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.Adagrad,
+    optim.RMSprop,
+    optim.NAdam,
+    optim.RAdam,
+    optim.Adamax,
+    optim.Adadelta,
+)
+
+
+def check_kind(optimizer: Any) -> None:
+    """Raise where scaling what a step moved would deceive the optimizer.
+
+    Raises:
+        InvalidArgument: it keeps the way of the weights itself: LBFGS, Schedule-Free.
+    """
+    kind = type(optimizer)
+    if isinstance(optimizer, optim.LBFGS) or kind.__module__.startswith("schedulefree"):
+        fix = "it keeps the way of the weights itself; use e.g. AdamW or SGD"
+        raise invalid("optimizer", "one whose steps can be scaled", kind.__name__, fix)
+
+
+class Ahead:
+    """Lends factors to the groups' rates, and takes them back.
+
+    A rate is left alone where it could not be written without a device's value on the host
+    (a Python rate, weights on a device), and where the optimizer is none of `LINEAR`.
+
+    Args:
+        optimizer: only its kind is looked at.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._linear = type(optimizer) in LINEAR
+        self._saved: list[tuple[dict[str, Any], Any]] = []
+        #: What each group's rate was multiplied by; None is not at all.
+        self.lent: list[Scale | None] = []
+
+    def lend(
+        self, groups: Sequence[dict[str, Any]], factors: Sequence[Tensor], probes: Sequence[Tensor]
+    ) -> None:
+        """Multiply each group's rate by its factor.
+
+        Args:
+            groups: parameter groups.
+            factors: one a group, on the parameters' device; 0 is not known yet.
+            probes: what is lent where nothing is known yet, one a group.
+        """
+        self.give_back()
+        self.lent = [self._lend(*all_) for all_ in zip(groups, factors, probes, strict=True)]
+
+    def _lend(self, group: dict[str, Any], factor: Tensor, probe: Tensor) -> Scale | None:
+        rate = group["lr"]
+        if not self._linear:
+            return None
+        if isinstance(rate, Tensor):
+            if rate.device != factor.device:
+                return None
+            share = torch.where(factor > 0, factor, probe)
+            self._saved.append((group, rate.clone()))
+            rate.mul_(share)
+            return share
+        if factor.device.type != "cpu":
+            return None
+        number = float(factor) or float(probe)
+        self._saved.append((group, rate))
+        group["lr"] = rate * number
+        return number
+
+    def give_back(self) -> None:
+        """Put the rates back as they were; also where a step was begun and never ended."""
+        for group, rate in self._saved:
+            if isinstance(rate, Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = rate
+        self._saved = []
+
+    def shares(self) -> list[Scale]:
+        """Return what each group's displacements have already been multiplied by."""
+        return [1.0 if share is None else share for share in self.lent]
+
+    def whole(self, scales: Sequence[Scale]) -> list[Scale]:
+        """Return what makes the groups' displacements those of factor 1 at the full rate.
+
+        Args:
+            scales: each group's rate over its full rate; 0 is returned where it is below `QUIET`.
+        """
+        return [_inverse(*both) for both in zip(self.shares(), scales, strict=True)]
+
+
+def _inverse(share: Scale, scale: Scale) -> Scale:
+    if isinstance(scale, Tensor):
+        return torch.where(scale >= QUIET, 1.0 / (share * scale), 0.0)
+    if not scale >= QUIET:
+        return 0.0
+    return 1.0 / (share * scale)

@@ -1,0 +1,251 @@
+"""An optimizer's step measured and scaled, between its two step hooks.
+
+What a step moves is multiplied by a factor a tensor: ``p = p_old + f (p_new - p_old)``. As much of
+the factor as possible is lent to the rate beforehand (`ratewise.schedulers.ahead`), the rest is
+applied afterwards. Where one factor holds for a whole group, nothing is left for afterwards, and a
+step that is not measured needs no copy of the weights.
+
+Nothing is read from a device: factors are a vector there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ratewise.errors import InvalidState
+from ratewise.rules import update_ratio as rule
+from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
+from ratewise.schedulers.ahead import Ahead, Scale
+from ratewise.schedulers.shards import local
+from ratewise.schedulers.steered import Groups, Steered
+
+#: The first steps are all measured: momentum builds up, and the factors come from far off.
+EARLY = 50
+#: Bytes of differences that exist at one time: as many as a cache holds, or plenty on a device.
+CHUNK_CPU, CHUNK_DEVICE = 1 << 20, 1 << 26
+#: Where nothing moves at the given rate, up to so many times that rate is tried.
+PROBE = 1e4
+
+
+class Steering:
+    """The factors of an optimizer's tensors, and the two halves of what is done to a step.
+
+    Args:
+        optimizer: whose steps they are; only its kind is looked at.
+        config: the rule's settings.
+        per: one of `ratewise.schedulers.steered.PER`.
+        every: measure one step in so many, after the first `EARLY`.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, config: UpdateRatioConfig, per: str, every: int
+    ) -> None:
+        self.config, self.every = config, every
+        self.steps = 0  #: steps of the optimizer that were seen
+        self._decided = 0  # which of them was measured last
+        self.steered = Steered([], per)
+        self._ahead = Ahead(optimizer)
+        self._set(rule.init(self.steered.count, zero=self.steered.zero, xp=torch))
+        self._probe = torch.ones(0)  # [groups] what is lent to rates where nothing has moved yet
+        #: [tensors] ||dp|| / ||p|| as applied on the last measured step.
+        self.ratios = torch.zeros(0)
+        self._active: list[int] = []
+        self._copies: list[Tensor] = []
+        self._measuring = False
+
+    def meet(self, groups: Groups) -> None:
+        """Take in the groups' tensors as they are now; those that were known keep their factor."""
+        if self.steered.still(groups):
+            return
+        new = Steered(groups, self.steered.per)
+        factor = new.carry(self.steered, self.state.factor)
+        typical = self.state.typical.to(new.device)
+        self.steered = new
+        self.ratios = new.zero.expand(len(new.params)).clone()
+        old = self._probe.to(new.device)
+        self._probe = torch.cat([old, torch.ones(len(groups), device=new.device)])[: len(groups)]
+        self._set(UpdateRatioState(factor, typical))
+
+    def _set(self, state: UpdateRatioState) -> None:
+        self.state = state
+        self._highest = self.steered.largest(self.steered.spread(state.factor))
+
+    def factors(self) -> Tensor:
+        """Return each tensor's factor, [tensors], where they lie; 0 if it was not measured yet."""
+        return self.steered.spread(self.state.factor)
+
+    def rescale(self, times: Sequence[float]) -> None:
+        """Multiply the factors, where other full rates take the old ones' place.
+
+        Args:
+            times: one a group. Where one factor is for all, it takes their geometric mean.
+        """
+        if self.steered.per == "model":
+            times = [math.exp(sum(map(math.log, times)) / len(times))]
+        groups = self.state.factor.new_tensor(times)
+        all_of_them = self.steered.by_group(times) if self.steered.per == "tensor" else groups
+        self._set(self.state._replace(factor=self.state.factor * all_of_them))
+
+    # -- a step -------------------------------------------------------------------------------
+
+    def before(self, groups: Groups, scales: Sequence[Scale], closure: bool) -> None:
+        """Make ready for a step of the optimizer, after `meet`.
+
+        Args:
+            groups: the steered parameter groups.
+            scales: each group's rate over its rate at the schedule's full height.
+            closure: gradients come during the step.
+        """
+        self._active = [
+            index
+            for index, p in enumerate(self.steered.params)
+            if p.requires_grad and (closure or p.grad is not None)
+        ]
+        if not self._active:
+            return
+        self._measuring = self.steps < EARLY or self.steps % self.every == 0
+        self._scales = list(scales)
+        # What was not measured yet stands still on a step that is not measured either.
+        probe = self._probe if self._measuring else torch.zeros_like(self._probe)
+        self._ahead.lend(groups, self._highest, probe.unbind())
+        whole = all(share is not None for share in self._ahead.lent)
+        if self._measuring or self.steered.per == "tensor" or not whole:
+            self._copy()
+
+    def _copy(self) -> None:
+        now = [local(self.steered.params[index]) for index in self._active]
+        self._copies = [torch.empty_like(new) for new in now]
+        torch._foreach_copy_(self._copies, now)
+
+    def settle(self) -> None:
+        """Give the groups their rates back, if a step was begun and never ended."""
+        self._ahead.give_back()
+        self._copies, self._active = [], []
+
+    def after(self) -> bool:
+        """Scale what the step has moved, and return whether it was measured."""
+        self._ahead.give_back()
+        active, measuring = bool(self._active), self._measuring
+        if active and measuring:
+            self._apply(self._decide())
+        elif active and self._copies:
+            self._apply(self._rest(self.state.factor))
+        self._copies, self._active = [], []
+        self.steps += active
+        return active and measuring
+
+    def _decide(self) -> Tensor:
+        """Measure this step; return what is left to apply of it, and keep the new factors."""
+        steered, state = self.steered, self.state
+        now = [local(steered.params[index]) for index in self._active]
+        before = steered.norms(self._active, _norms(self._copies))
+        moved = steered.norms(self._active, _norms_of_differences(now, self._copies))
+        typical = rule.typical_rms(before, steered.sizes, steered.matrices, xp=torch)
+        typical = torch.where(state.typical > 0, state.typical, typical)
+        norms = rule.floored(before, steered.sizes, typical, floor=self.config.floor, xp=torch)
+        taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
+        whole = moved * steered.by_group(self._ahead.whole(self._scales))
+        against = steered.together(taking_part)
+        applied, state = rule.update(
+            state._replace(typical=typical),
+            unit=torch.where(against > 0, steered.together(whole) / against, 0.0),
+            config=self.config,
+            steps=max(1, self.steps - self._decided),
+            xp=torch,
+        )
+        self._decided = self.steps
+        if self._highest:  # a rate too low for the weights' precision is raised until they move
+            known = torch.stack(self._highest) + torch.stack(steered.largest(moved))
+            more = torch.clamp(10.0 * self._probe, max=PROBE)
+            self._probe = torch.where(known > 0, self._probe, more)
+        rest = self._rest(applied)
+        self.ratios = rest * moved / norms
+        self._set(state)
+        return rest
+
+    def _rest(self, factor: Tensor) -> Tensor:
+        """Return what is left of the units' factors beside what the rates had, [tensors]."""
+        shares = self.steered.by_group(self._ahead.shares())
+        return torch.where(shares > 0, self.steered.spread(factor) / shares, 0.0)
+
+    def _apply(self, rest: Tensor) -> None:
+        weights: dict[torch.dtype, tuple[Tensor, ...]] = {}
+        for index, old in zip(self._active, self._copies, strict=True):
+            new = local(self.steered.params[index])
+            if new.dtype not in weights:
+                weights[new.dtype] = rest.to(new.dtype).unbind()
+            torch.lerp(old, new, weights[new.dtype][index], out=new)
+
+    def words(self, last: int) -> list[str]:
+        """Return a line a tensor, those whose factors lie furthest from 1 first; reads a device."""
+        values = zip(
+            self.factors().tolist(), self.ratios.tolist(), self.steered.shapes(), strict=True
+        )
+        rows = sorted(enumerate(values), key=lambda row: -abs(math.log(row[1][0] or 1.0)))
+        return [
+            f"  parameter {index} {tuple(shape)}: "
+            + (f"factor {factor:.4g}, moved by {ratio:.4g}" if factor else "not measured yet")
+            for index, (factor, ratio, shape) in rows[:last]
+        ]
+
+    # -- copies and checkpoints -----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies of weights belong to a step, and to no copy of this object."""
+        return self.__dict__ | {"_copies": [], "_active": []}
+
+    def to_state(self) -> dict[str, Any]:
+        """Return plain data: waits for a device."""
+        return {
+            "factor": self.state.factor.tolist(),
+            "typical": float(self.state.typical),
+            "probe": self._probe.tolist(),
+            "ratios": self.ratios.tolist(),
+            "steps": self.steps,
+            "decided": self._decided,
+            "shapes": self.steered.shapes(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `to_state` returned, for the same tensors in the same order.
+
+        Raises:
+            InvalidState: it is of other tensors, or of another `per`.
+        """
+        self.steered.check_shapes(state["shapes"])
+        zero = self.steered.zero
+        factor, ratios, probe = (zero.new_tensor(state[n]) for n in ("factor", "ratios", "probe"))
+        here = (self.state.factor, self.ratios, self._probe)
+        if [x.shape for x in (factor, ratios, probe)] != [x.shape for x in here]:
+            raise InvalidState("state_dict['ratewise'] is damaged: numbers of factors do not match")
+        self.steps, self._decided = int(state["steps"]), int(state["decided"])
+        self.ratios, self._probe = ratios, probe
+        self._set(UpdateRatioState(factor, zero.new_tensor(state["typical"])))
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Return norms that are formed in float32, or in float64 where a tensor is of it."""
+    double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    kind = torch.float64 if double else torch.float32
+    return list(torch._foreach_norm(tensors, 2, dtype=kind))
+
+
+def _norms_of_differences(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+    """Return ||new - old||, with few of the differences in memory at a time."""
+    norms: list[Tensor] = []
+    begin, size = 0, 0
+    limit = CHUNK_CPU if new[0].device.type == "cpu" else CHUNK_DEVICE
+    for end, tensor in enumerate(new, start=1):
+        size += tensor.nbytes
+        if size >= limit or end == len(new):
+            part = slice(begin, end)
+            differences = torch._foreach_sub(new[part], old[part])
+            norms += _norms(list(differences))
+            begin, size = end, 0
+    return norms

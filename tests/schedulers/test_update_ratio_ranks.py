@@ -1,0 +1,70 @@
+"""UpdateRatioLR on two processes: real ones, gloo. Shards are steered as the whole tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.schedulers.update_ratio_ranks import MODES, network, seen, train
+
+ROOT = Path(__file__).parents[2]
+every_mode = pytest.mark.parametrize("per", MODES)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two ranks saw, case and mode -> result."""
+    folder = tmp_path_factory.mktemp("ranks")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.schedulers.update_ratio_ranks", str(rank), "2", folder],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors.decode()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@every_mode
+@pytest.mark.parametrize("case", ["parallel", "sharded", "mixed"])
+def test_all_ranks_have_the_same_factors_and_weights_to_the_last_bit(
+    ranks: list[Any], case: str, per: str
+):
+    assert ranks[0][f"{case} {per}"] == ranks[1][f"{case} {per}"]
+
+
+@every_mode
+@pytest.mark.parametrize("case", ["parallel", "sharded", "mixed"])
+def test_they_are_those_of_one_process(ranks: list[Any], case: str, per: str):
+    model = network()
+    alone = seen(model, train(model, per))
+    together = ranks[0][f"{case} {per}"]
+    for name in ("weights", "factors"):
+        torch.testing.assert_close(
+            torch.tensor(together[name]), torch.tensor(alone[name]), rtol=2e-3, atol=1e-4
+        )
+
+
+@every_mode
+def test_half_a_batch_would_have_given_others(per: str):
+    one, other = network(), network()
+    first, second = seen(one, train(one, per)), seen(other, train(other, per, 0))
+    difference = torch.tensor(first["weights"]) - torch.tensor(second["weights"])
+    assert float(difference.abs().max()) > 0.01
+
+
+@every_mode
+def test_ranks_that_part_are_told(ranks: list[Any], per: str):
+    for found in ranks:
+        assert found[f"apart {per}"].startswith("RanksDisagree: at step 12 the ranks' tensors have")
