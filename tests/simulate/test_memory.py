@@ -132,6 +132,24 @@ def test_a_stack_is_gone_with_its_last_use_and_not_at_the_next_collection(runs):
     assert result.runs == runs
 
 
+def test_a_chunk_is_gone_before_the_next_is_made(monkeypatch):
+    alive: weakref.WeakSet[Training] = weakref.WeakSet()
+    begun, begin = [], Training.__init__
+
+    def noted(self: Training, *arguments: Any) -> None:
+        begun.append(len(alive))
+        alive.add(self)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(Training, "__init__", noted)
+    gc.disable()
+    try:
+        run(regression(), "adam", runs=6, steps=2, lr=0.1, chunk=2)
+    finally:
+        gc.enable()
+    assert begun == [0, 0, 0]
+
+
 def clearable() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -190,6 +190,16 @@ def test_an_adversary_pushes_along_the_gradient_and_a_plateau_holds_it():
     assert still.any()
 
 
+def test_where_a_signal_is_silent_an_infinite_gradient_stays_what_it_is():
+    """0 times infinity is no number."""
+    disturbance, _ = at_work([Noise("periodic-spike", "gradient")])
+    for step in range(50):
+        disturbance.hear(losses(1.0))
+        gradient = torch.full((1, 40), torch.inf, dtype=torch.float64)
+        disturbance.gradient(step, gradient)
+        assert bool(gradient.isposinf().all()) == (step < 49)
+
+
 def test_noise_on_data_flips_the_stated_share_of_targets_and_no_inputs():
     many = 40
     kinds = ["drift", "periodic-spike", "gaussian", "none"]
