@@ -8,14 +8,15 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import torch
 
-from ratewise.errors import invalid
+from ratewise.errors import RunFailed, invalid
+from ratewise.progress import tracked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,6 +68,27 @@ def in_processes(
         except BaseException:  # Ctrl-C too: what is finished is stored, the rest is not begun
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def drain(
+    done: Iterable[str | None], total: int, label: str, *, show: bool, what: str = "runs"
+) -> None:
+    """Wait for items that each end with None, or with what went wrong.
+
+    Args:
+        done: the items as they finish.
+        total: how many there will be.
+        label: what a progress bar calls them.
+        show: whether there is one.
+        what: what the error calls them.
+
+    Raises:
+        RunFailed: some went wrong; the message names the first ones. All have been waited for.
+    """
+    failures = [failure for failure in tracked(done, total, label, show=show) if failure]
+    if failures:
+        shown = "\n".join(f"  {failure}" for failure in failures[:5])
+        raise RunFailed(f"{len(failures)} of {total} {what} failed, the others are kept:\n{shown}")
 
 
 _entered: list[Any] = []

@@ -13,9 +13,7 @@ from pathlib import Path
 from ratewise.compare import tasks, training
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.errors import RunFailed
-from ratewise.pool import in_processes
-from ratewise.progress import tracked
+from ratewise.pool import drain, in_processes
 from ratewise.runs import Store, make_run_id
 
 
@@ -86,12 +84,7 @@ def execute(
         done = in_processes(_work, todo, jobs=jobs, prepare=_prepared, arguments=held)
     else:
         done = _here(todo, loaded, store)
-    failures = [failure for failure in tracked(done, len(todo), label, show=progress) if failure]
-    if failures:
-        shown = "\n".join(f"  {failure}" for failure in failures[:5])
-        raise RunFailed(
-            f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n{shown}"
-        )
+    drain(done, len(todo), label, show=progress)
 
 
 def _make(spec: RunSpec, task: Task, store: Store) -> str | None:
@@ -120,11 +113,8 @@ def _prepared(
     sources: dict[str, TaskSource], folder: Path
 ) -> Iterator[tuple[dict[str, Task], Store]]:
     """Load the tasks and open the store, in a worker."""
-    store = Store(folder)
-    try:
+    with Store(folder) as store:
         yield {name: source.load() for name, source in sources.items()}, store
-    finally:
-        store.close()
 
 
 def _work(held: tuple[dict[str, Task], Store], spec: RunSpec) -> str | None:

@@ -23,8 +23,9 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
+from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, check_count
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.events import Event
 

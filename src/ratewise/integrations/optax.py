@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from ratewise.errors import MissingLoss, invalid, missing_extra, wrong_type
 from ratewise.rules import greedy as rules
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, check_count
+from ratewise.rules.checks import check_count
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 
 try:
     import jax

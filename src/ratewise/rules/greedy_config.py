@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ratewise.errors import invalid, unknown
+from ratewise.errors import invalid
+from ratewise.rules.checks import check_amount, check_choices, check_count, is_number
 
 #: The default bounds of a rate, as multiples of the group's own initial rate.
 RELATIVE_BOUNDS = (0.1, 10.0)
@@ -52,19 +52,15 @@ class GreedyConfig:
     on_nonfinite: str = "bad"
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.factor) and 0.0 < self.factor < 1.0):
+        if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
         for name, least in (("patience", 0), ("window", 1), ("warmup", 0), ("cooldown", 0)):
             check_count(name, getattr(self, name), least)
         if self.reset_after is not None:
             check_count("reset_after", self.reset_after, 1)
         for name in ("threshold", "eps"):
-            value = getattr(self, name)
-            if not (_is_number(value) and 0.0 <= value < math.inf):
-                raise invalid(name, "a finite number >= 0", value, "pass 0 to turn it off")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
+            check_amount(name, getattr(self, name))
+        check_choices(self, _CHOICES)
 
 
 class GreedyLimits(NamedTuple):
@@ -94,13 +90,3 @@ class GreedyLimits(NamedTuple):
             tuple(x / b if b else 1.0 for x, b in zip(high, base, strict=True)),
             tuple(eps / b if b else 0.0 for b in base),
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise unless a setting is an integer of at least `least`; a boolean is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ratewise.errors import invalid, unknown
-from ratewise.rules.greedy_config import _is_number, check_count
+from ratewise.errors import invalid
+from ratewise.rules.checks import check_amount, check_choices, check_count, is_number
 
 _CHOICES = {"threshold_mode": ("rel", "abs"), "mode": ("min", "max")}
 
@@ -60,20 +60,16 @@ class PlateauConfig:
     mode: str = "min"
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.factor) and 0.0 < self.factor < 1.0):
+        if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.1")
-        if not (_is_number(self.min_scale) and 0.0 <= self.min_scale <= 1.0):
+        if not (is_number(self.min_scale) and 0.0 <= self.min_scale <= 1.0):
             fix = "pass min_lr / base rate, or 0 for no bound"
             raise invalid("min_scale", "a number in [0, 1]", self.min_scale, fix)
         for name in ("patience", "cooldown"):
             check_count(name, getattr(self, name), 0)
         for name in ("threshold", "eps"):
-            value = getattr(self, name)
-            if not (_is_number(value) and 0.0 <= value < math.inf):
-                raise invalid(name, "a finite number >= 0", value, "pass 0 to turn it off")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
+            check_amount(name, getattr(self, name))
+        check_choices(self, _CHOICES)
 
 
 class PlateauState(NamedTuple):

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratewise.errors import invalid
-from ratewise.rules.greedy_config import _is_number
+from ratewise.rules.checks import is_number
 
 #: The typical size of a weight where every matrix is zero at first.
 LEAST_RMS = 0.01
@@ -58,18 +58,18 @@ class UpdateRatioConfig:
     def __post_init__(self) -> None:
         for name, fix in (("ratio", "0.01"), ("gain", "1 for no memory"), ("start", "0.1")):
             value = getattr(self, name)
-            if not (_is_number(value) and 0.0 < value <= 1.0):
+            if not (is_number(value) and 0.0 < value <= 1.0):
                 raise invalid(name, "a number in (0, 1]", value, f"pass e.g. {fix}")
         for name in ("rise", "fall"):
             value = getattr(self, name)
-            if not (_is_number(value) and value > 1.0):
+            if not (is_number(value) and value > 1.0):
                 raise invalid(name, "a number > 1", value, "pass math.inf for no limit")
-        if not (_is_number(self.cap) and self.cap >= 1.0):
+        if not (is_number(self.cap) and self.cap >= 1.0):
             raise invalid("cap", "a number >= 1", self.cap, "pass math.inf for no limit")
-        if not (_is_number(self.floor) and 0.0 < self.floor < math.inf):
+        if not (is_number(self.floor) and 0.0 < self.floor < math.inf):
             raise invalid("floor", "a finite number > 0", self.floor, "pass e.g. 1.0")
         bounds = (self.low, self.high)
-        if not (all(map(_is_number, bounds)) and 0.0 < self.low < self.high < math.inf):
+        if not (all(map(is_number, bounds)) and 0.0 < self.low < self.high < math.inf):
             fix = "pass e.g. (1e-8, 1e8)"
             raise invalid("bounds", "two finite numbers, 0 < low < high", bounds, fix)
 

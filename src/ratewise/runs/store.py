@@ -138,6 +138,12 @@ class Store:
         files.rename(temporary, path)
         return path
 
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of what writing needs; the store opens it again when it is needed."""
         with self._lock:

@@ -15,23 +15,12 @@ from torch import Tensor, optim
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid
+from ratewise.linear import LINEAR
 
 Scale = float | Tensor
 
 #: Below this share of its height a schedule is not measured: displacements drown in rounding.
 QUIET = 1e-3
-#: Optimizers whose step is a multiple of the rate, and whose memory does not depend on it.
-LINEAR = (
-    optim.SGD,
-    optim.Adam,
-    optim.AdamW,
-    optim.Adagrad,
-    optim.RMSprop,
-    optim.NAdam,
-    optim.RAdam,
-    optim.Adamax,
-    optim.Adadelta,
-)
 
 
 def check_kind(optimizer: Any) -> None:
@@ -50,7 +39,7 @@ class Ahead:
     """Lends factors to the groups' rates, and takes them back.
 
     A rate is left alone where it could not be written without a device's value on the host
-    (a Python rate, weights on a device), and where the optimizer is none of `LINEAR`.
+    (a Python rate, weights on a device), and where the optimizer is not in `ratewise.linear`.
 
     Args:
         optimizer: only its kind is looked at.

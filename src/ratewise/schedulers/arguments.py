@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
-from ratewise.rules.greedy_config import check_count
+from ratewise.rules.checks import check_count
 
 
 def check_optimizer(optimizer: Any) -> None:

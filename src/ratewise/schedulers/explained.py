@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from ratewise.errors import wrong_type
-from ratewise.rules.greedy_config import check_count
+from ratewise.rules.checks import check_count
 from ratewise.schedulers.events import Event, Listener
 from ratewise.schedulers.record import Record
 

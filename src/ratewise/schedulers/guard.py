@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
-from ratewise.rules.greedy_config import check_count
+from ratewise.rules.checks import check_count
 from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float

@@ -21,8 +21,8 @@ from ratewise.errors import (
     invalid,
     unknown,
 )
+from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
-from ratewise.rules.greedy_config import check_count
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
 from ratewise.schedulers.ahead import Scale, check_kind
 from ratewise.schedulers.anchor import anchor_scale

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from ratewise.errors import invalid, wrong_type
-from ratewise.rules.greedy_config import check_count
+from ratewise.rules.checks import check_count
 from ratewise.simulate import families, optimizers
 from ratewise.simulate.memory import check_budget
 from ratewise.simulate.noise import Noise
 from ratewise.simulate.rule import Rule, as_rule
 from ratewise.simulate.stack import Stack, measured
 from ratewise.simulate.task import Task
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratewise.errors import invalid, unknown
+from ratewise.rules.checks import is_number
 
 PLACES = ("loss", "gradient", "data")
 #: What `strength=None` means: a tenth of the initial loss, noise as long as the gradient, 30% of
@@ -102,8 +103,7 @@ adversarial, burst, drift, gaussian, none, oscillating, periodic-spike, plateau,
             raise unknown("place of noise", self.place, PLACES)
         if self.strength is None:
             object.__setattr__(self, "strength", DEFAULT_STRENGTH[self.place])
-        number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
-        if not number or not 0.0 <= float(self.strength or 0.0) < math.inf:
+        if not is_number(self.strength) or not 0.0 <= float(self.strength or 0.0) < math.inf:
             fix = "pass e.g. 0.1, or None for the place's default"
             raise invalid("strength", "a finite number >= 0", self.strength, fix)
 

@@ -4,9 +4,7 @@ One torch optimizer steps all runs at lr = 1, and each run n then keeps its own 
 
     p[n] = p_old[n] + lr[n] * (p_new[n] - p_old[n])
 
-That is exact where the step is elementwise and linear in lr and the optimizer's state does not
-depend on lr. Averaged SGD (lr in its average), Rprop (step sizes of its own), Adafactor (steps
-relative to a norm) and Muon (orthogonal matrices) are not of that kind.
+That is exact for the optimizers of `ratewise.linear`, the allow-list.
 """
 
 from __future__ import annotations
@@ -19,19 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid, unknown, wrong_type
+from ratewise.linear import LINEAR
 
-#: The allow-list; a subclass may do anything, so it is not on it.
-LINEAR: tuple[type[Optimizer], ...] = (
-    torch.optim.SGD,
-    torch.optim.Adam,
-    torch.optim.AdamW,
-    torch.optim.Adagrad,
-    torch.optim.RMSprop,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.Adamax,
-    torch.optim.Adadelta,
-)
 _BY_NAME = {kind.__name__.lower(): kind for kind in LINEAR}
 #: Options of the named ones that differ from torch's defaults.
 _OPTIONS: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9}}

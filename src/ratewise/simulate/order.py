@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,20 +45,17 @@ class DataOrder:
     def strangers(self) -> tuple[Tensor, Tensor]:
         """Return a number in [0, 1) and another row for each row of a batch, [runs, batch_size].
 
-        For noise on the data; drawn from a copy of the run's generator, so that the batches of a
+        For noise on the data; drawn from a second generator of the run, so that the batches of a
         run are the same with and without it.
         """
         shape = (self._batch,)
         chance, row = [], []
-        for own in self._noise_generators():
+        for own in self._others:
             chance.append(torch.rand(shape, generator=own))
             row.append(torch.randint(self._size, shape, generator=own))
         return torch.stack(chance), torch.stack(row)
 
-    def _noise_generators(self) -> list[torch.Generator]:
-        if not hasattr(self, "_others"):
-            self._others = [
-                torch.Generator().manual_seed(g.initial_seed() ^ 0x5DEECE66D)
-                for g in self._generators
-            ]
-        return self._others
+    @cached_property
+    def _others(self) -> list[torch.Generator]:
+        seeds = (own.initial_seed() for own in self._generators)
+        return [torch.Generator().manual_seed(seed ^ 0x5DEECE66D) for seed in seeds]

@@ -92,33 +92,33 @@ class Greedy:
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
         """Return the first scale and the rule's state."""
-        low, high = self.bounds
-        limits = GreedyLimits((low,), (high,), (0.0,))
         anchor = [fixed_scale(self.anchor or "constant", t, steps) for t in range(steps + 1)]
         first = zero + anchor[0]
         if zero.numel() == 1 and zero.device.type == "cpu":  # the float runtime, equal to the bit
-            return first, (anchor, FloatGreedy(self.config, limits))
+            return first, (anchor, FloatGreedy(self.config, self._limits))
         if zero.device.type == "cpu":  # NumPy's small calls cost half of torch's
-            return first, (anchor, limits, greedy.init(self.config, zero=zero.numpy(), xp=np))
-        return first, (anchor, limits, greedy.init(self.config, zero=zero, xp=torch))
+            return first, (anchor, greedy.init(self.config, zero=zero.numpy(), xp=np))
+        return first, (anchor, greedy.init(self.config, zero=zero, xp=torch))
 
     def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
         """Return the next scale and the rule's state."""
-        anchor, *rest = state
-        if len(rest) == 1:
-            rest[0].update(float(seen.loss))
-            return torch.full_like(seen.loss, rest[0].scale[0] * anchor[seen.step]), state
-        limits, inner = rest
+        anchor, inner = state
+        now = anchor[seen.step]
+        if isinstance(inner, FloatGreedy):
+            inner.update(float(seen.loss))
+            return torch.full_like(seen.loss, inner.scale[0] * now), state
+        rule: dict[str, Any] = {"config": self.config, "limits": self._limits}
         if isinstance(inner.reference, np.ndarray):
-            loss: Any = seen.loss.numpy()
             with np.errstate(all="ignore"):  # a run may well have diverged
-                inner = greedy.update(inner, loss=loss, config=self.config, limits=limits, xp=np)
-            scale = torch.from_numpy(inner.scale[0] * anchor[seen.step])
-        else:
-            loss, config = seen.loss, self.config
-            inner = greedy.update(inner, loss=loss, config=config, limits=limits, xp=torch)
-            scale = inner.scale[0] * anchor[seen.step]
-        return scale, (anchor, limits, inner)
+                inner = greedy.update(inner, loss=seen.loss.numpy(), xp=np, **rule)
+            return torch.from_numpy(inner.scale[0] * now), (anchor, inner)
+        inner = greedy.update(inner, loss=seen.loss, xp=torch, **rule)
+        return inner.scale[0] * now, (anchor, inner)
+
+    @property
+    def _limits(self) -> GreedyLimits:
+        low, high = self.bounds
+        return GreedyLimits((low,), (high,), (0.0,))
 
 
 @dataclass(frozen=True)

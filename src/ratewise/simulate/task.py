@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ratewise.errors import invalid
-from ratewise.rules.greedy_config import check_count
+from ratewise.rules.checks import check_count
 
 #: (inputs, *targets), each [size, ...]; empty for a function of the parameters alone.
 Data = tuple[Tensor, ...]

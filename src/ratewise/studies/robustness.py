@@ -7,7 +7,6 @@ on the clean loss.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +19,7 @@ import numpy as np
 
 from ratewise import simulate
 from ratewise.compare import training
-from ratewise.errors import RunFailed
-from ratewise.pool import in_processes
-from ratewise.progress import tracked
+from ratewise.pool import drain, in_processes
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.runs import RunRecord, Store, make_run_id
@@ -274,21 +271,18 @@ def make(
         progress: show a bar.
 
     Raises:
-        RunFailed: a unit raised an error; all others are finished and kept.
+        RunFailed: units raised an error; all others are finished and kept.
     """
     store = Store(folder)
     wanted = {unit: run_ids(settings, unit) for unit in units(settings)}
     todo = [unit for unit, ids in wanted.items() if not store.has_all(ids)]
     work = [(settings, unit) for unit in todo]
     if jobs > 1 and len(todo) > 1:
-        done = in_processes(_work, work, jobs=jobs, prepare=_opened, arguments=(folder,))
+        done = in_processes(_work, work, jobs=jobs, prepare=Store, arguments=(folder,))
     else:
         done = _here(store, work)
     label = "families x rates x seeds"
-    failures = [failure for failure in tracked(done, len(todo), label, show=progress) if failure]
-    if failures:
-        shown = "\n".join(f"  {failure}" for failure in failures[:5])
-        raise RunFailed(f"{len(failures)} of {len(todo)} failed, the others are kept:\n{shown}")
+    drain(done, len(todo), label, show=progress, what="units")
     return store, wanted
 
 
@@ -296,15 +290,6 @@ def _here(store: Store, work: Sequence[tuple[Settings, Unit]]) -> Iterator[str |
     with training.one_thread():
         for item in work:
             yield _work(store, item)
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[Store]:
-    store = Store(folder)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _work(store: Store, item: tuple[Settings, Unit]) -> str | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import verdict
 from ratewise.studies.robustness import OURS, sweep_name
 from ratewise.studies.robustness_numbers import (
-    PAPER_KINDS,
     QUIET,
+    WHERE,
     Condition,
     Numbers,
+    as_in_the_paper,
     interval,
 )
 
@@ -32,21 +31,19 @@ def sentences(numbers: Numbers) -> list[str]:
     ]
 
 
-def _paper_s(condition: Condition) -> bool:
-    return condition[0] in PAPER_KINDS and condition[1] in ("", "loss")
-
-
 def _lower_loss(numbers: Numbers) -> list[str]:
     """Claim: under noise on the loss GreedyLR ends lower than cosine, restarts, exponential."""
     said = []
     rivals = [name for name in RIVALS if name in numbers.settings.schedules]
     for ours in (name for name in OURS if name in numbers.settings.schedules):
         medians = {
-            name: float(np.quantile(numbers.pooled("last", name, _paper_s), 0.5, method="nearest"))
+            name: float(
+                np.quantile(numbers.pooled("last", name, as_in_the_paper), 0.5, method="nearest")
+            )
             for name in (ours, *rivals)
         }
         below = [name for name in rivals if medians[ours] < medians[name]]
-        found = {name: interval(numbers.log_ratios(ours, name, _paper_s)) for name in rivals}
+        found = {name: interval(numbers.log_ratios(ours, name, as_in_the_paper)) for name in rivals}
         verdicts = {name: verdict(x) for name, x in found.items()}
         paired = ", ".join(
             f"{name} {ratio(found[name])} ({_said(verdicts[name])})" for name in rivals
@@ -62,7 +59,7 @@ def _lower_loss(numbers: Numbers) -> list[str]:
         )
         control = ""
         if "constant" in numbers.settings.schedules:
-            x = interval(numbers.log_ratios(ours, "constant", _paper_s))
+            x = interval(numbers.log_ratios(ours, "constant", as_in_the_paper))
             control = (
                 f" The control: against `constant`, which reacts to nothing, {ratio(x)} "
                 f"({_said(verdict(x))})."
@@ -81,8 +78,8 @@ def _why(numbers: Numbers) -> list[str]:
         return []
     parts, won, kept = [], [], []
     for ours in (name for name in OURS if name in numbers.settings.schedules):
-        same = interval(numbers.log_ratios(ours, "cosine", _paper_s))
-        tuned = interval(numbers.tuned_log_ratios(ours, "cosine", _paper_s))
+        same = interval(numbers.log_ratios(ours, "cosine", as_in_the_paper))
+        tuned = interval(numbers.tuned_log_ratios(ours, "cosine", as_in_the_paper))
         if verdict(same) == "better":
             won.append(ours)
             kept += [ours] if verdict(tuned) == "better" else []
@@ -110,9 +107,9 @@ def _said(word: str) -> str:
 def _recovery(numbers: Numbers) -> str:
     """Claim: GreedyLR recovers further (134x in the median) and sooner (12 steps, not 45)."""
     names = [n for n in ("greedy-paper", "greedy", *RIVALS) if n in numbers.settings.schedules]
-    recovery = {n: float(np.median(numbers.pooled("recovery", n, _paper_s))) for n in names}
+    recovery = {n: float(np.median(numbers.pooled("recovery", n, as_in_the_paper))) for n in names}
     steps = {
-        n: float(np.quantile(numbers.pooled("steps", n, _paper_s), 0.5, method="nearest"))
+        n: float(np.quantile(numbers.pooled("steps", n, as_in_the_paper), 0.5, method="nearest"))
         for n in names
     }
     rivals = [n for n in names if n in RIVALS]
@@ -133,16 +130,13 @@ def _holds(true: bool) -> str:
 
 def _places(numbers: Numbers) -> list[str]:
     """What the original could not show: noise that every schedule feels."""
-    words: dict[str, Callable[[Condition], bool]] = {
-        "on the gradient": lambda c: c[1] == "gradient",
-        "on the data": lambda c: c[1] == "data",
-    }
     said = []
     for ours in (name for name in OURS if name in numbers.settings.schedules):
         if "cosine" not in numbers.settings.schedules:
             continue
         parts = []
-        for where, keep in words.items():
+        for where in ("on the gradient", "on the data"):
+            keep = WHERE[where]
             same = interval(numbers.log_ratios(ours, "cosine", keep))
             tuned = interval(numbers.tuned_log_ratios(ours, "cosine", keep))
             if same.n > 1:

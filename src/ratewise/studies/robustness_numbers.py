@@ -21,6 +21,19 @@ Condition = tuple[str, str]
 QUIET: Condition = ("none", "")
 #: The noise of arXiv 2512.14527, all of it on the loss.
 PAPER_KINDS = ("none", "gaussian", "periodic-spike", "random-spike", "adversarial")
+Keep = Callable[[Condition], bool]
+#: Where noise was, in the words of the tables.
+WHERE: dict[str, Keep] = {
+    "no noise": lambda c: c == QUIET,
+    "on the seen loss": lambda c: c[1] == "loss",
+    "on the gradient": lambda c: c[1] == "gradient",
+    "on the data": lambda c: c[1] == "data",
+}
+
+
+def as_in_the_paper(condition: Condition) -> bool:
+    """Return whether the paper had runs of that kind."""
+    return condition[0] in PAPER_KINDS and condition[1] in ("", "loss")
 
 
 @dataclass(frozen=True)
@@ -42,43 +55,56 @@ class Numbers:
         """Return one schedule's values in a family, [rates, seeds, conditions]."""
         return self.measures[measure][family][:, :, self.schedules.index(schedule)]
 
-    def pooled(self, measure: str, schedule: str, keep: Callable[[Condition], bool]) -> np.ndarray:
+    def pooled(self, measure: str, schedule: str, keep: Keep) -> np.ndarray:
         """Return all values of a schedule under the conditions kept, without the missing ones."""
         at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
         parts = [self.of(measure, f, schedule)[..., at] for f in self.settings.families]
         values = np.concatenate([part.ravel() for part in parts])
         return values[~np.isnan(values)]
 
-    def log_ratios(
-        self, ours: str, theirs: str, keep: Callable[[Condition], bool]
-    ) -> list[np.ndarray]:
+    def log_ratios(self, ours: str, theirs: str, keep: Keep) -> list[np.ndarray]:
         """Return paired log-ratios of the clean loss, one array a family, [rates x seeds, kinds].
 
         A family without any of the conditions is left out.
         """
-        at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
-        groups = []
-        for family in self.settings.families:
-            x = (self.of("score", family, ours) - self.of("score", family, theirs))[..., at]
-            x = x.reshape(-1, len(at))
-            x = x[:, ~np.isnan(x).all(0)]
-            if x.size:
-                groups.append(x)
-        return groups
+        return self._by_family(
+            keep,
+            lambda family, at: (
+                self.of("score", family, ours)[..., at] - self.of("score", family, theirs)[..., at]
+            ),
+        )
 
-    def tuned_log_ratios(
-        self, ours: str, theirs: str, keep: Callable[[Condition], bool]
-    ) -> list[np.ndarray]:
+    def tuned_log_ratios(self, ours: str, theirs: str, keep: Keep) -> list[np.ndarray]:
         """Return the same with each schedule at its own best rate, [seeds, kinds] a family.
 
         The rate is chosen, for each family, condition and seed, on the other seeds: a run never
         chooses the rate that it is judged at.
         """
+        return self._by_family(
+            keep,
+            lambda family, at: (
+                _tuned(self.of("score", family, ours)[..., at])
+                - _tuned(self.of("score", family, theirs)[..., at])
+            ),
+        )
+
+    def costs(self, schedule: str, keep: Keep) -> list[np.ndarray]:
+        """Return log-ratios of noisy to quiet runs of one schedule, shaped as `log_ratios`."""
+
+        def cost(family: str, at: list[int]) -> np.ndarray:
+            score = self.of("score", family, schedule)
+            return score[..., at] - score[..., :1]
+
+        return self._by_family(keep, cost)
+
+    def _by_family(
+        self, keep: Keep, values: Callable[[str, list[int]], np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return a family's values under the conditions kept, those that it has not left out."""
         at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
         groups = []
         for family in self.settings.families:
-            a, b = (_tuned(self.of("score", family, name)[..., at]) for name in (ours, theirs))
-            x = a - b
+            x = values(family, at).reshape(-1, len(at))
             x = x[:, ~np.isnan(x).all(0)]
             if x.size:
                 groups.append(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,11 @@ from ratewise.runs import Store
 from ratewise.studies import robustness, robustness_claims
 from ratewise.studies.robustness import FULL, OURS, SWEEP_BOUNDS, Settings, Unit, sweep_name
 from ratewise.studies.robustness_numbers import (
-    PAPER_KINDS,
     QUIET,
+    WHERE,
     Condition,
     Numbers,
+    as_in_the_paper,
     interval,
     load,
 )
@@ -29,13 +29,6 @@ PAPER = {
     "cosine": ("0.232", "", "45"),
     "restarts": ("0.226", "", ""),
     "exponential": ("0.249", "", ""),
-}
-#: Where noise was, in the words of the tables.
-WHERE: dict[str, Callable[[Condition], bool]] = {
-    "no noise": lambda c: c == QUIET,
-    "on the seen loss": lambda c: c[1] == "loss",
-    "on the gradient": lambda c: c[1] == "gradient",
-    "on the data": lambda c: c[1] == "data",
 }
 
 
@@ -188,7 +181,8 @@ def _pooled(numbers: Numbers) -> Table:
     rows = []
     for name in numbers.settings.schedules:
         last, recovery, steps = (
-            numbers.pooled(measure, name, _paper_s) for measure in ("last", "recovery", "steps")
+            numbers.pooled(measure, name, as_in_the_paper)
+            for measure in ("last", "recovery", "steps")
         )
         paper = PAPER.get(name, ("", "", ""))
         low, high = (_quantile(last, q) for q in (0.1, 0.9))
@@ -207,10 +201,6 @@ def _pooled(numbers: Numbers) -> Table:
     return Table("pooled", header, rows)
 
 
-def _paper_s(condition: Condition) -> bool:
-    return condition[0] in PAPER_KINDS and condition[1] in ("", "loss")
-
-
 def _quantile(values: np.ndarray, q: float) -> float:
     """Return a quantile without interpolating: some values are infinite."""
     return float(np.quantile(values, q, method="nearest"))
@@ -226,25 +216,10 @@ def _cost(numbers: Numbers) -> Table:
     for name in numbers.settings.schedules:
         row = [name]
         for where in places:
-            found = interval(_against_quiet(numbers, name, WHERE[where]))
+            found = interval(numbers.costs(name, WHERE[where]))
             row.append(ratio(found))
         rows.append(row)
     return Table("cost", ["", *places], rows)
-
-
-def _against_quiet(
-    numbers: Numbers, name: str, keep: Callable[[Condition], bool]
-) -> list[np.ndarray]:
-    """Return log-ratios of noisy to quiet runs of one schedule, one array a family."""
-    at = [i for i, condition in enumerate(numbers.conditions) if keep(condition)]
-    groups = []
-    for family in numbers.settings.families:
-        score = numbers.of("score", family, name)
-        x = (score[..., at] - score[..., :1]).reshape(-1, len(at))
-        x = x[:, ~np.isnan(x).all(0)]
-        if x.size:
-            groups.append(x)
-    return groups
 
 
 def _factors(numbers: Numbers) -> Table:

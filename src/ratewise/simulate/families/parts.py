@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ratewise.errors import invalid
+from ratewise.rules.checks import is_number
 from ratewise.simulate.task import Data, Task
 
 Loss = Callable[..., Tensor]
@@ -69,8 +70,7 @@ def check_whole(name: str, number: Any, least: int, most: int) -> None:
 
 def check_number(name: str, number: Any, least: float, most: float) -> None:
     """Raise unless an option is a number in [least, most]."""
-    is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    if not is_number or not least <= number <= most:
+    if not is_number(number) or not least <= number <= most:
         raise invalid(name, f"a number from {least:g} to {most:g}", number, f"pass {name}={least}")
 
 

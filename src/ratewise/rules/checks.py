@@ -1,0 +1,33 @@
+"""Checks of settings that the rules share, with the project's named errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ratewise.errors import invalid, unknown
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a setting is a real number; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise unless a setting is an integer of at least `least`; a boolean is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
+
+
+def check_amount(name: str, value: Any) -> None:
+    """Raise unless a setting is a finite number >= 0, of which 0 turns it off."""
+    if not (is_number(value) and 0.0 <= value < math.inf):
+        raise invalid(name, "a finite number >= 0", value, "pass 0 to turn it off")
+
+
+def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise unless each of these settings has one of its values."""
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            raise unknown(name, getattr(config, name), known)
