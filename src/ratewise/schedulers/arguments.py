@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
-from ratewise.rules.checks import check_count
+from ratewise.rules.checks import check_count, is_number
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -70,7 +70,7 @@ def new_rates(lr: Any, count: int) -> list[float]:
 
 def check_positive(name: str, value: Any, fix: str) -> None:
     """Raise unless `value` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise wrong_type(name, "a number", value, fix)
     if not 0.0 < value < math.inf:
         raise invalid(name, "a finite number > 0", value, fix)

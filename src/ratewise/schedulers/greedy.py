@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
+from ratewise.rules.checks import is_number
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
@@ -318,7 +319,7 @@ def _check_bound(name: str, bound: Bound, groups: int) -> None:
         fix = "give one number a parameter group, or one number for all"
         raise invalid(name, f"a list of {groups} numbers", values, fix)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise wrong_type(name, "a number", value, "pass a finite number >= 0")
         if not 0.0 <= value < math.inf:
             raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
-from ratewise.rules.checks import check_count
+from ratewise.rules.checks import check_count, is_number
 from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
@@ -103,8 +103,7 @@ class SpikeGuard:
             ("spike", spike, math.inf, "pass e.g. 6"),
             ("factor", factor, 1.0, "pass e.g. 0.5"),
         ):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0.0 < value <= high):
+            if not (is_number(value) and 0.0 < value <= high):
                 raise invalid(name, f"a number in (0, {high:g}]", value, fix)
         for name, count, least in (
             ("tolerate", tolerate, 0),
