@@ -31,6 +31,7 @@ from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ratewise
+from ratewise.rules import update_ratio as rule
 from ratewise.schedulers import steering
 
 BASE_LR = 1e-3
@@ -105,7 +106,8 @@ class Split:
         optimizer.param_groups = self.groups
         if self.measuring:
             now = [p.detach() for p in self.params]
-            moved = torch.stack(steering._norms_of_differences(now, self.copies))
+            parts = steering._differences(now, self.copies)
+            moved = torch.stack([norm for _, some in parts for norm in steering._norms(some)])
             unit = (moved / torch.stack(torch._foreach_norm(self.copies))).tolist()
             for p, value in zip(self.params, unit, strict=True):
                 self.factors[id(p)] = min(1.0, 0.01 / max(value, 1e-9))
@@ -147,7 +149,7 @@ class Contender:
 
             def prepare() -> None:
                 if ours.steps >= 2:  # the first steps are measured, whatever is timed later
-                    ours.steps = steering.EARLY + 1
+                    ours.steps = rule.EARLY + 1
                     ours.every = 1 if measuring else 1_000_000
 
             self.prepare = prepare
@@ -248,7 +250,7 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
     scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
     ours = scheduler._steering
-    ours.steps, ours.every = steering.EARLY + 1, 1 if measuring else 1_000_000
+    ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
     for p in model.parameters():
         p.grad = torch.empty_like(p)
     with Kernels() as kernels:
@@ -265,14 +267,14 @@ def fixed(every: int, steps: int = 300) -> float:
     plain, steered = (AdamW(model.parameters(), lr=BASE_LR) for _ in range(2))
     scheduler = ratewise.UpdateRatioLR(steered, every=every)
     more = []
-    for step in range(steering.EARLY + steps):
+    for step in range(rule.EARLY + steps):
         times = [time.perf_counter()]
         plain.step()
         times.append(time.perf_counter())
         steered.step()
         scheduler.step()
         times.append(time.perf_counter())
-        if step >= steering.EARLY:
+        if step >= rule.EARLY:
             more.append(1e3 * (times[2] - 2 * times[1] + times[0]))
     return statistics.fmean(sorted(more)[: int(0.98 * len(more))])
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ratewise.plotting import plot_schedule as plot
     from ratewise.schedulers.greedy import GreedyLR as GreedyLR
     from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
+    from ratewise.schedulers.learned import LearnedLR as LearnedLR
     from ratewise.schedulers.listeners import JSONLWriter as JSONLWriter
     from ratewise.schedulers.listeners import TensorBoardWriter as TensorBoardWriter
     from ratewise.schedulers.update_ratio import UpdateRatioLR as UpdateRatioLR
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
+    "LearnedLR": "ratewise.schedulers.learned:LearnedLR",
     "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
     "TensorBoardWriter": "ratewise.schedulers.listeners:TensorBoardWriter",
     "UpdateRatioLR": "ratewise.schedulers.update_ratio:UpdateRatioLR",
@@ -28,6 +30,7 @@ _HOMES = {
 __all__ = [
     "GreedyLR",
     "JSONLWriter",
+    "LearnedLR",
     "SpikeGuard",
     "TensorBoardWriter",
     "UpdateRatioLR",

@@ -62,6 +62,14 @@ class CorruptData(RatewiseError, ValueError):
     """A data file is truncated or not of its format."""
 
 
+class CorruptPolicy(RatewiseError, ValueError):
+    """A weight file is truncated, is no policy, or was trained on other features."""
+
+
+class OutsideTrainingWarning(UserWarning):
+    """A policy sees what it never saw while it was trained: its anchor decides alone."""
+
+
 class StoreError(RatewiseError, RuntimeError):
     """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
 

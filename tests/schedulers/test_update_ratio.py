@@ -14,8 +14,8 @@ from torch import nn
 
 from ratewise import SpikeGuard, UpdateRatioLR
 from ratewise.errors import InvalidArgument, PastHorizonWarning, UnknownName, WrongType
+from ratewise.rules import update_ratio as rule
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
-from ratewise.schedulers import steering
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -38,7 +38,7 @@ def compare(task: Task, other: Task, settings: dict[str, Any], steps: int = 60) 
     names = ("gain", "start", "rise", "fall", "cap", "floor")
     config = UpdateRatioConfig(ratio=0.02, **{n: settings[n] for n in names if n in settings})
     rest = {n: settings[n] for n in ("per", "schedule", "total_steps", "every") if n in settings}
-    twin = Twin(other.optimizer, config, early=steering.EARLY, **rest)
+    twin = Twin(other.optimizer, config, early=rule.EARLY, **rest)
     follow(scheduler, task, twin, other, steps)
     if twin.count % twin.every == 1 % twin.every:
         assert scheduler.ratios().tolist() == pytest.approx(twin.ratios, rel=1e-3)
@@ -57,7 +57,7 @@ def follow(scheduler: UpdateRatioLR, task: Task, twin: Twin, other: Task, steps:
 def test_weights_are_those_of_the_literal_twin_at_every_step(
     settings: dict[str, Any], make: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(steering, "EARLY", 6)
+    monkeypatch.setattr(rule, "EARLY", 6)
     compare(Task(make), Task(make), settings)
 
 
@@ -65,7 +65,7 @@ def test_weights_are_those_of_the_literal_twin_at_every_step(
 def test_the_twin_notices_another_setting(other: dict[str, Any]):
     task, twin = Task(sgd), Task(sgd)
     scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"every": 1, **other})
-    scheduler._steering.steps = scheduler._steering._decided = steering.EARLY
+    scheduler._steering.steps = scheduler._steering._decided = rule.EARLY
     with pytest.raises(AssertionError, match="not close"):
         follow(scheduler, task, Twin(twin.optimizer, UpdateRatioConfig(ratio=0.02)), twin, 20)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ratewise import UpdateRatioLR
 from ratewise.errors import InvalidArgument
-from ratewise.schedulers import steering
+from ratewise.rules import update_ratio as rule
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 MODES = ("tensor", "group", "model")
@@ -26,7 +26,7 @@ FUSED = {"fused": True}
 def test_with_a_tensor_rate_a_step_reads_nothing_and_moves_nothing(
     per: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(steering, "EARLY", 5)
+    monkeypatch.setattr(rule, "EARLY", 5)
     rate = torch.tensor(BASE)
     task = Task(lambda groups: adamw(groups, rate, **FUSED), dtype=torch.float32)
     task.optimizer.param_groups[1]["lr"] = rate / 2
@@ -56,7 +56,7 @@ def test_where_there_is_no_memory_nothing_can_be_read(
     per: str, rate: str, monkeypatch: pytest.MonkeyPatch
 ):
     """On the meta device whatever needs a value raises: both kinds of rate, measured or not."""
-    monkeypatch.setattr(steering, "EARLY", 2)
+    monkeypatch.setattr(rule, "EARLY", 2)
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ratewise import GreedyLR, UpdateRatioLR
 from ratewise.errors import InvalidState
-from ratewise.schedulers import steering
+from ratewise.rules import update_ratio as rule
 
 STEPS = 24
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTI
 @pytest.fixture(autouse=True)
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let steps that are not measured begin soon."""
-    monkeypatch.setattr(steering, "EARLY", 4)
+    monkeypatch.setattr(rule, "EARLY", 4)
 
 
 class Run:

@@ -33,6 +33,12 @@ from ratewise.rules.checks import is_number
 
 #: The typical size of a weight where every matrix is zero at first.
 LEAST_RMS = 0.01
+#: The first steps are all measured: momentum builds up, and the factors come from far off.
+EARLY = 50
+#: After them, one step in so many unless something else is said.
+EVERY = 10
+#: Below this share of its height a schedule is not measured: displacements drown in rounding.
+QUIET = 1e-3
 
 
 @dataclass(frozen=True)
@@ -81,22 +87,36 @@ class UpdateRatioState(NamedTuple):
     typical: Any  #: () rms of the model's weights at the first decision; 0 before it
 
 
-def default_ratio(total_steps: int | None) -> float:
-    """Return the ratio that is used where none is given; provisional, until it has been fitted.
+class Horizon(NamedTuple):
+    """How the ratio depends on a run's length: ``clip(level (300 / total_steps)^power)``."""
 
-    It rests on a prototype's hint alone: 0.02 was good at 300 steps, 0.005 to 0.01 at 1200, and
-    0.08 blew up everywhere. Between and beyond it is ``0.02 sqrt(300 / total_steps)``, at most
-    0.03; where the horizon is not known it is 0.01.
+    level: float  #: at 300 steps
+    power: float
+    least: float
+    most: float
+    unknown: float  #: where the length is not known
+
+    def ratio(self, total_steps: int | None) -> float:
+        """Return the ratio for a run of so many optimizer steps; None is not known."""
+        if total_steps is None:
+            return self.unknown
+        return min(self.most, max(self.least, self.level * (300.0 / total_steps) ** self.power))
+
+
+#: Fitted by `ratewise study update-ratio`: docs/evidence/update-ratio.md.
+DEFAULT = Horizon(level=0.024, power=0.5, least=1e-4, most=0.05, unknown=0.01)
+
+
+def default_ratio(total_steps: int | None) -> float:
+    """Return the ratio that is used where none is given: `DEFAULT`'s.
 
     Args:
         total_steps: length of the run in optimizer steps, or None.
 
     >>> [default_ratio(steps) for steps in (10, 300, 1200, None)]
-    [0.03, 0.02, 0.01, 0.01]
+    [0.05, 0.024, 0.012, 0.01]
     """
-    if total_steps is None:
-        return 0.01
-    return min(0.03, 0.02 * math.sqrt(300.0 / total_steps))
+    return DEFAULT.ratio(total_steps)
 
 
 def init(units: int, *, zero: Any = None, xp: Any = np) -> UpdateRatioState:
@@ -111,6 +131,15 @@ def init(units: int, *, zero: Any = None, xp: Any = np) -> UpdateRatioState:
     zero = xp.asarray(0.0, dtype=xp.float64) if zero is None else zero
     factor = xp.stack([zero] * units) if units else xp.zeros((0,), dtype=zero.dtype)
     return UpdateRatioState(factor, zero)
+
+
+def measures(steps: int, every: int) -> bool:
+    """Return whether the step after so many is measured: each of the first, then one in `every`.
+
+    >>> [measures(steps, every=10) for steps in (0, 49, 50, 51, 60)]
+    [True, True, True, False, True]
+    """
+    return steps < EARLY or steps % every == 0
 
 
 def typical_rms(norms: Any, sizes: Any, matrices: Any, *, xp: Any = np) -> Any:

@@ -16,11 +16,9 @@ from torch.optim import Optimizer
 
 from ratewise.errors import invalid
 from ratewise.linear import LINEAR
+from ratewise.rules.update_ratio import QUIET
 
 Scale = float | Tensor
-
-#: Below this share of its height a schedule is not measured: displacements drown in rounding.
-QUIET = 1e-3
 
 
 def check_kind(optimizer: Any) -> None:

@@ -80,12 +80,13 @@ class Reduction:
 
     def __call__(self, norms: Tensor) -> Tensor:
         """Return the norms of whole tensors, [tensors]; nothing is sent where all lie here."""
-        if not self._parts:
-            return norms
-        squares = norms.double().square()
+        return self.sums(norms.double().square()).sqrt().to(norms.dtype) if self._parts else norms
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return sums over local parts as those over whole tensors, [tensors]."""
         for groups, mine in self._parts:
-            total = torch.where(mine, squares, 0.0)
+            total = torch.where(mine, values, 0.0)
             for group in groups:
                 dist.all_reduce(total, group=group)
-            squares = torch.where(mine, total, squares)
-        return squares.sqrt().to(norms.dtype)
+            values = torch.where(mine, total, values)
+        return values

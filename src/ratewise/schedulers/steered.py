@@ -105,10 +105,17 @@ class Steered:
             where: the tensors' positions; all others have 0.
             norms: theirs.
         """
+        return self.reduce(self._all(where, norms))
+
+    def sums(self, where: Sequence[int], sums: Sequence[Tensor]) -> Tensor:
+        """Return the same of sums, which are added up and not squared."""
+        return self.reduce.sums(self._all(where, sums))
+
+    def _all(self, where: Sequence[int], values: Sequence[Tensor]) -> Tensor:
         all_of_them = [self.zero] * len(self.params)
-        for index, norm in zip(where, norms, strict=True):
-            all_of_them[index] = norm.to(torch.float32)
-        return self.reduce(torch.stack(all_of_them))
+        for index, value in zip(where, values, strict=True):
+            all_of_them[index] = value.to(torch.float32)
+        return torch.stack(all_of_them)
 
     def together(self, norms: Tensor) -> Tensor:
         """Return the units' norms, [units], from their tensors'."""

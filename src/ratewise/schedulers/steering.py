@@ -11,7 +11,7 @@ Nothing is read from a device: factors are a vector there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,11 +22,10 @@ from ratewise.errors import InvalidState
 from ratewise.rules import update_ratio as rule
 from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
 from ratewise.schedulers.ahead import Ahead, Scale
+from ratewise.schedulers.correction import Correction
 from ratewise.schedulers.shards import local
 from ratewise.schedulers.steered import Groups, Steered
 
-#: The first steps are all measured: momentum builds up, and the factors come from far off.
-EARLY = 50
 #: Bytes of differences that exist at one time: as many as a cache holds, or plenty on a device.
 CHUNK_CPU, CHUNK_DEVICE = 1 << 20, 1 << 26
 #: Where nothing moves at the given rate, up to so many times that rate is tried.
@@ -40,13 +39,19 @@ class Steering:
         optimizer: whose steps they are; only its kind is looked at.
         config: the rule's settings.
         per: one of `ratewise.schedulers.steered.PER`.
-        every: measure one step in so many, after the first `EARLY`.
+        every: measure one step in so many, after the first `rule.EARLY`.
+        correction: of the wanted ratio, by a policy; it sees what is measured.
     """
 
     def __init__(
-        self, optimizer: Optimizer, config: UpdateRatioConfig, per: str, every: int
+        self,
+        optimizer: Optimizer,
+        config: UpdateRatioConfig,
+        per: str,
+        every: int,
+        correction: Correction | None = None,
     ) -> None:
-        self.config, self.every = config, every
+        self.config, self.every, self.correction = config, every, correction
         self.steps = 0  #: steps of the optimizer that were seen
         self._decided = 0  # which of them was measured last
         self.steered = Steered([], per)
@@ -71,6 +76,8 @@ class Steering:
         old = self._probe.to(new.device)
         self._probe = torch.cat([old, torch.ones(len(groups), device=new.device)])[: len(groups)]
         self._set(UpdateRatioState(factor, typical))
+        if self.correction is not None:
+            self.correction.to(new.zero)
 
     def _set(self, state: UpdateRatioState) -> None:
         self.state = state
@@ -109,7 +116,7 @@ class Steering:
         ]
         if not self._active:
             return
-        self._measuring = self.steps < EARLY or self.steps % self.every == 0
+        self._measuring = rule.measures(self.steps, self.every)
         self._scales = list(scales)
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
@@ -145,16 +152,18 @@ class Steering:
         steered, state = self.steered, self.state
         now = [local(steered.params[index]) for index in self._active]
         before = steered.norms(self._active, _norms(self._copies))
-        moved = steered.norms(self._active, _norms_of_differences(now, self._copies))
+        gradients = self._gradients() if self.correction is not None else {}
+        moved, along = self._displacements(now, gradients)
         typical = rule.typical_rms(before, steered.sizes, steered.matrices, xp=torch)
         typical = torch.where(state.typical > 0, state.typical, typical)
         norms = rule.floored(before, steered.sizes, typical, floor=self.config.floor, xp=torch)
         taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
         whole = moved * steered.by_group(self._ahead.whole(self._scales))
         against = steered.together(taking_part)
+        unit = torch.where(against > 0, steered.together(whole) / against, 0.0)
         applied, state = rule.update(
             state._replace(typical=typical),
-            unit=torch.where(against > 0, steered.together(whole) / against, 0.0),
+            unit=unit if self.correction is None else unit / self.correction.value,
             config=self.config,
             steps=max(1, self.steps - self._decided),
             xp=torch,
@@ -167,7 +176,31 @@ class Steering:
         rest = self._rest(applied)
         self.ratios = rest * moved / norms
         self._set(state)
+        if self.correction is not None and gradients:
+            slopes = steered.norms(list(gradients), _norms(list(gradients.values())))
+            self.correction.look(
+                gradient=slopes, along=along, moved=moved, before=before, applied=rest
+            )
         return rest
+
+    def _displacements(
+        self, now: list[Tensor], gradients: dict[int, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return ||d_i||, and <g_i, d_i> where there is a gradient, both [tensors]."""
+        norms: list[Tensor] = []
+        along: dict[int, Tensor] = {}
+        for part, differences in _differences(now, self._copies):
+            norms += _norms(differences)
+            for index, difference in zip(self._active[part], differences, strict=True):
+                if index in gradients:
+                    along[index] = (difference * gradients[index]).sum()
+        sums = self.steered.sums(list(along), list(along.values()))
+        return self.steered.norms(self._active, norms), sums
+
+    def _gradients(self) -> dict[int, Tensor]:
+        """Return the local parts of the dense gradients, by their tensors' positions."""
+        found = ((index, self.steered.params[index].grad) for index in self._active)
+        return {i: local(g) for i, g in found if g is not None and g.layout == torch.strided}
 
     def _rest(self, factor: Tensor) -> Tensor:
         """Return what is left of the units' factors beside what the rates had, [tensors]."""
@@ -207,9 +240,11 @@ class Steering:
             "typical": float(self.state.typical),
             "probe": self._probe.tolist(),
             "ratios": self.ratios.tolist(),
+            "every": self.every,
             "steps": self.steps,
             "decided": self._decided,
             "shapes": self.steered.shapes(),
+            "correction": None if self.correction is None else self.correction.to_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -224,6 +259,11 @@ class Steering:
         here = (self.state.factor, self.ratios, self._probe)
         if [x.shape for x in (factor, ratios, probe)] != [x.shape for x in here]:
             raise InvalidState("state_dict['ratewise'] is damaged: numbers of factors do not match")
+        if (state["correction"] is None) != (self.correction is None):
+            raise InvalidState("state_dict is of a scheduler with a policy, or this one has one")
+        if self.correction is not None:
+            self.correction.restore(state["correction"])
+        self.every = int(state["every"])
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
         self._set(UpdateRatioState(factor, zero.new_tensor(state["typical"])))
@@ -236,16 +276,13 @@ def _norms(tensors: list[Tensor]) -> list[Tensor]:
     return list(torch._foreach_norm(tensors, 2, dtype=kind))
 
 
-def _norms_of_differences(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-    """Return ||new - old||, with few of the differences in memory at a time."""
-    norms: list[Tensor] = []
+def _differences(new: list[Tensor], old: list[Tensor]) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Yield new - old, part by part: few of the differences are in memory at a time."""
     begin, size = 0, 0
     limit = CHUNK_CPU if new[0].device.type == "cpu" else CHUNK_DEVICE
     for end, tensor in enumerate(new, start=1):
         size += tensor.nbytes
         if size >= limit or end == len(new):
             part = slice(begin, end)
-            differences = torch._foreach_sub(new[part], old[part])
-            norms += _norms(list(differences))
+            yield part, list(torch._foreach_sub(new[part], old[part]))
             begin, size = end, 0
-    return norms

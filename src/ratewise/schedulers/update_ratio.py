@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import warnings
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import (
-    InvalidArgument,
-    InvalidState,
-    PastHorizonWarning,
-    RanksDisagree,
-    RatewiseError,
-    invalid,
-    unknown,
-)
+from ratewise.errors import invalid, unknown
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
-from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
-from ratewise.schedulers.ahead import Scale, check_kind
-from ratewise.schedulers.anchor import anchor_scale
-from ratewise.schedulers.clock import capturing
-from ratewise.schedulers.reactive import ReactiveLR
+from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
 from ratewise.schedulers.steered import PER
-from ratewise.schedulers.steering import Steering
-from ratewise.schedulers.step_hooks import hang_on
+from ratewise.schedulers.steered_lr import SteeredLR
 
 
-class UpdateRatioLR(ReactiveLR):
+class UpdateRatioLR(SteeredLR):
     r"""Let each tensor's ||dp|| / ||p|| follow ``ratio * schedule(progress)``, whatever the rate.
 
     An optimizer's step moves tensor i by :math:`d_i`; what is kept of it is
@@ -80,6 +62,7 @@ class UpdateRatioLR(ReactiveLR):
     Sources: You et al. 2017 (arXiv 1708.03888) and 2020 (1904.00962) for the ratio;
     `ratewise.rules.update_ratio` lists the variants.
 
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.full((4, 4), 0.5))
     >>> optimizer = torch.optim.SGD([weight], lr=1000.0)
     >>> scheduler = UpdateRatioLR(optimizer, ratio=0.01, start=1.0)
@@ -100,7 +83,7 @@ class UpdateRatioLR(ReactiveLR):
         per: str = "tensor",
         schedule: str = "cosine",
         total_steps: int | None = None,
-        every: int = 10,
+        every: int = EVERY,
         warmup_steps: int = 0,
         start: float = UpdateRatioConfig.start,
         gain: float = UpdateRatioConfig.gain,
@@ -111,7 +94,6 @@ class UpdateRatioLR(ReactiveLR):
         bounds: tuple[float, float] = (UpdateRatioConfig.low, UpdateRatioConfig.high),
         groups: Sequence[int] | None = None,
     ) -> None:
-        check_kind(optimizer)
         if schedule not in FIXED:
             raise unknown("schedule", schedule, FIXED)
         if per not in PER:
@@ -131,83 +113,19 @@ class UpdateRatioLR(ReactiveLR):
             low=bounds[0],
             high=bounds[1],
         )
-        self.schedule = schedule
-        #: The step at which the schedule begins, and what it is multiplied by: see `anneal`.
-        self._begin, self._height = 0, 1.0
-        self._base: list[float] = []
-        self._full: list[float] = []  # what the groups' rates are at the schedule's full height
-        self._rule = _Unhearing()
-        self._steering = Steering(optimizer, config, per, every)
-        self._warned = False
         super().__init__(
             optimizer,
-            missing="hold",
-            anchor=None if total_steps is None else schedule,
+            config,
+            per=per,
+            schedule=schedule,
             total_steps=total_steps,
             every=every,
+            measure=every,
+            missing="hold",
             warmup_steps=warmup_steps,
             groups=groups,
             sync=None,
         )
-        self._steering.meet(self._groups())
-        hang_on(self, self.optimizer)
-
-    # -- the optimizer's steps ------------------------------------------------------------------
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copied optimizer has no hooks."""
-        self.__dict__.update(state)
-        hang_on(self, self.optimizer)
-
-    @torch.no_grad()
-    def before_step(self, closure: bool) -> None:
-        """Make ready to steer a step of the optimizer; torch calls it.
-
-        Args:
-            closure: gradients come during the step.
-
-        Raises:
-            InvalidArgument: the step is being captured in a CUDA graph.
-        """
-        if capturing():
-            raise InvalidArgument(
-                "UpdateRatioLR counts steps in Python, which no replay of a CUDA graph runs: step "
-                "the optimizer outside the captured graph"
-            )
-        self._steering.settle()
-        self._steering.meet(self._groups())
-        self._steering.before(self._groups(), self._scales(), closure)
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Steer what the optimizer's step has moved; torch calls it."""
-        if self._steering.after() and self._record.trace.due():
-            ratios = self._steering.ratios
-            typical = torch.where(ratios > 0, ratios, torch.nan).nanmedian()
-            rate = self._groups()[0]["lr"]
-            self._record.trace.add(
-                self.last_epoch + 1, typical, rate.clone() if isinstance(rate, Tensor) else rate
-            )
-
-    def _scales(self) -> list[Scale]:
-        """Return each group's rate over what it is at the schedule's full height."""
-        device = self._steering.steered.device
-        scales: list[Scale] = []
-        for index, group in enumerate(self._groups()):
-            rate = group["lr"]
-            # A group that was added since the last step stands at its full height.
-            full = self._full[index] if index < len(self._full) else None
-            if full is None:
-                scales.append(1.0)
-            elif not full:
-                scales.append(0.0)
-            elif isinstance(rate, Tensor) and rate.device == device:
-                scales.append(rate.detach().reshape(()) / full)
-            else:
-                scales.append(float(rate) / full)
-        return scales
-
-    # -- the schedule's steps ---------------------------------------------------------------------
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""
@@ -220,17 +138,7 @@ class UpdateRatioLR(ReactiveLR):
         Args:
             loss: ignored.
         """
-        del loss
-        self._steering.settle()
         super().step()
-        if self.horizon is not None and self.last_epoch > self.horizon and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"step {self.last_epoch} is beyond total_steps={self.horizon}: the final rate "
-                f"holds, {self._share():.3g} of the full one; pass the run's whole length",
-                PastHorizonWarning,
-                stacklevel=2,
-            )
 
     def anneal(self, steps: int) -> None:
         """Let the ratio fall from where it is by the shape of `schedule`, over so many steps.
@@ -254,146 +162,3 @@ class UpdateRatioLR(ReactiveLR):
         self._anchor = self.schedule
         self._warned = False
         self._write()
-
-    def _share(self, ramp: bool = True) -> float:
-        """Return the schedule's height at this step, in [0, 1], with the ramp or without."""
-        step, length = self.last_epoch, self.warmup_steps
-        share = self._height * anchor_scale(
-            self._anchor, step, self.horizon, max(length, self._begin)
-        )
-        return share * (step + 1) / (length + 1) if ramp and step < length else share
-
-    @property
-    def ratio(self) -> float:
-        """The relative displacement of a step at the schedule's full height."""
-        return self._steering.config.ratio
-
-    @property
-    def per(self) -> str:
-        """What has a factor of its own: "tensor", "group" or "model"."""
-        return self._steering.steered.per
-
-    def factors(self) -> Tensor:
-        """Return what each tensor's displacement is multiplied by, a copy: nothing is read.
-
-        One number a tensor, in the order of the steered groups; 0 before its first measurement.
-        """
-        return self._steering.factors()
-
-    def ratios(self) -> Tensor:
-        """Return each tensor's ||dp|| / ||p|| on the last measured step, a copy; 0 if none."""
-        return self._steering.ratios.clone()
-
-    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print what is wanted and what is, and which tensors' factors lie furthest out.
-
-        Args:
-            last: how many tensors to name.
-            file: where to; None is standard output. Waits for a device.
-        """
-        check_count("last", last, 1)
-        step, share = self._now(), self._share()
-        of = "" if self.horizon is None else f" of {self.horizon}"
-        rates = ", ".join(f"{float(group['lr']):.4g}" for group in self._groups())
-        print(
-            f"step {step}{of}: wanted ||dp|| / ||p|| {self.ratio * share:.4g} "
-            f"({self.ratio:g} at full height, schedule at {share:.3g}), per {self.per}; lr {rates}",
-            file=file,
-        )
-        print(*self._steering.words(last), sep="\n", file=file)
-        for event in self._record.events()[-last:]:
-            print(event.words(), file=file)
-
-    def check_agreement(self) -> None:
-        """Raise `RanksDisagree` unless all ranks have the same rates and factors.
-
-        Gradients that are the same on all ranks, as DistributedDataParallel leaves them, give the
-        same factors, and nothing is sent; this compares. Call it on every rank.
-        """
-        super().check_agreement()
-        factors = self.factors().double()
-        summary = [float(x) for x in (factors.sum(), factors.square().sum(), factors.log1p().sum())]
-        try:
-            self._agreement.check(summary, self._now())
-        except RanksDisagree as error:
-            raise RanksDisagree(
-                f"at step {self._now()} the ranks' tensors have different factors: give every rank "
-                "the same weights and the same reduced gradients"
-            ) from error
-
-    # -- what `ReactiveLR` asks for ---------------------------------------------------------------
-
-    def _own_rates(self) -> list[Any]:
-        share = self._share()
-        rates = self._rule_rates()
-        return rates if share == 1.0 else [rate * share for rate in rates]
-
-    def _rule_rates(self) -> list[Any]:
-        if self._device is None:
-            return list(self._base)
-        dtype = self._rates.own.dtype
-        return [torch.full((), base, dtype=dtype, device=self._device) for base in self._base]
-
-    def _add_group(self, base: float) -> None:
-        self._base.append(base)
-        self._full.append(base)
-
-    def _rebase(self, base: Sequence[float], *, restart: bool) -> None:
-        # `rescale` lowers the rate and with it what is wanted; another base rate alone does not.
-        if restart:
-            both = zip(self._full, base, strict=True)
-            self._steering.rescale([old / new if old > 0 else 1.0 for old, new in both])
-            self._full = list(base)
-        self._base = list(base)
-
-    def _rule_on(self, device: torch.device | None, dtype: torch.dtype) -> Any:
-        return self._rule
-
-    def _own_state(self) -> dict[str, Any]:
-        self._steering.settle()
-        self._steering.meet(self._groups())
-        return {
-            "config": dataclasses.asdict(self._steering.config),
-            "per": self.per,
-            "schedule": self.schedule,
-            "begin": self._begin,
-            "height": self._height,
-            "base": list(self._base),
-            "full": list(self._full),
-            "steering": self._steering.to_state(),
-        }
-
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        if state["per"] != self.per:
-            raise InvalidState(
-                f"state_dict is of per={state['per']!r}, this scheduler of per={self.per!r}: "
-                "construct it with the same"
-            )
-        if state["schedule"] not in FIXED:
-            raise unknown("schedule", state["schedule"], FIXED)
-        self._steering.settle()
-        self._steering.meet(self._groups())
-        try:
-            config = UpdateRatioConfig(**state["config"])
-        except (TypeError, RatewiseError) as error:
-            raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
-        self._steering.restore(state["steering"])
-        self._steering.config = config
-        self.schedule = state["schedule"]
-        self._begin, self._height = int(state["begin"]), float(state["height"])
-        self._base, self._full = list(state["base"]), list(state["full"])
-
-    def _take_over(self, ours: dict[str, Any], theirs: dict[str, Any], base: Any) -> None:
-        super()._take_over(ours, theirs, base)
-        self._steering.every = self.every
-
-
-class _Unhearing:
-    """Stands where `ReactiveLR` has a rule that hears losses: there is nothing to tell."""
-
-    def before(self) -> tuple[float, int, int]:
-        """Return no reference and no counts."""
-        return math.nan, 0, 0
-
-    def restart(self) -> None:
-        """Keep the factors: they are the tensors', not the schedule's."""

@@ -7,7 +7,9 @@ a run, in float64; a rule never sees another run. Whatever has these two methods
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +22,7 @@ from ratewise.rules.fixed import FIXED, fixed_scale
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.rules.plateau import PlateauConfig
+from ratewise.simulate.stack import Steer, Tensors
 
 
 class Signals(NamedTuple):
@@ -195,6 +198,37 @@ class Mixture:
             scale, state = rule.start(zero[where].contiguous(), steps)
             self.scale[where] = scale
             self._parts.append([rule, where, state])
+
+    def steering(self, step: int, lr: Tensor, tensors: int) -> Steer | None:
+        """Return what gives the tensors' factors of a step, if any rule steers tensors.
+
+        Args:
+            step: the step to be made, from 1.
+            lr: [runs] base rates.
+            tensors: how many a run has.
+        """
+        steered = [part for part in self._parts if hasattr(part[0], "steer")]
+        return partial(self._steer, steered, step, lr, tensors) if steered else None
+
+    def _steer(
+        self,
+        steered: list[Any],
+        step: int,
+        lr: Tensor,
+        tensors: int,
+        measure: Callable[[], Tensors],
+    ) -> Tensor:
+        factors = (lr * self.scale).expand(tensors, -1).clone()
+        seen = measure() if any(rule.measures(step) for rule, _, _ in steered) else None
+        for part in steered:
+            rule, where, state = part
+            if seen is not None and rule.measures(step):
+                own = Tensors(*seen[:2], *(x[:, where] for x in seen[2:]))
+                applied, part[2] = rule.steer(state, own, step, lr[where], self.scale[where])
+            else:
+                applied = rule.factors(state)
+            factors[:, where] *= applied
+        return factors
 
     def update(self, seen: Signals) -> None:
         """Let every rule decide on what its own runs showed."""

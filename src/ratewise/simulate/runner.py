@@ -146,7 +146,9 @@ class Training:
             compile=request.compile,
         )
         self._data, self._own = _data(request, self._seeds)
-        self._size = self._data[0].shape[1 if self._own else 0] if self._data else 0
+        rows = self._data[0].shape[1 if self._own else 0] if self._data else 0
+        self._size = max(0, rows - request.task.held_out)
+        self._held_out = range(self._size, rows)
         batch = request.task.batch_size
         self._order = DataOrder(self._seeds, self._size, batch) if self._size else None
         self._rows = torch.arange(len(self._seeds), device=request.device)[:, None]
@@ -162,7 +164,7 @@ class Training:
         self._kept = empty(len(self._recorded), len(PER_STEP) - 1, runs)
         self.steps = 0
         self._column = 0
-        self._initial = self._clean()
+        self._initial = self.clean()
 
     def step(self) -> None:
         """Make one optimizer step of every run, record it, and let the rules decide."""
@@ -173,7 +175,8 @@ class Training:
         noise.hear(loss)
         noise.gradient(at, gradient)
         lr = self._lr * self._rule.scale
-        moved = self.stack.step(lr)
+        steer = self._rule.steering(self.steps + 1, self._lr, self.stack.tensors)
+        moved = self.stack.step(lr, steer)
         self.steps += 1
         seen = noise.seen(at, loss)
         signals = Signals(self.steps, seen, moved.grad_norm.double(), moved.update_ratio.double())
@@ -192,7 +195,8 @@ class Training:
             loss=np.ascontiguousarray(losses[:, recorded - 1]),
             **dict(zip(PER_STEP[1:], self._kept.permute(1, 2, 0).cpu().numpy(), strict=True)),
             initial=self._initial,
-            final=self._clean(),
+            final=self.clean(),
+            held_out=self.held_out(),
             diverged_at=np.where(lost.any(1), lost.argmax(1) + 1, 0),
             seeds=tuple(self._seeds),
             chunk=len(self._seeds),
@@ -211,16 +215,28 @@ class Training:
         rows = rows.to(self._device)
         return part[self._rows, rows] if self._own else part[rows]
 
-    def _clean(self) -> np.ndarray:
-        """Return every run's loss on the first rows of its data, [runs]."""
-        count, size = self._task.evaluation, max(1, self._task.batch_size)
-        rows = min(count, self._size) if self._data else 1
+    def losses(self, last: int) -> Tensor:
+        """Return the batch losses of the last steps, [last, runs]."""
+        return self._losses[self.steps - last : self.steps].cpu()
+
+    def clean(self) -> np.ndarray:
+        """Return every run's loss on the first rows that it is trained on, [runs]."""
+        return self._mean(range(min(self._task.evaluation, self._size)))
+
+    def held_out(self) -> np.ndarray:
+        """Return every run's loss on the rows that it is never trained on, [runs]; NaN if none."""
+        return self._mean(self._held_out) if self._held_out else np.full(self.stack.runs, np.nan)
+
+    def _mean(self, rows: range) -> np.ndarray:
+        if not self._data:
+            return self.stack.evaluate(()).double().cpu().numpy()
+        size = self._task.batch_size
         total: Any = 0.0
-        for start in range(0, rows, size):  # in batches: it must not need more memory
-            part = torch.arange(start, min(start + size, rows)).expand(len(self._seeds), -1)
+        for start in range(0, len(rows), size):  # in batches: it must not need more memory
+            part = torch.tensor(rows[start : start + size]).expand(self.stack.runs, -1)
             batch = tuple(self._take(whole, part) for whole in self._data)
             total = total + part.shape[1] * self.stack.evaluate(batch).double()
-        return (total / rows).cpu().numpy()
+        return (total / len(rows)).cpu().numpy()
 
 
 def _data(request: Request, seeds: list[int]) -> tuple[Data, bool]:

@@ -27,6 +27,22 @@ class Movement(NamedTuple):
     update_ratio: Tensor  #: [runs] |p_new - p_old| / |p_old|
 
 
+class Tensors(NamedTuple):
+    """What a step that is about to be made shows of each tensor, [tensors, runs] unless noted."""
+
+    sizes: Tensor  #: [tensors, 1] numbers of elements
+    matrices: Tensor  #: [tensors, 1] whether there are two dimensions or more
+    before: Tensor  #: |p_i|
+    moved: Tensor  #: |d_i|, of the step d at lr = 1
+    gradient: Tensor  #: |g_i|
+    along: Tensor  #: <g_i, d_i>
+
+
+#: From a function that measures the step, the factor of each tensor's displacement at lr = 1,
+#: [tensors, runs].
+Steer = Callable[[Callable[[], Tensors]], Tensor]
+
+
 class Stack:
     """Runs that share an architecture; `losses`, `backward`, `step` make one optimizer step.
 
@@ -61,6 +77,11 @@ class Stack:
         self._gradient = torch.zeros_like(self.flat.detach())
         self._before = torch.empty_like(self._gradient)
         self._ones = self._gradient.new_ones(self.runs)
+        shapes = [parameter.shape for parameter in self.model.parameters()]
+        self._sizes, self.tensors = [shape.numel() for shape in shapes], len(shapes)
+        elements = torch.tensor(self._sizes, dtype=torch.float64)[:, None]
+        matrices = torch.tensor([[len(shape) > 1] for shape in shapes])
+        self._known = elements.to(self.flat.device), matrices.to(self.flat.device)
         if self.runs == 1:
             self._bind()
             self._forward = _alone(task, self.model)
@@ -87,25 +108,49 @@ class Stack:
         return self._gradient
 
     @torch.no_grad()
-    def step(self, lr: Tensor) -> Movement:
+    def step(self, lr: Tensor, steer: Steer | None = None) -> Movement:
         """Move every run one optimizer step at its own rate, and return how far it went.
 
         Args:
             lr: [runs].
+            steer: gives the tensors' own factors, which take the rates' place.
         """
         norm, gradient = torch.linalg.vector_norm, self._gradient
         flat, before = self.flat.detach(), self._before
         before.copy_(flat)
-        if self.runs == 1 and flat.device.type == "cpu":  # an ordinary loop has less to do
-            self.optimizer.param_groups[0]["lr"] = float(lr)
+        if steer is None and self.runs == 1 and flat.device.type == "cpu":
+            self.optimizer.param_groups[0]["lr"] = float(lr)  # an ordinary loop has less to do
             self.optimizer.step()
             ratio = norm(flat - before, dim=1) / norm(before, dim=1)
             return Movement(norm(gradient, dim=1), ratio)
         self.optimizer.step()
-        flat.sub_(before).mul_(lr.to(flat.dtype)[:, None])  # each run's own part of the way
+        flat.sub_(before)  # each run's own part of the way
+        if steer is None:
+            flat.mul_(lr.to(flat.dtype)[:, None])
+        else:
+            factors = steer(self._measure).to(flat.dtype)
+            for piece, factor in zip(self._split(flat), factors, strict=True):
+                piece.mul_(factor[:, None])
         ratio = norm(flat, dim=1) / norm(before, dim=1)
         flat.add_(before)
         return Movement(norm(gradient, dim=1), ratio)
+
+    def _measure(self) -> Tensors:
+        """Return what the step shows while `flat` holds its displacement."""
+        moved, gradient = self.flat.detach(), self._gradient
+        pairs = zip(self._split(moved), self._split(gradient), strict=True)
+        along = torch.stack([torch.linalg.vecdot(d, g) for d, g in pairs]).double()
+        before, lengths, slopes = map(self._norms, (self._before, moved, gradient))
+        return Tensors(*self._known, before, lengths, slopes, along)
+
+    def _norms(self, whole: Tensor) -> Tensor:
+        """Return each tensor's norm in each run, [tensors, runs], float64."""
+        norms = [torch.linalg.vector_norm(piece, dim=1) for piece in self._split(whole)]
+        return torch.stack(norms).double()
+
+    def _split(self, whole: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of [runs, parameters], each [runs, elements]."""
+        return whole.split(self._sizes, dim=1)
 
     @torch.no_grad()
     def evaluate(self, batch: Data) -> Tensor:

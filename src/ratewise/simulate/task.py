@@ -28,6 +28,8 @@ class Task:
             of a run's seed that returns them, where every run has data of its own.
         batch_size: rows a step, drawn without replacement within an epoch.
         evaluation: rows, the first ones of `data`, of the clean loss before and after training.
+        held_out: rows, the last ones of `data`, that no run is trained on; their loss is looked at
+            before and after training.
 
     Raises:
         InvalidArgument: sizes that do not fit together.
@@ -39,9 +41,11 @@ class Task:
     data: Data | Callable[[int], Data] = ()
     batch_size: int = 0
     evaluation: int = 256
+    held_out: int = 0
 
     def __post_init__(self) -> None:
         check_count("evaluation", self.evaluation, 1)
+        check_count("held_out", self.held_out, 0)
         if not callable(self.data):
             self.check(self.data)
 
@@ -54,9 +58,13 @@ class Task:
         if not sizes:
             return
         check_count("batch_size", self.batch_size, 1)
-        if self.batch_size > sizes[0]:
-            allowed = f"between 1 and the data's {sizes[0]} rows"
-            raise invalid("batch_size", allowed, self.batch_size, f"pass e.g. {min(32, sizes[0])}")
+        rows = sizes[0] - self.held_out
+        if rows < 1:
+            fix = f"pass e.g. {sizes[0] // 4}"
+            raise invalid("held_out", f"below the data's {sizes[0]} rows", self.held_out, fix)
+        if self.batch_size > rows:
+            allowed = f"between 1 and the {rows} rows that are trained on"
+            raise invalid("batch_size", allowed, self.batch_size, f"pass e.g. {min(32, rows)}")
 
     def data_for(self, seed: int) -> Data:
         """Return the data of the run with this seed."""

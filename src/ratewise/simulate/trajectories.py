@@ -23,6 +23,7 @@ class Trajectories:
     update_ratio: np.ndarray  #: [N, K] |dp| / |p| of the step
     initial: np.ndarray  #: [N] clean loss of the untrained weights, on the evaluation rows
     final: np.ndarray  #: [N] the same after the last step
+    held_out: np.ndarray  #: [N] after the last step on `Task.held_out` rows, NaN if there are none
     diverged_at: np.ndarray  #: [N] first step whose loss was not finite, 0 where there was none
     seeds: tuple[int, ...]  #: [N] of each run
     chunk: int  #: runs that were stacked together
@@ -42,7 +43,7 @@ class Trajectories:
         """Return the runs of several chunks as one result, in their order."""
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in (*PER_STEP, "initial", "final", "diverged_at")
+            for name in (*PER_STEP, "initial", "final", "held_out", "diverged_at")
         }
         seeds = tuple(seed for part in parts for seed in part.seeds)
         return cls(step=parts[0].step, **arrays, seeds=seeds, chunk=chunk, seconds=seconds)

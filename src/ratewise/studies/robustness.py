@@ -8,23 +8,18 @@ on the clean loss.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ratewise import simulate
-from ratewise.compare import training
-from ratewise.pool import drain, in_processes
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.runs import RunRecord, Store, make_run_id
-from ratewise.simulate import Fixed, Greedy, Noise, Plateau, Trajectories
+from ratewise.simulate import Fixed, Greedy, Noise, Plateau
 from ratewise.simulate.noise import KINDS, PLACES
+from ratewise.studies import simulated as simulated_runs
 
 #: name -> (family, its options): the cheapest data that shows what the architecture does.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -98,6 +93,9 @@ class Unit(NamedTuple):
     family: str
     lr: float
     seed: int
+
+    def __str__(self) -> str:
+        return f"{self.family}, lr {self.lr:g}, seed {self.seed}"
 
 
 def cells(settings: Settings, family: str) -> dict[Cell, Any]:
@@ -196,7 +194,7 @@ def distinct(settings: Settings) -> int:
 def simulated(settings: Settings, unit: Unit) -> list[RunRecord]:
     """Simulate a unit's runs, all with one seed: paired."""
     planned = cells(settings, unit.family)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    started = simulated_runs.now()
     result = simulate.run(
         task(unit.family),
         OPTIMIZER,
@@ -208,55 +206,25 @@ def simulated(settings: Settings, unit: Unit) -> list[RunRecord]:
         seed=[unit.seed] * len(planned),
         chunk=settings.chunk,
     )
-    about = {
-        "role": "simulated",
-        "task": unit.family,
-        "preset": "study",
-        "optimizer": OPTIMIZER,
-        "base_lr": unit.lr,
-        "seed": unit.seed,
-        "steps": settings.steps,
-        "started_at": started,
-        "versions": training.versions(),
-        "machine": training.machine(),
-        "train_seconds": result.seconds / len(planned),
-    }
+    about = simulated_runs.shared(
+        task=unit.family,
+        optimizer=OPTIMIZER,
+        steps=settings.steps,
+        result=result,
+        started=started,
+    )
     return [
-        _record(configuration(settings, unit, cell, rule), cell, result, row, about)
+        simulated_runs.record(
+            configuration(settings, unit, cell, rule),
+            result,
+            row,
+            schedule=cell.schedule,
+            base_lr=unit.lr,
+            seed=unit.seed,
+            **about,
+        )
         for row, (cell, rule) in enumerate(planned.items())
     ]
-
-
-def _record(
-    config: dict[str, Any], cell: Cell, result: Trajectories, row: int, about: Mapping[str, Any]
-) -> RunRecord:
-    """Return one run as it is stored; the clean loss stands where a validation loss does."""
-    diverged = int(result.diverged_at[row])
-    kept = int(np.searchsorted(result.step, diverged, "right")) if diverged else len(result.step)
-    final = float(result.final[row])
-    differs = not np.array_equal(result.seen[row], result.loss[row], equal_nan=True)
-    return RunRecord(
-        run_id=make_run_id(config),
-        schedule=cell.schedule,
-        config=config,
-        status="diverged" if diverged or not np.isfinite(final) else "finished",
-        diverged_at=diverged or None,
-        metric_name="",
-        metric_mode="min",
-        train_step=result.step[:kept].tolist(),
-        train_loss=result.loss[row, :kept].tolist(),
-        lr=result.lr[row, :kept].tolist(),
-        seen_loss=result.seen[row, :kept].tolist() if differs else [],
-        grad_norm=result.grad_norm[row, :kept].tolist(),
-        update_ratio=result.update_ratio[row, :kept].tolist(),
-        eval_step=[0, int(result.step[-1])],
-        validation_loss=[float(result.initial[row]), final if np.isfinite(final) else np.inf],
-        test_step=[],
-        test_loss=[],
-        test_metric=[],
-        eval_seconds=0.0,
-        **about,
-    )
 
 
 def make(
@@ -273,33 +241,16 @@ def make(
     Raises:
         RunFailed: units raised an error; all others are finished and kept.
     """
-    store = Store(folder)
     wanted = {unit: run_ids(settings, unit) for unit in units(settings)}
-    todo = [unit for unit, ids in wanted.items() if not store.has_all(ids)]
-    work = [(settings, unit) for unit in todo]
-    if jobs > 1 and len(todo) > 1:
-        done = in_processes(_work, work, jobs=jobs, prepare=Store, arguments=(folder,))
-    else:
-        done = _here(store, work)
-    label = "families x rates x seeds"
-    drain(done, len(todo), label, show=progress, what="units")
+    store = simulated_runs.make(
+        wanted,
+        partial(simulated, settings),
+        folder,
+        jobs=jobs,
+        label="families x rates x seeds",
+        progress=progress,
+    )
     return store, wanted
-
-
-def _here(store: Store, work: Sequence[tuple[Settings, Unit]]) -> Iterator[str | None]:
-    with training.one_thread():
-        for item in work:
-            yield _work(store, item)
-
-
-def _work(store: Store, item: tuple[Settings, Unit]) -> str | None:
-    """Simulate and store one unit; return what went wrong, or None."""
-    settings, unit = item
-    try:
-        store.add_all(simulated(settings, unit))
-    except Exception as error:
-        return f"{unit.family}, lr {unit.lr:g}, seed {unit.seed}: {type(error).__name__}: {error}"
-    return None
 
 
 def run(

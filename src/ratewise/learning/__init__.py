@@ -1,0 +1,1 @@
+"""Learning a policy: the simulator as an environment, PPO, and the weight file."""

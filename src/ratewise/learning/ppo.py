@@ -1,0 +1,282 @@
+"""Proximal policy optimisation by stable-baselines3, and the weight file that comes of it.
+
+Source: Schulman et al. 2017 (arXiv 1707.06347). What is kept on the way is safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import set_random_seed
+
+from ratewise import __version__
+from ratewise.errors import InvalidState
+from ratewise.learning.vec_env import Draw, Trainings
+from ratewise.progress import tracked
+from ratewise.rules.checks import check_count
+from ratewise.rules.learned import Policy
+from ratewise.rules.update_ratio import DEFAULT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy is learned.
+
+    Args:
+        decisions: how many in all, over all runs.
+        seed: of weights, settings and exploration.
+        groups: settings that are trained at once.
+        trainings: seeds of each.
+        copies: runs of each seed under the policy.
+        windows: parts of a run, with a decision after each but the last.
+        bound: the anchor's ratio is corrected by at most exp(bound).
+        width: units of the two hidden layers.
+        lr: of Adam, falling linearly to 0.
+        epochs, minibatch: passes over a rollout, and decisions a gradient.
+        spread: standard deviation of the exploration at first.
+    """
+
+    decisions: int = 300_000
+    seed: int = 0
+    groups: int = 6
+    trainings: int = 2
+    copies: int = 16
+    windows: int = 25
+    bound: float = 1.5
+    width: int = 32
+    lr: float = 1e-3
+    epochs: int = 8
+    minibatch: int = 1152
+    spread: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("decisions", "groups", "trainings", "copies", "width"):
+            check_count(name, getattr(self, name), 1)
+        check_count("seed", self.seed, 0)
+
+    @property
+    def a_round(self) -> int:
+        """Decisions between two updates."""
+        return self.groups * self.trainings * self.copies * (self.windows - 1)
+
+    @property
+    def rounds(self) -> int:
+        """Updates in all."""
+        return -(-self.decisions // self.a_round)
+
+
+class Learner:
+    """A policy on its way; `rounds` goes on until it is learned, and keeps a checkpoint.
+
+    What is drawn depends on the seed and the round's number: a run that was stopped and gone on
+    with gives the same policy as one that was not.
+
+    Args:
+        draw: settings to train on.
+        settings: how.
+        checkpoint: file without a suffix; .safetensors and .json are added.
+    """
+
+    def __init__(self, draw: Draw, settings: Settings, checkpoint: Path) -> None:
+        self.settings, self._files = settings, _Files(checkpoint)
+        self.curve: list[dict[str, Any]] = []  #: one entry a setting that has ended
+        self._anchor = Policy.anchor(DEFAULT, bound=settings.bound, windows=settings.windows)
+        saved = self._files.read()
+        if saved is not None and saved["settings"] != asdict(settings):
+            odd = {k for k, v in asdict(settings).items() if saved["settings"].get(k) != v}
+            raise InvalidState(
+                f"{checkpoint}: learned with other settings ({', '.join(sorted(odd))}): "
+                "pass the same, or another --out"
+            )
+        done = saved["rounds"] if saved else 0
+        self.env = Trainings(
+            draw,
+            self._anchor,
+            groups=settings.groups,
+            trainings=settings.trainings,
+            copies=settings.copies,
+            seed=settings.seed,
+        )
+        self.env.round = done
+        self._ppo = PPO(
+            "MlpPolicy",
+            self.env,
+            learning_rate=settings.lr,
+            n_steps=settings.windows - 1,  # whole runs
+            batch_size=settings.minibatch,
+            n_epochs=settings.epochs,
+            gamma=1.0,
+            gae_lambda=1.0,  # a run is paid at its end, and all of it takes part in that
+            ent_coef=0.0,
+            # one direction of exploration a rollout: what jumps from decision to decision
+            # averages out before a training notices
+            use_sde=True,
+            policy_kwargs={
+                "net_arch": [settings.width] * 2,
+                "log_std_init": math.log(settings.spread / settings.width**0.5),
+            },
+            seed=settings.seed,
+            device="cpu",
+        )
+        self.done = done
+        if saved is not None:
+            self._restore(saved)
+
+    def rounds(self) -> Iterator[int]:
+        """Learn; yield after every update, with the checkpoint written."""
+        while self.done < self.settings.rounds:
+            lr = self.settings.lr * (1.0 - self.done / self.settings.rounds)
+            self._ppo.lr_schedule = partial(_constant, lr)
+            # What a round draws depends on its number alone: one that is gone on with is the same.
+            set_random_seed(1_000_003 * self.settings.seed + self.done)
+            first = self._ppo.num_timesteps == 0
+            self._ppo.learn(self.settings.a_round, reset_num_timesteps=first, callback=_Quiet())
+            self.done += 1
+            for name, scores in self.env.ended:
+                spread = [float(f(scores)) for f in (np.mean, np.min, np.max)]
+                entry = dict(zip(("mean", "least", "most"), spread, strict=True))
+                self.curve.append({"round": self.done, "setting": name, **entry})
+            self.env.ended.clear()
+            self._save()
+            yield self.done
+
+    def policy(self, **provenance: Any) -> Policy:
+        """Return what has been learned so far.
+
+        Args:
+            provenance: what else the file should say of how it was made.
+        """
+        actor = self._ppo.policy
+        layers = [*actor.mlp_extractor.policy_net, actor.action_net]
+        linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
+        arrays = [(x.weight.detach().numpy(), x.bias.detach().numpy()) for x in linear]
+        return Policy(
+            weights=tuple(weight.copy() for weight, _ in arrays),
+            biases=tuple(bias.copy() for _, bias in arrays),
+            low=self.env.low.copy(),
+            high=self.env.high.copy(),
+            bound=self.settings.bound,
+            windows=self.settings.windows,
+            horizon=self._anchor.horizon,
+            schedule=self._anchor.schedule,
+            provenance={
+                "made_by": "ratewise learn",
+                "version": __version__,
+                "torch": torch.__version__.split("+")[0],
+                "settings": asdict(self.settings),
+                "rounds": self.done,
+                **provenance,
+            },
+        )
+
+    def _save(self) -> None:
+        actor = self._ppo.policy
+        tensors = {f"weight.{k}": v.contiguous() for k, v in actor.state_dict().items()}
+        for index, state in actor.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{k}": v.contiguous() for k, v in state.items()}
+        ranges = {"low": self.env.low.tolist(), "high": self.env.high.tolist()}
+        about = {"settings": asdict(self.settings), "rounds": self.done, "curve": self.curve}
+        self._files.write(tensors, {**about, **ranges})
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        actor, tensors = self._ppo.policy, self._files.tensors()
+        weights = {k[7:]: v for k, v in tensors.items() if k.startswith("weight.")}
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("adam."):
+                _, index, name = key.split(".", 2)
+                state.setdefault(int(index), {})[name] = value
+        try:
+            actor.load_state_dict(weights)
+            adam = actor.optimizer.state_dict()
+            actor.optimizer.load_state_dict({**adam, "state": state})
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InvalidState(f"{self._files.weights}: does not fit ({error})") from error
+        self.curve = saved["curve"]
+        self.env.low = np.array(saved["low"], np.float32)
+        self.env.high = np.array(saved["high"], np.float32)
+
+
+def _constant(lr: float, _: float) -> float:
+    return lr
+
+
+class _Quiet(BaseCallback):
+    """No words: the bar says how far it is."""
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class _Files:
+    """A checkpoint: weights and what belongs to them, each file whole or not at all."""
+
+    def __init__(self, base: Path) -> None:
+        self.weights = base.with_name(base.name + ".safetensors")
+        self._about = base.with_name(base.name + ".json")
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what is not weights, None where there is no checkpoint."""
+        if not (self._about.exists() and self.weights.exists()):
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self._about.read_text())
+        except ValueError as error:
+            fix = "delete it to begin anew"
+            raise InvalidState(f"{self._about}: damaged ({error}): {fix}") from error
+        return found
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the weights."""
+        return load_file(self.weights)
+
+    def write(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+        """Write both."""
+        self.weights.parent.mkdir(parents=True, exist_ok=True)
+        part = self.weights.with_name(f".part-{self.weights.name}")
+        save_file(tensors, part)
+        part.replace(self.weights)
+        part = self._about.with_name(f".part-{self._about.name}")
+        part.write_text(json.dumps(about, indent=1))
+        part.replace(self._about)
+
+
+def learn(
+    draw: Draw,
+    out: Path,
+    *,
+    settings: Settings | None = None,
+    about: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Policy:
+    """Learn a policy and write its weight file; a kill loses one round at most.
+
+    Args:
+        draw: called with a `numpy.random.Generator`, returns a `Setting`.
+        out: the file to write; the checkpoint and the learning curve lie beside it.
+        settings: how it is learned.
+        about: what the file should say of what it was trained on.
+        progress: show a bar.
+    """
+    settings = settings or Settings()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small networks: more threads only wait for each other
+    try:
+        learner = Learner(draw, settings, out.with_name(f"{out.stem}-checkpoint"))
+        left = settings.rounds - learner.done
+        for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
+            learner.policy(**(about or {})).save(out)
+        return learner.policy(**(about or {}))
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,134 @@
+"""The simulator as an environment of stable-baselines3: many trainings at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from ratewise.learning.group import Group
+from ratewise.learning.tasks import RATES, Setting
+from ratewise.rules.features import FEATURES, MOST
+from ratewise.rules.learned import Policy
+
+Draw = Callable[[np.random.Generator], Setting]
+
+
+def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    """Return what is observed, and what is done: one number in [-1, 1]."""
+    seen = gymnasium.spaces.Box(-MOST, MOST, (len(FEATURES),), np.float32)
+    return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+
+class Trainings(VecEnv):
+    """Groups of trainings, whatever their lengths all with as many decisions: they end together.
+
+    A run is paid at its end: by how much better it did than the other runs of its seed, which
+    differ from it by nothing but what was tried, in units of how much these differ.
+
+    Args:
+        draw: returns settings; called with a generator of random numbers.
+        policy: the anchor, and how it may be corrected.
+        groups: how many settings at once.
+        trainings: seeds of each.
+        copies: runs of each seed under the policy; there is one more under the anchor.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(
+        self, draw: Draw, policy: Policy, *, groups: int, trainings: int, copies: int, seed: int
+    ) -> None:
+        self.render_mode = None
+        super().__init__(groups * trainings * copies, *spaces())
+        self._draw, self._policy = draw, policy
+        self._count, self._trainings, self._copies = groups, trainings, copies
+        self._seed = seed
+        self.round = 0  #: how often all trainings have begun: what is drawn depends on it alone
+        self._groups: list[tuple[str, Group]] = []
+        #: Of each group that has ended: its setting in words, and its runs' scores.
+        self.ended: list[tuple[str, NDArray[np.float64]]] = []
+        #: [features] the least and the greatest that was seen.
+        self.low = np.full(len(FEATURES), np.inf, np.float32)
+        self.high = -self.low
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin all trainings of this round, and train up to the first decision."""
+        rng = np.random.default_rng([self._seed, self.round])
+        self._groups = [self._begin(self._draw(rng), rng) for _ in range(self._count)]
+        return self._seen()
+
+    def _begin(self, setting: Setting, rng: np.random.Generator) -> tuple[str, Group]:
+        seeds = rng.integers(2**31, size=self._trainings).tolist()
+        low, high = np.log(RATES)
+        rates = np.exp(rng.uniform(low, high, self._trainings)).tolist()
+        whole = self._policy.windows * max(1, round(setting.steps / self._policy.windows))
+        setting = replace(setting, steps=whole)
+        return setting.name, Group(setting, self._policy, seeds, self._copies, rates)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions, [runs, 1]."""
+        for (_, group), mine in zip(self._groups, actions.reshape(self._count, -1), strict=True):
+            group.act(mine)
+
+    def step_wait(self) -> Any:
+        """Train up to the next decision; after the last one to the end, and begin anew."""
+        seen = self._seen()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        done = all(group.done for _, group in self._groups)
+        rewards = np.zeros(self.num_envs, np.float32)
+        if done:
+            scores = [group.scores() for _, group in self._groups]
+            names = [name for name, _ in self._groups]
+            self.ended += zip(names, scores, strict=True)
+            rewards = np.concatenate([_payments(score) for score in scores])
+            for info, last in zip(infos, seen, strict=True):
+                info["terminal_observation"] = last
+            self.round += 1
+            seen = self.reset()
+        return seen, rewards, np.full(self.num_envs, done), infos
+
+    def _seen(self) -> NDArray[np.float32]:
+        seen = np.concatenate([group.window() for _, group in self._groups])
+        self.low = np.minimum(self.low, seen.min(0))
+        self.high = np.maximum(self.high, seen.max(0))
+        return seen
+
+    # -- what VecEnv asks for -----------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let the trainings go."""
+        self._groups = []
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Return an attribute, the same for all."""
+        return [getattr(self, attr_name)] * len(self._which(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of all."""
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        """Call a method, once, for all."""
+        return [getattr(self, method_name)(*args, **kwargs)] * len(self._which(indices))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """Nothing is."""
+        return [False] * len(self._which(indices))
+
+    def _which(self, indices: Any) -> Sequence[int]:
+        return range(self.num_envs) if indices is None else np.atleast_1d(indices).tolist()
+
+
+#: Differences between runs of a seed that are below that are noise.
+_NOISE = 0.02
+
+
+def _payments(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return what the runs are paid, [runs], from their scores, [seeds, copies]."""
+    apart = scores - scores.mean(1, keepdims=True)
+    return np.clip(apart / (scores.std(1, keepdims=True) + _NOISE), -3, 3).ravel().astype("f4")

@@ -1,0 +1,186 @@
+"""Rules that give each tensor a factor of its own: the update-ratio rule, and what learns on it.
+
+Beside `start` and `update` such a rule has `measures`, `steer` and `factors`: between an
+optimizer's step and what is kept of it, it sees every tensor's displacement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ratewise.errors import unknown
+from ratewise.rules import features, learned
+from ratewise.rules import update_ratio as rule
+from ratewise.rules.checks import check_count
+from ratewise.rules.fixed import FIXED, fixed_scale
+from ratewise.rules.learned import LearnedState, Policy
+from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
+from ratewise.simulate.rule import Signals
+from ratewise.simulate.stack import Tensors
+
+
+class Steered(NamedTuple):
+    """What the update-ratio rule remembers of some runs."""
+
+    zero: Tensor  #: [runs]
+    steps: int  #: of the runs
+    inner: UpdateRatioState | None  #: factors [units, runs]; None before the first step
+    decided: int  #: optimizer steps made before the one that was measured last
+
+
+@dataclass(frozen=True)
+class UpdateRatio:
+    """The rule of `ratewise.UpdateRatioLR`, over many runs.
+
+    Args:
+        config: the rule's settings; None takes its defaults and the horizon's ratio.
+        per: what has a factor of its own: "tensor" or "model".
+        schedule: a schedule of `ratewise.rules.fixed`.
+        every: measure one step in so many, after the first `EARLY`.
+    """
+
+    config: UpdateRatioConfig | None = None
+    per: str = "tensor"
+    schedule: str = "cosine"
+    every: int = rule.EVERY
+
+    def __post_init__(self) -> None:
+        if self.schedule not in FIXED:
+            raise unknown("schedule", self.schedule, FIXED)
+        if self.per not in ("tensor", "model"):
+            raise unknown("per", self.per, ("tensor", "model"))
+        check_count("every", self.every, 1)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Steered]:
+        """Return the schedule's first height and the state."""
+        return zero + fixed_scale(self.schedule, 0, steps), Steered(zero, steps, None, 0)
+
+    def update(self, state: Steered, seen: Signals) -> tuple[Tensor, Steered]:
+        """Return the schedule's height at this point of the way."""
+        return state.zero + fixed_scale(self.schedule, seen.step, state.steps), state
+
+    def measures(self, step: int) -> bool:
+        """Return whether the step, from 1, is measured."""
+        return rule.measures(step - 1, self.every)
+
+    def factors(self, state: Steered) -> Tensor:
+        """Return the factors between measurements, [tensors or 1, runs]."""
+        if state.inner is None:
+            raise RuntimeError("the first step is always measured")
+        return state.inner.factor
+
+    def steer(
+        self,
+        state: Steered,
+        seen: Tensors,
+        step: int,
+        lr: Tensor,
+        scale: Tensor,
+        correction: Tensor | float = 1.0,
+    ) -> tuple[Tensor, Steered]:
+        """Return the factors for this step, [tensors or 1, runs], and the state.
+
+        Args:
+            state: the last.
+            seen: the step, measured.
+            step: its number, from 1.
+            lr: [runs] base rates.
+            scale: [runs] the schedule's height.
+            correction: [runs] what the ratio is multiplied by.
+        """
+        config = self.config or UpdateRatioConfig(ratio=rule.default_ratio(state.steps))
+        units = 1 if self.per == "model" else len(seen.before)
+        inner = state.inner or rule.init(units, zero=state.zero, xp=torch)
+        typical = rule.typical_rms(seen.before, seen.sizes, seen.matrices, xp=torch)
+        typical = torch.where(inner.typical > 0, inner.typical, typical)
+        norms = rule.floored(seen.before, seen.sizes, typical, floor=config.floor, xp=torch)
+        norms = torch.where((seen.before > 0) | (seen.moved > 0), norms, 0.0)
+        moved = seen.moved * lr
+        if self.per == "model":
+            norms, moved = (torch.linalg.vector_norm(x, dim=0)[None] for x in (norms, moved))
+        loud = (norms > 0) & (scale >= rule.QUIET)
+        applied, inner = rule.update(
+            inner._replace(typical=typical),
+            unit=torch.where(loud, moved / norms, 0.0) / correction,
+            config=config,
+            steps=max(1, step - 1 - state.decided),
+            xp=torch,
+        )
+        return applied, state._replace(inner=inner, decided=step - 1)
+
+
+class Corrected(NamedTuple):
+    """What a learned rule remembers of some runs."""
+
+    anchor: Steered
+    learned: LearnedState
+    losses: Tensor  #: [runs] sum over the window
+
+
+class Learned:
+    """The rule of `ratewise.LearnedLR`, over many runs: a policy corrects the update-ratio rule.
+
+    Args:
+        policy: what decides, and what it decides on.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._anchor = UpdateRatio(schedule=policy.schedule)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Corrected]:
+        """Return the schedule's first height and the state."""
+        scale, anchor = self._for(steps).start(zero, steps)
+        return scale, Corrected(anchor, learned.init(zero, xp=torch), zero)
+
+    def update(self, state: Corrected, seen: Signals) -> tuple[Tensor, Corrected]:
+        """Hear the step, decide at a window's end, and return the schedule's height."""
+        scale, anchor = self._anchor.update(state.anchor, seen)
+        inner, losses = state.learned, state.losses + seen.loss
+        interval = self.policy.interval(anchor.steps)
+        if seen.step % interval == 0:
+            inner = self.decide(inner, losses / interval, seen.step, anchor.steps)
+            losses = torch.zeros_like(losses)
+        return scale, Corrected(anchor, inner, losses)
+
+    def decide(self, state: LearnedState, loss: Tensor, step: int, total: int) -> LearnedState:
+        """Correct the anchor for the next window; `loss` is the mean of the one that ends."""
+        network = self.policy.on(loss, torch)
+        return learned.decide(state, loss, network, step=step, total_steps=total, xp=torch)[0]
+
+    def measures(self, step: int) -> bool:
+        """Return whether the step, from 1, is measured."""
+        return self._anchor.measures(step)
+
+    def factors(self, state: Corrected) -> Tensor:
+        """Return the factors between measurements, [tensors, runs]."""
+        return self._anchor.factors(state.anchor)
+
+    def steer(
+        self, state: Corrected, seen: Tensors, step: int, lr: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Corrected]:
+        """Return the factors for this step, [tensors, runs], and the state."""
+        inner = state.learned
+        applied, anchor = self._for(state.anchor.steps).steer(
+            state.anchor, seen, step, lr, scale, inner.correction
+        )
+        looked = features.look(
+            inner.features,
+            **features.of_tensors(
+                gradient=seen.gradient,
+                along=seen.along,
+                moved=seen.moved,
+                before=seen.before,
+                applied=applied * lr * scale,
+                xp=torch,
+            ),
+            xp=torch,
+        )
+        return applied, state._replace(anchor=anchor, learned=inner._replace(features=looked))
+
+    def _for(self, steps: int) -> UpdateRatio:
+        return replace(self._anchor, config=self.policy.config(steps))
