@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tests.rules.policies import random_policy
 from torch.optim import Optimizer
 
-from ratewise import GreedyLR, UpdateRatioLR
+from ratewise import GreedyLR, LearnedLR, UpdateRatioLR
 
 
 class Row(NamedTuple):
@@ -60,6 +61,13 @@ ROWS = (
             ),
         )
         for per in ("tensor", "group", "model")
+    ),
+    # (`shared`: `every`, `warmup_steps` and `on_nonfinite` follow from its policy.)
+    Row(
+        "learned",
+        LearnedLR,
+        {"policy": random_policy(schedule="restarts"), "total_steps": 60},
+        shared=False,
     ),
 )
 

@@ -361,8 +361,10 @@ def test_it_explains_itself():
     task.run(scheduler, 20)
     out = io.StringIO()
     scheduler.explain(last=2, file=out)
-    first, *tensors = out.getvalue().splitlines()
-    assert first.startswith("step 20 of 40: wanted ||dp|| / ||p|| 0.01 (0.02 at full height")
+    first, second, *tensors = out.getvalue().splitlines()
+    assert first.startswith("step 20 of 40, lr")
+    assert first.endswith("per tensor, ||dp|| / ||p|| is to be 0.01")
+    assert second == "  (0.02 at full height, schedule at 0.5)"
     assert len(tensors) == 2
     assert all("moved by 0.0" in line for line in tensors)
     assert [step for step, _, _ in scheduler.trace] == list(range(1, 21))

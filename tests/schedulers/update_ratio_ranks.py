@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from tests.rules.policies import random_policy
 from torch import nn
 
-from ratewise import UpdateRatioLR
+from ratewise import LearnedLR, UpdateRatioLR
 from ratewise.errors import RatewiseError
 
 STEPS = 12
-MODES = ("tensor", "group", "model")
+#: What has a factor of its own; or a policy that corrects them all.
+MODES = ("tensor", "group", "model", "learned")
 
 
 def network() -> nn.Module:
@@ -36,19 +38,26 @@ def batch(step: int, part: int | None = None) -> tuple[torch.Tensor, torch.Tenso
     return (x, y) if part is None else (x[part::2], y[part::2])
 
 
-def train(model: nn.Module, per: str, part: int | None = None) -> UpdateRatioLR:
+def make(optimizer: torch.optim.Optimizer, per: str) -> UpdateRatioLR | LearnedLR:
+    if per == "learned":
+        return LearnedLR(optimizer, policy=random_policy(windows=6), total_steps=STEPS)
+    return UpdateRatioLR(optimizer, per=per, total_steps=STEPS, every=1)
+
+
+def train(model: nn.Module, per: str, part: int | None = None) -> UpdateRatioLR | LearnedLR:
     optimizer = torch.optim.SGD(model.parameters(), lr=3.0, momentum=0.9)
-    scheduler = UpdateRatioLR(optimizer, per=per, total_steps=STEPS, every=1)
+    scheduler = make(optimizer, per)
     for step in range(STEPS):
         x, y = batch(step, part)
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
         optimizer.step()
-        scheduler.step()
+        scheduler.step(loss)
     return scheduler
 
 
-def seen(model: nn.Module, scheduler: UpdateRatioLR) -> dict[str, Any]:
+def seen(model: nn.Module, scheduler: UpdateRatioLR | LearnedLR) -> dict[str, Any]:
     whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
     weights = [float(x) for p in whole for x in p.detach().flatten()]
     return {"weights": weights, "factors": scheduler.factors().tolist()}
@@ -87,17 +96,18 @@ def mixed(rank: int, per: str) -> Any:
         for p, place in zip(whole.parameters(), places, strict=True)
     ]
     optimizer = torch.optim.SGD(cut, lr=3.0, momentum=0.9)
-    scheduler = UpdateRatioLR(optimizer, per=per, total_steps=STEPS, every=1)
+    scheduler = make(optimizer, per)
     for step in range(STEPS):
         x, y = batch(step)
         for p, part in zip(whole.parameters(), cut, strict=True):
             p.data.copy_(part.full_tensor())
         whole.zero_grad()
-        nn.functional.mse_loss(whole(x), y).backward()
+        loss = nn.functional.mse_loss(whole(x), y)
+        loss.backward()
         for p, part, place in zip(whole.parameters(), cut, places, strict=True):
             part.grad = distribute_tensor(p.grad, mesh, [place])
         optimizer.step()
-        scheduler.step()
+        scheduler.step(loss)
     return seen(nn.ParameterList(cut), scheduler)
 
 

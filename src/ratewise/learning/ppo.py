@@ -61,7 +61,7 @@ class Settings:
     spread: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("decisions", "groups", "trainings", "copies", "width"):
+        for name in ("decisions", "groups", "trainings", "copies", "windows", "width"):
             check_count(name, getattr(self, name), 1)
         check_count("seed", self.seed, 0)
 

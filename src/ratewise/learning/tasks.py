@@ -17,8 +17,9 @@ from ratewise.simulate import Noise, Task, family
 #: Data sets that policies may be trained on, and those that only judge them.
 TRAINING = ("teacher", "breast-cancer", "wine", "diabetes", "housing", "wikitext")
 JUDGING = ("digits", "fashion", "cifar", "shakespeare", "polarity")
-#: Of a run, in optimizer steps.
+#: Of a run, in optimizer steps; of one that is expensive, half of the longest at most.
 HORIZONS = (100, 2000)
+CHEAP = ("mlp", "residual-mlp", "table")
 #: Rows that are kept apart: their loss is half of what a policy is paid for.
 HELD_OUT = 0.25
 #: Base rates, over three decades. The anchor does not depend on them; a policy must not either.
@@ -165,7 +166,9 @@ class Drawn:
         if options["data"] in ("housing", "wikitext"):
             options["folder"] = self._folder
         optimizer = list(OPTIMIZERS)[rng.choice(len(OPTIMIZERS), p=self._optimizer_odds)]
-        low, high = (math.log(steps) for steps in self.horizons)
+        least, most = self.horizons
+        most = most if kind in CHEAP else max(least, most // 2)
+        low, high = math.log(least), math.log(most)
         steps = round(math.exp(rng.uniform(low, high)))
         noise = Noise()
         if rng.random() < 0.25:

@@ -25,6 +25,11 @@ def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
+def whole_windows(setting: Setting, policy: Policy) -> Setting:
+    """Return the setting, its length rounded to a multiple of the policy's windows."""
+    return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
+
+
 class Trainings(VecEnv):
     """Groups of trainings, whatever their lengths all with as many decisions: they end together.
 
@@ -66,8 +71,7 @@ class Trainings(VecEnv):
         seeds = rng.integers(2**31, size=self._trainings).tolist()
         low, high = np.log(RATES)
         rates = np.exp(rng.uniform(low, high, self._trainings)).tolist()
-        whole = self._policy.windows * max(1, round(setting.steps / self._policy.windows))
-        setting = replace(setting, steps=whole)
+        setting = whole_windows(setting, self._policy)
         return setting.name, Group(setting, self._policy, seeds, self._copies, rates)
 
     def step_async(self, actions: NDArray[Any]) -> None:

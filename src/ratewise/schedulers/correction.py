@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from ratewise.errors import InvalidState
 from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.learned import LearnedState, Policy
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Correction:
@@ -62,7 +65,9 @@ class Correction:
             total_steps: of the run.
         """
         zero = self.state.outside
-        loss = loss.to(zero) if isinstance(loss, Tensor) else torch.full_like(zero, loss)
+        if not isinstance(loss, Tensor):  # a float64 may be too large for the state's type
+            loss = torch.full_like(zero, loss if abs(loss) < _LARGEST else math.nan)
+        loss = loss.to(zero)
         self.state, self.seen = learned.decide(
             self.state, loss, self._network, step=step, total_steps=total_steps, xp=torch
         )

@@ -199,8 +199,8 @@ class SteeredLR(ReactiveLR):
         of = "" if self.horizon is None else f" of {self.horizon}"
         rates = ", ".join(f"{float(group['lr']):.4g}" for group in self._groups())
         print(
-            f"step {step}{of}: wanted ||dp|| / ||p|| {self.ratio * share:.4g} "
-            f"({self.ratio:g} at full height, schedule at {share:.3g}), per {self.per}; lr {rates}",
+            f"step {step}{of}, lr {rates}: per {self.per}, ||dp|| / ||p|| is to be "
+            f"{self.ratio * share:.4g}\n  ({self.ratio:g} at full height, schedule at {share:.3g})",
             file=file,
         )
         print(*self._steering.words(last), sep="\n", file=file)
