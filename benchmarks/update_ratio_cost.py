@@ -1,4 +1,5 @@
-"""What UpdateRatioLR adds to a training step, and what other ways to steer each tensor would add.
+"""What UpdateRatioLR and LearnedLR add to a step, and what other ways to steer tensors would.
+
 
 A transformer of 10.9 M parameters on 8 sequences of 128 random tokens, float32, AdamW, one thread.
 In each repetition every contender makes one step of its own optimizer on the same weights, each
@@ -36,9 +37,9 @@ from ratewise.schedulers import steering
 
 BASE_LR = 1e-3
 EVERY = (1, 4, 10)
-GOAL = 2.0  #: percent of a step, at the default
+GOAL, GOAL_LEARNED = 2.0, 1.0  #: percent of a step, at the default
 AGAIN = "no scheduler, again"
-OURS, GROUP = "per tensor", 'per="group"'
+OURS, GROUP, LEARNED = "per tensor", 'per="group"', "LearnedLR"
 KEPT, SPLIT = "per tensor, copies kept between steps", "a parameter group a tensor"
 
 
@@ -142,7 +143,11 @@ class Contender:
             self.prepare = lambda: setattr(split, "measuring", measuring or not split.factors)
         elif kind != AGAIN and kind:
             per = "group" if kind == GROUP else "tensor"
-            self.scheduler = ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
+            self.scheduler = (
+                ratewise.LearnedLR(self.optimizer, total_steps=100_000)
+                if kind == LEARNED
+                else ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
+            )
             ours = self.scheduler._steering
             if kind == KEPT:
                 ours._copy = keep(ours)
@@ -159,12 +164,12 @@ class Contender:
         self.prepare()
         start = time.perf_counter()
         self.optimizer.step()
-        if isinstance(self.scheduler, ratewise.UpdateRatioLR):
-            self.scheduler.step()
+        if hasattr(self.scheduler, "step"):
+            self.scheduler.step(0.5)
         return time.perf_counter() - start
 
 
-KINDS = (OURS, KEPT, GROUP, SPLIT)
+KINDS = (OURS, LEARNED, KEPT, GROUP, SPLIT)
 NAMES = (AGAIN, *(f"{kind}: {when}" for kind in KINDS for when in ("measured", "between")))
 
 
@@ -279,6 +284,16 @@ def fixed(every: int, steps: int = 300) -> float:
     return statistics.fmean(sorted(more)[: int(0.98 * len(more))])
 
 
+def decision(times: int = 200) -> float:
+    """Return the milliseconds that a policy takes to decide, once in a twenty-fifth of a run."""
+    weight = nn.Parameter(torch.ones(4, 4))
+    scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
+    start = time.perf_counter()
+    for step in range(times):
+        scheduler._correction.decide(0.5, step, 1000)
+    return 1e3 * (time.perf_counter() - start) / times
+
+
 def spread(values: list[float]) -> tuple[float, float, float]:
     """Return lower quartile, median and upper quartile."""
     low, median, high = statistics.quantiles(values, n=4)
@@ -310,7 +325,8 @@ def report(size: Size, repeats: int, sizes: tuple[str, str]) -> str:
     lines += [
         "",
         "One step in `every` is measured, so a run pays (`measured` + (`every` - 1) `between`) / "
-        f"`every`. The goal is at most {GOAL:g}% at the default, `every={default}`:",
+        f"`every`. The goal is at most {GOAL:g}% at the default, `every={default}`, and "
+        f"{GOAL_LEARNED:g}% for LearnedLR, which measures as often:",
         "",
         f"| of a step | {' | '.join(f'every={every}' for every in EVERY)} |",
         "| --- |" + " ---: |" * len(EVERY),
@@ -332,6 +348,7 @@ def report(size: Size, repeats: int, sizes: tuple[str, str]) -> str:
         lines.append(f"| {name} | {' | '.join(f'{mb:.0f}' for mb in more)} |")
     parts = ", ".join(f"{fixed(every):.2f} ms at every={every}" for every in EVERY)
     lines += ["", f"However small the model, a step takes longer by {parts} (four small tensors)."]
+    lines += [f"A policy decides in {decision():.2f} ms, 25 times in a run."]
     lines += ["", "| operations that a device would get in a step | measured | between |"]
     lines += ["| --- | ---: | ---: |"]
     for per in ("tensor", "group"):
@@ -367,7 +384,7 @@ def main() -> None:
         arguments.out.write_text(PAGE.format(command=command, table=table), encoding="utf-8")
 
 
-PAGE = """# What UpdateRatioLR costs
+PAGE = """# What UpdateRatioLR and LearnedLR cost
 
 Made by `{command}`.
 

@@ -1,7 +1,8 @@
-"""The command line: `ratewise compare | report | study`."""
+"""The command line: `ratewise compare | learn | report | study`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -88,6 +89,37 @@ def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was m
     typer.echo(reports.write(Store(folder)).table)
 
 
+@app.command()
+def learn(
+    tasks: Annotated[
+        str | None, typer.Option(help="Kinds of tasks, with commas between; --list shows all.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Decisions in all, over all trainings.")] = None,
+    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    out: Annotated[Path, typer.Option(help="The weight file to write.")] = Path(
+        "policy.safetensors"
+    ),
+    data: _Data = None,
+    list_names: Annotated[bool, typer.Option("--list", help="Show every kind of task.")] = False,
+) -> None:
+    """Learn a policy for LearnedLR; the same command goes on after a kill."""
+    from ratewise.learning import tasks as known
+    from ratewise.learning.ppo import Settings
+    from ratewise.learning.ppo import learn as run
+
+    if list_names:
+        typer.echo("\n".join(known.KINDS))
+        return
+    if out.suffix != ".safetensors":
+        raise invalid("--out", "a file that ends in .safetensors", str(out), "rename it")
+    kinds = list(known.KINDS) if tasks is None else _split(tasks)
+    draw = known.Drawn(kinds, folder=data)
+    chosen = {} if steps is None else {"decisions": steps}
+    run(draw, out, settings=Settings(seed=seed, **chosen), about={"tasks": kinds})
+    typer.echo(f"policy: {out}; what its rounds scored: {out.stem}-checkpoint.json beside it")
+    typer.echo(f"use it: ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)")
+
+
 @study.command("greedy-defaults")
 def greedy_defaults(
     data: _Data = None,
@@ -120,6 +152,24 @@ def robustness(
 
     settings = module.FULL if full else module.PRESET
     module.run(out, page, settings=settings, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
+@study.command("update-ratio")
+def update_ratio(
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-update-ratio"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
+        "docs/evidence/update-ratio.md"
+    ),
+    jobs: _Jobs = 2,
+) -> None:
+    """Fit UpdateRatioLR's default ratio to the length of a run."""
+    from ratewise.studies import update_ratio as module
+
+    if data is not None:
+        os.environ["RATEWISE_DATA"] = data  # the processes that simulate look there
+    module.run(out, page, jobs=jobs)
     typer.echo(f"page: {page}")
 
 

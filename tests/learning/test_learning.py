@@ -23,7 +23,7 @@ from ratewise.rules import learned
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT, Horizon
 from ratewise.simulate.noise import Noise
-from ratewise.simulate.steered import Learned, UpdateRatio
+from ratewise.simulate.steered import Learned
 
 TINY: dict[str, Any] = {"groups": 1, "trainings": 2, "copies": 4, "windows": 5, "minibatch": 16}
 
@@ -77,7 +77,7 @@ def test_a_group_trains_what_the_simulator_trains():
         action, _ = network(seen, xp=np)
         group.act(np.array([action]))
     ours = group._training.clean()
-    rules = [UpdateRatio(), Learned(acting)]
+    rules = [Learned(policy), Learned(acting)]
     expected = simulate.run(own.task, own.optimizer, rules, runs=2, steps=100, lr=0.01, seed=[7, 7])
     np.testing.assert_allclose(ours, expected.final, rtol=1e-4)
     assert abs(ours[0] / ours[1] - 1) > 1e-3

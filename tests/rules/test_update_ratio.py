@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from ratewise.errors import InvalidArgument
 from ratewise.rules.update_ratio import (
+    DEFAULT,
+    EARLY,
     LEAST_RMS,
     UpdateRatioConfig,
     UpdateRatioState,
@@ -109,7 +111,7 @@ def test_from_any_rate_it_comes_to_the_ratio_and_stays(rate: float):
     for _ in range(60):
         applied, state = update(state, unit=np.array([0.3 * rate]), config=config)
         seen.append(float(applied[0]) * 0.3 * rate)
-    assert seen[0] == pytest.approx(0.002)
+    assert seen[0] == pytest.approx(0.02 * config.start)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(0.02, rel=1e-6)
 
@@ -117,7 +119,7 @@ def test_from_any_rate_it_comes_to_the_ratio_and_stays(rate: float):
 def test_limits_are_a_step_s_not_a_decision_s():
     """Ten decisions at every step rise as far as one after ten steps."""
     config = UpdateRatioConfig(gain=1.0, rise=1.1)
-    state = UpdateRatioState(np.array([1.0]), np.array(1.0))
+    state = UpdateRatioState(np.array([1.0]), np.array([1.0]), np.array(1.0))
     often = state
     for _ in range(10):
         _, often = update(often, unit=np.array([1e-9]), config=config)
@@ -131,13 +133,15 @@ def test_limits_are_a_step_s_not_a_decision_s():
 
 def test_a_spike_is_cut_at_once_and_hardly_remembered():
     config = UpdateRatioConfig(ratio=0.01)
-    state = UpdateRatioState(np.array([1.0]), np.array(1.0))
+    state = UpdateRatioState(np.array([1.0]), np.array([1.0]), np.array(1.0))
     applied, state = update(state, unit=np.array([1.0]), config=config)  # a hundred times more
     assert float(applied[0]) == pytest.approx(0.02)
     assert float(state.factor[0]) == pytest.approx(0.5)
     careless = UpdateRatioConfig(ratio=0.01, cap=math.inf)
     applied, _ = update(
-        UpdateRatioState(np.array([1.0]), np.array(1.0)), unit=np.array([1.0]), config=careless
+        UpdateRatioState(np.array([1.0]), np.array([1.0]), np.array(1.0)),
+        unit=np.array([1.0]),
+        config=careless,
     )
     assert float(applied[0]) == pytest.approx(0.5), "without the cap it is not cut"
 
@@ -164,8 +168,35 @@ def test_a_norm_counts_as_a_typical_one_s_at_least():
 def test_the_default_ratio_falls_with_the_horizon():
     ratios = [default_ratio(steps) for steps in (1, 100, 300, 1200, 10**6)]
     assert ratios == sorted(ratios, reverse=True)
-    assert ratios[2:4] == pytest.approx([0.02, 0.01])
-    assert default_ratio(None) == 0.01
+    assert ratios[2] == DEFAULT.level
+    assert ratios[3] == pytest.approx(DEFAULT.level * 4**-DEFAULT.power)
+    assert max(ratios) <= DEFAULT.most
+    assert default_ratio(None) == DEFAULT.unknown
+
+
+def test_after_the_first_steps_a_factor_has_a_reach():
+    """Gradients that vanish would raise it for ever; the control has no limit."""
+    highest = {}
+    for reach in (3.0, math.inf):
+        config = UpdateRatioConfig(ratio=0.01, reach=reach)
+        state = init(1)
+        for step in range(200):
+            unit = np.array([0.1 if step < EARLY else 0.1 * 0.95 ** (step - EARLY)])
+            _, state = update(state, unit=unit, config=config, early=step < EARLY)
+        highest[reach] = float(state.factor[0]) / 0.1
+    assert highest[3.0] == pytest.approx(3.0, rel=1e-3)
+    assert highest[math.inf] > 100
+
+
+def test_what_comes_late_has_a_reach_from_its_own_start():
+    config = UpdateRatioConfig(ratio=0.01, start=0.5, reach=3.0)
+    state = init(1)
+    for _ in range(50):
+        _, state = update(state, unit=np.array([0.1]), config=config, early=False)
+    assert float(state.factor[0]) == pytest.approx(0.1)
+    for _ in range(50):
+        _, state = update(state, unit=np.array([1e-3]), config=config, early=False)
+    assert float(state.factor[0]) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +207,7 @@ def test_the_default_ratio_falls_with_the_horizon():
         ({"ratio": True}, "ratio"),
         ({"gain": 1.5}, "gain must be a number in"),
         ({"start": 0}, "start must be a number in"),
+        ({"reach": 0.9}, "reach must be a number >= 1"),
         ({"rise": 1.0}, "rise must be a number > 1"),
         ({"fall": 0.5}, "fall must be a number > 1"),
         ({"cap": 0.9}, "cap must be a number >= 1"),

@@ -102,7 +102,7 @@ def test_the_starting_rate_does_not_matter():
 
 
 def test_a_policy_that_says_nothing_is_the_update_ratio_rule():
-    silent = Policy.anchor(DEFAULT, bound=1.5, windows=12)
+    silent = Policy.anchor(DEFAULT, bound=1.5, windows=12, schedule="cosine")
     ours = Run(learned(policy=silent)).run(STEPS)
     rule = Run(lambda o: UpdateRatioLR(o, total_steps=STEPS)).run(STEPS)
     assert ours.losses == rule.losses

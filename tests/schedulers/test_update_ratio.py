@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "every third, per group": {"every": 3, "per": "group"},
     "cosine": {"schedule": "cosine", "total_steps": 60},
     "restarts": {"schedule": "restarts", "total_steps": 60},
+    "short reach": {"every": 2, "reach": 1.02, "rise": 1.05},
     "tight": {"cap": 1.0, "rise": 1.02, "fall": 1.05, "floor": 0.1},
 }
 every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -35,7 +36,7 @@ both_optimizers = pytest.mark.parametrize("make", [sgd, adamw], ids=["sgd", "ada
 def compare(task: Task, other: Task, settings: dict[str, Any], steps: int = 60) -> None:
     """Step both, and compare weights and ratios at every step."""
     scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"every": 1, **settings})
-    names = ("gain", "start", "rise", "fall", "cap", "floor")
+    names = ("gain", "start", "rise", "fall", "cap", "floor", "reach")
     config = UpdateRatioConfig(ratio=0.02, **{n: settings[n] for n in names if n in settings})
     rest = {n: settings[n] for n in ("per", "schedule", "total_steps", "every") if n in settings}
     twin = Twin(other.optimizer, config, early=rule.EARLY, **rest)
@@ -190,7 +191,7 @@ def test_a_frozen_group_and_tensors_without_gradients_stay():
         p.requires_grad_(True)
     task.run(scheduler, 1)
     ratio = default_ratio(None)
-    assert scheduler.ratios()[0] == pytest.approx(0.1 * ratio), "its own safe start"
+    assert scheduler.ratios()[0] == pytest.approx(UpdateRatioConfig.start * ratio), "its own"
 
 
 def test_chosen_groups_alone_are_steered():
@@ -218,7 +219,7 @@ def test_a_group_added_later_has_a_safe_start_of_its_own(per: str):
     assert scheduler.factors().shape == (5,)
     assert len(scheduler.get_last_lr()) == 3
     if per != "model":  # there it takes part in the one factor
-        assert moved == pytest.approx(0.1 * scheduler.ratio, rel=1e-3)
+        assert moved == pytest.approx(UpdateRatioConfig.start * scheduler.ratio, rel=1e-3)
         assert scheduler.factors()[:4].tolist() == pytest.approx(before.tolist(), rel=0.5)
 
 

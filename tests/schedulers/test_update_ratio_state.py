@@ -96,10 +96,10 @@ def test_a_tensor_rate_goes_on_to_the_bit():
         assert again.go(STEPS - stop).result() == whole, stop
 
 
-@pytest.mark.parametrize("part", ["factor", "typical", "steps", "decided"])
+@pytest.mark.parametrize("part", ["factor", "settled", "typical", "steps", "decided"])
 def test_a_state_that_lacks_something_is_noticed(part: str):
     """The test can fail: with one part of the state put back, runs differ."""
-    settings = SETTINGS["every third"]
+    settings = {"every": 3, "rise": 1.05, "reach": 1.2}
     whole = Run(settings).go(STEPS).result()
     differs = False
     for stop in range(5, STEPS, 2):

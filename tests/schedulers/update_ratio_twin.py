@@ -40,6 +40,7 @@ class Twin:
             "model": [self.params],
         }[per]
         self.factor = [0.0] * len(self.units)
+        self.settled = [0.0] * len(self.units)
         self.typical = 0.0
         self.count = self.decided = 0
         self.ratios: list[float] = []
@@ -82,7 +83,12 @@ class Twin:
             new = factor * (wanted / factor) ** c.gain if factor else c.start * wanted
             if factor:
                 new = max(min(new, factor * c.rise**steps), factor / c.fall**steps)
-            self.factor[index] = min(max(new, c.low), c.high)
+            new = min(max(new, c.low), c.high)
+            if self.count >= self.early and self.settled[index]:
+                new = min(new, c.reach * self.settled[index])
+            else:
+                self.settled[index] = new
+            self.factor[index] = new
             applied.append(min(self.factor[index], c.cap * wanted))
         self.decided = self.count
         return applied

@@ -1,4 +1,4 @@
-"""Schedules by name: torch's own, GreedyLR in three settings, transformers' GreedyLR as a peer.
+"""Schedules by name: torch's own, the package's, transformers' GreedyLR as a peer.
 
 A schedule is stepped after every optimizer step with the training loss, or once an epoch (one
 interval between validations) with the validation loss: `Driver` hides which.
@@ -17,8 +17,12 @@ from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import unknown
 from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.learned import load
+from ratewise.rules.update_ratio import DEFAULT
 from ratewise.schedulers.greedy import GreedyLR
+from ratewise.schedulers.learned import LearnedLR
 from ratewise.schedulers.reactive import ReactiveLR
+from ratewise.schedulers.update_ratio import UpdateRatioLR
 
 #: (optimizer, total steps, epochs, options) -> a scheduler
 _Build = Callable[..., Any]
@@ -48,9 +52,15 @@ class Schedule:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The options with GreedyLR's defaults filled in: a run's identity changes with them."""
-        greedy = self.kind in ("greedy", "greedy-article")
-        return {**(asdict(GreedyConfig()) if greedy else {}), **self.options}
+        """The options, with defaults filled in: a run's identity changes with them."""
+        own: dict[str, Any] = {}
+        if self.kind in ("greedy", "greedy-article"):
+            own = asdict(GreedyConfig())
+        elif self.kind == "update-ratio":
+            own = DEFAULT._asdict()
+        elif self.kind == "learned":
+            own = {"weights": load(self.options.get("policy", "default")).digest}
+        return {**own, **self.options}
 
     @property
     def identity(self) -> str:
@@ -122,6 +132,14 @@ def _greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> An
     return GreedyLR(optimizer, **options)
 
 
+def _update_ratio(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+    return UpdateRatioLR(optimizer, total_steps=steps, **options)
+
+
+def _learned(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+    return LearnedLR(optimizer, total_steps=steps, **options)
+
+
 def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
     """With bounds of 0.1 and 10 times the rate: the default ones lie above most usual rates."""
     from transformers.optimization import GreedyLR as Peer
@@ -143,6 +161,8 @@ _KINDS: dict[str, tuple[str, _Build]] = {
     "plateau": (_VALIDATION_LOSS, _plateau),
     "greedy": (_TRAINING_LOSS, _greedy),
     "greedy-article": (_VALIDATION_LOSS, _greedy),
+    "update-ratio": (_EVERY_STEP, _update_ratio),
+    "learned": (_TRAINING_LOSS, _learned),
     _PEER: (_TRAINING_LOSS, _transformers_greedy),
 }
 

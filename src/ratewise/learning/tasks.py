@@ -17,7 +17,7 @@ from ratewise.simulate import Noise, Task, family
 #: Data sets that policies may be trained on, and those that only judge them.
 TRAINING = ("teacher", "breast-cancer", "wine", "diabetes", "housing", "wikitext")
 JUDGING = ("digits", "fashion", "cifar", "shakespeare", "polarity")
-#: Of a run, in optimizer steps; of one that is expensive, half of the longest at most.
+#: Of a run, in optimizer steps; of one that is expensive, a third of the longest.
 HORIZONS = (100, 2000)
 CHEAP = ("mlp", "residual-mlp", "table")
 #: Rows that are kept apart: their loss is half of what a policy is paid for.
@@ -124,12 +124,12 @@ def _transformer(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
 _Draw = Callable[[np.random.Generator], tuple[str, dict[str, Any]]]
 #: name -> (how a task is drawn, how often)
 KINDS: dict[str, tuple[_Draw, int]] = {
-    "mlp": (_mlp, 3),
+    "mlp": (_mlp, 4),
     "residual-mlp": (_residual, 2),
     "table": (_table, 2),
-    "convnet": (_convolutions, 3),
+    "convnet": (_convolutions, 2),
     "vit": (_vit, 1),
-    "gru": (_gru, 2),
+    "gru": (_gru, 1),
     "transformer": (_transformer, 2),
 }
 
@@ -167,7 +167,7 @@ class Drawn:
             options["folder"] = self._folder
         optimizer = list(OPTIMIZERS)[rng.choice(len(OPTIMIZERS), p=self._optimizer_odds)]
         least, most = self.horizons
-        most = most if kind in CHEAP else max(least, most // 2)
+        most = most if kind in CHEAP else max(least, most // 3)
         low, high = math.log(least), math.log(most)
         steps = round(math.exp(rng.uniform(low, high)))
         noise = Noise()

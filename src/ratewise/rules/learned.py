@@ -1,7 +1,8 @@
 r"""Learned corrections: a small network over the features of a training, read from a weight file.
 
 At the end of each of `windows` equal parts of a run the network sees an observation x
-(`ratewise.rules.features`) and gives an action a in [-1, 1]; the anchor's ratio (`ratewise.rules.update_ratio`) is multiplied by
+(`ratewise.rules.features`) and gives an action a in [-1, 1]; the anchor's ratio
+(`ratewise.rules.update_ratio`) is multiplied by
 
 .. math:: c = \exp(\beta \, a(x)), \qquad x_{\min} \le x \le x_{\max}, \qquad c = 1 \text{ else,}
 
@@ -17,6 +18,7 @@ action is absolute and bounded, on an anchor that does not depend on the user's 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -71,7 +73,7 @@ class Policy:
     bound: float
     windows: int
     horizon: Horizon
-    schedule: str = "cosine"
+    schedule: str = "linear"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     name: str = "policy"
 
@@ -106,6 +108,14 @@ class Policy:
         zero = np.zeros((1, wide), np.float32)
         span = np.full(wide, features.MOST, np.float32)
         return cls((zero,), (zero[:, 0],), -span, span, horizon=horizon, **settings)
+
+    @property
+    def digest(self) -> str:
+        """What tells policies apart: 16 hexadecimal digits of all that decides."""
+        arrays = (*self.weights, *self.biases, self.low, self.high)
+        numbers = (self.bound, self.windows, *self.horizon, self.schedule)
+        content = b"".join(x.tobytes() for x in arrays) + repr(numbers).encode()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def interval(self, total_steps: int) -> int:
         """Return the optimizer steps between decisions in a run of so many."""

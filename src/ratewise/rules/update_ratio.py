@@ -53,11 +53,12 @@ class UpdateRatioConfig:
 
     ratio: float = 0.01
     gain: float = 0.5
-    start: float = 0.1
-    rise: float = 1.1
+    start: float = 0.3
+    rise: float = 1.3
     fall: float = 2.0
     cap: float = 2.0
     floor: float = 1.0
+    reach: float = 3.0
     low: float = 1e-8
     high: float = 1e8
 
@@ -74,6 +75,8 @@ class UpdateRatioConfig:
             raise invalid("cap", "a number >= 1", self.cap, "pass math.inf for no limit")
         if not (is_number(self.floor) and 0.0 < self.floor < math.inf):
             raise invalid("floor", "a finite number > 0", self.floor, "pass e.g. 1.0")
+        if not (is_number(self.reach) and self.reach >= 1.0):
+            raise invalid("reach", "a number >= 1", self.reach, "pass math.inf for no limit")
         bounds = (self.low, self.high)
         if not (all(map(is_number, bounds)) and 0.0 < self.low < self.high < math.inf):
             fix = "pass e.g. (1e-8, 1e8)"
@@ -84,6 +87,7 @@ class UpdateRatioState(NamedTuple):
     """What the rule remembers: a number a unit, and one for all."""
 
     factor: Any  #: [units] what a displacement is multiplied by; 0 before the first decision
+    settled: Any  #: [units] the factor at the last decision of the first `EARLY` steps
     typical: Any  #: () rms of the model's weights at the first decision; 0 before it
 
 
@@ -130,7 +134,7 @@ def init(units: int, *, zero: Any = None, xp: Any = np) -> UpdateRatioState:
     """
     zero = xp.asarray(0.0, dtype=xp.float64) if zero is None else zero
     factor = xp.stack([zero] * units) if units else xp.zeros((0,), dtype=zero.dtype)
-    return UpdateRatioState(factor, zero)
+    return UpdateRatioState(factor, factor, zero)
 
 
 def measures(steps: int, every: int) -> bool:
@@ -182,6 +186,7 @@ def update(
     unit: Any,
     config: UpdateRatioConfig,
     steps: int = 1,
+    early: bool = True,
     xp: Any = np,
 ) -> tuple[Any, UpdateRatioState]:
     r"""Return the factors for the step that was measured, and the state with those to keep.
@@ -191,7 +196,8 @@ def update(
     .. math:: f \leftarrow \mathrm{clip}\bigl(f \, (w / f)^{\mathrm{gain}},
               f / \mathrm{fall}^{\mathrm{steps}}, f \, \mathrm{rise}^{\mathrm{steps}}\bigr),
 
-    within [low, high], from :math:`f = \mathrm{start} \cdot w` at the first decision; the measured
+    within [low, high], and after the first `EARLY` steps not above reach times what it had become
+    by then, from :math:`f = \mathrm{start} \cdot w` at the first decision; the measured
     step itself takes :math:`\min(f, \mathrm{cap} \cdot w)`. With the applied ratio
     :math:`r = f u`, w / f is the familiar ratio / r.
 
@@ -203,6 +209,7 @@ def update(
             full height; 0 where nothing was measured.
         config: the rule's settings.
         steps: optimizer steps since the last decision, >= 1: limits are per step.
+        early: this is one of the first `EARLY` steps.
         xp: the array namespace of `state`.
 
     >>> config = UpdateRatioConfig(ratio=0.01, gain=1.0, start=0.1, rise=2.0)
@@ -228,10 +235,16 @@ def update(
     new = where(known, moved, c.start * wanted)
     new = where(new < c.low, c.low, new)
     new = where(new > c.high, c.high, new)
+    settled = state.settled
+    if not early:
+        highest = c.reach * settled
+        new = where((settled > 0) & (new > highest), highest, new)
     new = where(usable, new, factor)
+    # A unit that was not measured in the first steps settles at its first decision.
+    settled = where(usable & (early | (settled <= 0)), new, settled)
     most = c.cap * wanted
     applied = where(usable & (new > most), most, new)
-    return applied, UpdateRatioState(new, state.typical)
+    return applied, UpdateRatioState(new, settled, state.typical)
 
 
 def _power(limit: float, steps: int) -> float:

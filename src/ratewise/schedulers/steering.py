@@ -69,13 +69,13 @@ class Steering:
         if self.steered.still(groups):
             return
         new = Steered(groups, self.steered.per)
-        factor = new.carry(self.steered, self.state.factor)
+        factor, settled = (new.carry(self.steered, units) for units in self.state[:2])
         typical = self.state.typical.to(new.device)
         self.steered = new
         self.ratios = new.zero.expand(len(new.params)).clone()
         old = self._probe.to(new.device)
         self._probe = torch.cat([old, torch.ones(len(groups), device=new.device)])[: len(groups)]
-        self._set(UpdateRatioState(factor, typical))
+        self._set(UpdateRatioState(factor, settled, typical))
         if self.correction is not None:
             self.correction.to(new.zero)
 
@@ -96,8 +96,9 @@ class Steering:
         if self.steered.per == "model":
             times = [math.exp(sum(map(math.log, times)) / len(times))]
         groups = self.state.factor.new_tensor(times)
-        all_of_them = self.steered.by_group(times) if self.steered.per == "tensor" else groups
-        self._set(self.state._replace(factor=self.state.factor * all_of_them))
+        both = self.steered.by_group(times) if self.steered.per == "tensor" else groups
+        factor, settled, typical = self.state
+        self._set(UpdateRatioState(factor * both, settled * both, typical))
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -166,6 +167,7 @@ class Steering:
             unit=unit if self.correction is None else unit / self.correction.value,
             config=self.config,
             steps=max(1, self.steps - self._decided),
+            early=self.steps < rule.EARLY,
             xp=torch,
         )
         self._decided = self.steps
@@ -237,6 +239,7 @@ class Steering:
         """Return plain data: waits for a device."""
         return {
             "factor": self.state.factor.tolist(),
+            "settled": self.state.settled.tolist(),
             "typical": float(self.state.typical),
             "probe": self._probe.tolist(),
             "ratios": self.ratios.tolist(),
@@ -255,9 +258,10 @@ class Steering:
         """
         self.steered.check_shapes(state["shapes"])
         zero = self.steered.zero
-        factor, ratios, probe = (zero.new_tensor(state[n]) for n in ("factor", "ratios", "probe"))
-        here = (self.state.factor, self.ratios, self._probe)
-        if [x.shape for x in (factor, ratios, probe)] != [x.shape for x in here]:
+        names = ("factor", "settled", "ratios", "probe")
+        factor, settled, ratios, probe = (zero.new_tensor(state[name]) for name in names)
+        here = (self.state.factor, self.state.settled, self.ratios, self._probe)
+        if [x.shape for x in (factor, settled, ratios, probe)] != [x.shape for x in here]:
             raise InvalidState("state_dict['ratewise'] is damaged: numbers of factors do not match")
         if (state["correction"] is None) != (self.correction is None):
             raise InvalidState("state_dict is of a scheduler with a policy, or this one has one")
@@ -266,7 +270,7 @@ class Steering:
         self.every = int(state["every"])
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
-        self._set(UpdateRatioState(factor, zero.new_tensor(state["typical"])))
+        self._set(UpdateRatioState(factor, settled, zero.new_tensor(state["typical"])))
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -52,6 +52,8 @@ class UpdateRatioLR(SteeredLR):
         cap: no measured step moves a tensor by more than so many times its ratio, >= 1.
         floor: norms count as no smaller than that of so many typical weights, > 0: what begins at
             zero can move.
+        reach: after the first 50 steps a factor grows to at most so many times what it was then,
+            >= 1: where gradients vanish it would rise until the next large one.
         bounds: of a factor.
         groups: indices of the parameter groups to steer and schedule; None is all.
 
@@ -91,6 +93,7 @@ class UpdateRatioLR(SteeredLR):
         fall: float = UpdateRatioConfig.fall,
         cap: float = UpdateRatioConfig.cap,
         floor: float = UpdateRatioConfig.floor,
+        reach: float = UpdateRatioConfig.reach,
         bounds: tuple[float, float] = (UpdateRatioConfig.low, UpdateRatioConfig.high),
         groups: Sequence[int] | None = None,
     ) -> None:
@@ -110,6 +113,7 @@ class UpdateRatioLR(SteeredLR):
             fall=fall,
             cap=cap,
             floor=floor,
+            reach=reach,
             low=bounds[0],
             high=bounds[1],
         )

@@ -108,6 +108,7 @@ class UpdateRatio:
             unit=torch.where(loud, moved / norms, 0.0) / correction,
             config=config,
             steps=max(1, step - 1 - state.decided),
+            early=step <= rule.EARLY,
             xp=torch,
         )
         return applied, state._replace(inner=inner, decided=step - 1)
