@@ -53,6 +53,7 @@ class Panel:
     lines: Sequence[Line]
     log_x: bool = False
     log_y: bool = False
+    plain_y: bool = False  #: plain numbers at 1, 2, 5 and so on, for a `log_y` of few decades
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
         axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set_xscale("log" if panel.log_x else "linear")
         axis.set_yscale("log" if panel.log_y else "linear")
+        drawn_y = [y for line in panel.lines for y in (*line.y, *line.low, *line.high) if y > 0]
+        if panel.log_y and panel.plain_y and drawn_y:
+            _log_y(axis, drawn_y)
         axis.grid(alpha=0.25)
     order = {line.name: None for panel in panels for line in panel.lines}
     figure.legend(

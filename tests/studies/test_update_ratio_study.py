@@ -16,9 +16,15 @@ from ratewise.errors import StoreError
 from ratewise.learning.tasks import JUDGING, TRAINING
 from ratewise.rules.update_ratio import DEFAULT, default_ratio
 from ratewise.runs import Store
-from ratewise.studies import update_ratio, update_ratio_page
+from ratewise.studies import update_ratio, update_ratio_numbers
 from ratewise.studies.update_ratio import TASKS, Settings
-from ratewise.studies.update_ratio_page import RULES, criterion, left_out, numbers_from, scores
+from ratewise.studies.update_ratio_numbers import (
+    RULES,
+    criterion,
+    left_out,
+    numbers_from,
+    scores,
+)
 
 SMALL = Settings(
     tasks=("mlp, small", "mlp, large"), horizons=(20, 40), ratios=(0.01, 0.02, 0.08), rates=2
@@ -68,12 +74,12 @@ def test_nothing_is_simulated_twice(made: tuple[Path, Path], monkeypatch: pytest
 
 def test_a_missing_run_is_an_error(made: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(StoreError, match="run the study again"):
-        update_ratio_page.load(Store(tmp_path / "empty"), SMALL)
-    assert update_ratio_page.load(Store(made[0]), SMALL).ours.shape == (2, 8, 3)
+        update_ratio_numbers.load(Store(tmp_path / "empty"), SMALL)
+    assert update_ratio_numbers.load(Store(made[0]), SMALL).ours.shape == (2, 8, 3)
 
 
 def test_stored_runs_are_where_the_page_looks_for_them(made: tuple[Path, Path]):
-    numbers = update_ratio_page.load(Store(made[0]), SMALL)
+    numbers = update_ratio_numbers.load(Store(made[0]), SMALL)
     unit = update_ratio.units(SMALL).index(update_ratio.Unit("mlp, large", "sgd", 40))
     finals: dict[str, dict[float, list[float]]] = {"update-ratio": {}, "cosine": {}}
     for run in Store(made[0]).load():

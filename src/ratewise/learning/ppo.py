@@ -47,17 +47,17 @@ class Settings:
         spread: standard deviation of the exploration at first.
     """
 
-    decisions: int = 200_000
+    decisions: int = 140_000
     seed: int = 0
     groups: int = 6
     trainings: int = 2
-    copies: int = 16
+    copies: int = 12
     windows: int = 25
     bound: float = 1.5
     width: int = 32
     lr: float = 1e-3
     epochs: int = 8
-    minibatch: int = 1152
+    minibatch: int = 864
     spread: float = 0.4
 
     def __post_init__(self) -> None:

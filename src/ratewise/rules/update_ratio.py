@@ -108,7 +108,7 @@ class Horizon(NamedTuple):
 
 
 #: Fitted by `ratewise study update-ratio`: docs/evidence/update-ratio.md.
-DEFAULT = Horizon(level=0.024, power=0.5, least=1e-4, most=0.05, unknown=0.01)
+DEFAULT = Horizon(level=0.02, power=0.6, least=1e-4, most=0.05, unknown=0.01)
 
 
 def default_ratio(total_steps: int | None) -> float:
@@ -117,8 +117,8 @@ def default_ratio(total_steps: int | None) -> float:
     Args:
         total_steps: length of the run in optimizer steps, or None.
 
-    >>> [default_ratio(steps) for steps in (10, 300, 1200, None)]
-    [0.05, 0.024, 0.012, 0.01]
+    >>> [float(f"{default_ratio(steps):.3g}") for steps in (10, 300, 1200, None)]
+    [0.05, 0.02, 0.00871, 0.01]
     """
     return DEFAULT.ratio(total_steps)
 
