@@ -47,7 +47,7 @@ class Settings:
         spread: standard deviation of the exploration at first.
     """
 
-    decisions: int = 140_000
+    decisions: int = 96_000
     seed: int = 0
     groups: int = 6
     trainings: int = 2
