@@ -116,7 +116,7 @@ def learn(
     draw = known.Drawn(kinds, folder=data)
     chosen = {} if steps is None else {"decisions": steps}
     run(draw, out, settings=Settings(seed=seed, **chosen), about={"tasks": kinds})
-    typer.echo(f"policy: {out}; what its rounds scored: {out.stem}-checkpoint.json beside it")
+    typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")
     typer.echo(f"use it: ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)")
 
 
@@ -166,6 +166,24 @@ def update_ratio(
 ) -> None:
     """Fit UpdateRatioLR's default ratio to the length of a run."""
     from ratewise.studies import update_ratio as module
+
+    if data is not None:
+        os.environ["RATEWISE_DATA"] = data  # the processes that simulate look there
+    module.run(out, page, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
+@study.command("learned")
+def learned(
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-learned"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
+        "docs/evidence/learned.md"
+    ),
+    jobs: _Jobs = 2,
+) -> None:
+    """Judge the policies that ship on trainings that they were not learned on."""
+    from ratewise.studies import learned as module
 
     if data is not None:
         os.environ["RATEWISE_DATA"] = data  # the processes that simulate look there

@@ -21,6 +21,7 @@ from ratewise.studies.learned_numbers import (
     ANCHOR,
     AT_USUAL,
     COSINE,
+    STEP,
     TUNED_RATIO,
     Numbers,
     counts,
@@ -374,9 +375,10 @@ def test_steps_and_time_by_method(numbers: Numbers):
     shares = numbers.shares("learned default")
     # ln goes from 0 to ln(0.18) in place of ln(0.2)
     np.testing.assert_allclose(shares, math.log(0.2) / math.log(0.18), atol=0.012)
-    one, grid = numbers.seconds("learned default")
-    np.testing.assert_allclose(one, shares)
-    np.testing.assert_allclose(grid, shares / 7)
+    one, grid = numbers.times("learned default")
+    np.testing.assert_allclose(one, shares * STEP)
+    np.testing.assert_allclose(grid, shares * STEP / 7)
+    np.testing.assert_allclose(numbers.times(COSINE)[0], numbers.shares(COSINE))
     assert steps_interval(numbers.shares(COSINE)).ratio()[0] == pytest.approx(1.0)
     assert np.isinf(numbers.shares("learned seed-1")).all()
 

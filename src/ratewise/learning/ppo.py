@@ -264,19 +264,27 @@ def learn(
 
     Args:
         draw: called with a `numpy.random.Generator`, returns a `Setting`.
-        out: the file to write; the checkpoint and the learning curve lie beside it.
+        out: the file to write; the checkpoint lies beside it, and what each setting scored
+            (NAME.curve.json).
         settings: how it is learned.
         about: what the file should say of what it was trained on.
         progress: show a bar.
     """
     settings = settings or Settings()
-    threads = torch.get_num_threads()
+    drawn = torch.default_generator.get_state()
+    threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     try:
         learner = Learner(draw, settings, out.with_name(f"{out.stem}-checkpoint"))
         left = settings.rounds - learner.done
         for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
             learner.policy(**(about or {})).save(out)
-        return learner.policy(**(about or {}))
-    finally:
+        policy = learner.policy(**(about or {}))
+        policy.save(out)
+        curve = out.with_name(f"{out.stem}.curve.json")
+        curve.write_text(json.dumps({"curve": learner.curve}, indent=0))
+        return policy
+    finally:  # stable-baselines3 seeds the global generators, which are the caller's
         torch.set_num_threads(threads)
+        np.random.set_state(numbers)  # noqa: NPY002
+        torch.default_generator.set_state(drawn)

@@ -162,7 +162,7 @@ class _Judge:
 
     def time(self, which: int) -> Judge:
         """Judge the same in time, over cosine's one run or its whole grid."""
-        return lambda method: _median(steps_interval(self._numbers.seconds(method)[which]), 0.9)
+        return lambda method: _median(steps_interval(self._numbers.times(method)[which]), 0.9)
 
     def peer(self, rival: str) -> Judge:
         """Judge the median ratio to a peer."""

@@ -30,6 +30,7 @@ from ratewise.studies.learned_numbers import (
     MEASURES,
     RATIO,
     SMOOTH,
+    STEP,
     TUNED_RATIO,
     WIN,
     Numbers,
@@ -152,12 +153,11 @@ def text(numbers: Numbers, made: Sequence[str], pictures: Sequence[str] = ()) ->
         _rivals(numbers),
         "## Steps and time to tuned cosine's training loss",
         f"Batch losses, the mean of the last {SMOOTH} recorded ones: where it first lies at or "
-        "below tuned cosine's last one, as a share of cosine's steps; then the same in seconds, "
-        "over those of cosine's one run, and over those of its whole grid. The runs of "
-        "a stack of the simulator share its time in equal parts. Policies, and an anchor of their "
-        "own, have stacks of their own with fewer runs, in which a run takes longer: their seconds "
-        "are too high, not what a policy costs. The row of cosine says what the noise of batches "
-        "does: it comes to its own last value before its last step.",
+        "below tuned cosine's last one, as a share of cosine's steps; then the same in time, "
+        f"over cosine's one run, and over its whole grid, with {STEP:g} for a step that is steered "
+        "(`python benchmarks/update_ratio_cost.py`; a stack of the simulator cannot tell). The row "
+        "of cosine says what the noise of batches does: it comes to its own last value before its "
+        "last step.",
         _steps(numbers),
         "## What the full grid costs",
         _grid(numbers),
@@ -256,7 +256,7 @@ def _steps(numbers: Numbers) -> str:
     names = [*numbers.free(), TUNED_RATIO, *numbers.grids(), AT_USUAL]
     for name in (x for x in names if x in numbers.methods):
         shares = numbers.shares(name)
-        each = [steps_interval(x) for x in (shares, *numbers.seconds(name))]
+        each = [steps_interval(x) for x in (shares, *numbers.times(name))]
         reached = f"{np.isfinite(shares).sum()}/{(~np.isnan(shares)).sum()}"
         rows.append([name, *(ratio(x, 2) for x in each), reached])  # three fit no line
     header = ["", "share of steps", "time / one run", "time / whole grid", "reached"]
