@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import ratewise
+from ratewise import cli
+from ratewise.learning import ppo
+from ratewise.learning.tasks import KINDS
+from ratewise.rules import learned
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -38,6 +44,26 @@ def test_names_are_listed(tmp_path: Path):
         assert name in done.stdout
 
 
+def test_kinds_of_tasks_are_listed(tmp_path: Path):
+    assert command("learn", "--list", cwd=tmp_path).stdout.split() == list(KINDS)
+
+
+def test_a_policy_is_learned_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = {"groups": 1, "trainings": 1, "copies": 2, "windows": 5, "minibatch": 8}
+    monkeypatch.setattr(ppo, "Settings", partial(ppo.Settings, **small))
+    out = tmp_path / "own.safetensors"
+    asked = ["learn", "--tasks", "mlp", "--steps", "1", "--out", str(out)]
+    done = CliRunner().invoke(cli.app, asked)
+    assert done.exit_code == 0, done.output
+    assert f"policy: {out}" in done.output
+    first = learned.load(out)
+    assert first.provenance["tasks"] == ["mlp"]
+    assert (tmp_path / "own.curve.json").exists()
+    again = CliRunner().invoke(cli.app, asked)  # it is learned already
+    assert again.exit_code == 0, again.output
+    assert learned.load(out).digest == first.digest
+
+
 def test_version(tmp_path: Path):
     assert command("--version", cwd=tmp_path).stdout.strip() == ratewise.__version__
 
@@ -53,6 +79,9 @@ def test_version(tmp_path: Path):
         (["compare", "--tasks", "fashion-cnn", "--data", "nowhere"], "looked for nowhere"),
         (["compare", "--out", "full"], "full is not a ratewise store, it holds letter.txt"),
         (["compare", "--out", "full/letter.txt"], "is a file"),
+        (["learn", "--tasks", "convent"], "did you mean 'convnet'"),
+        (["learn", "--steps", "0"], "decisions must be an integer >= 1, got 0"),
+        (["learn", "--out", "policy.pt"], "--out must be a file that ends in .safetensors"),
         (["report", "absent"], "a folder that exists"),
         (["report", "full"], "is not a ratewise store"),
     ],
