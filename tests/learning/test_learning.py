@@ -22,8 +22,8 @@ from ratewise.learning.vec_env import Trainings, _payments
 from ratewise.rules import learned
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT, Horizon
+from ratewise.simulate import Learned
 from ratewise.simulate.noise import Noise
-from ratewise.simulate.steered import Learned
 
 TINY: dict[str, Any] = {"groups": 1, "trainings": 2, "copies": 4, "windows": 5, "minibatch": 16}
 

@@ -27,8 +27,8 @@ from ratewise.errors import (
 )
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
+from ratewise.simulate import Learned, UpdateRatio
 from ratewise.simulate.order import DataOrder
-from ratewise.simulate.steered import Learned, UpdateRatio
 
 STEPS = 60
 OPTIMIZERS: dict[str, Any] = {

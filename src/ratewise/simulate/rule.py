@@ -1,6 +1,6 @@
 """Rules over many runs: what a simulated run's learning rate follows.
 
-A rule is frozen data with two methods. `start` gives the scale of the first step and a state,
+A rule is data with two methods. `start` gives the scale of the first step and a state,
 `update` takes what the step showed and gives the next scale: rate = lr * scale. All is one entry
 a run, in float64; a rule never sees another run. Whatever has these two methods will do.
 """

@@ -20,8 +20,7 @@ from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
 from ratewise.runs import RunRecord, Store, make_run_id
-from ratewise.simulate import Fixed, Greedy, Plateau
-from ratewise.simulate.steered import Learned, UpdateRatio
+from ratewise.simulate import Fixed, Greedy, Learned, Plateau, UpdateRatio
 from ratewise.studies import judged, peers
 from ratewise.studies import simulated as simulated_runs
 from ratewise.studies.judged import Judged

@@ -17,8 +17,7 @@ from ratewise import simulate
 from ratewise.learning.tasks import held_apart
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.runs import RunRecord, Store, make_run_id
-from ratewise.simulate import Fixed
-from ratewise.simulate.steered import UpdateRatio
+from ratewise.simulate import Fixed, UpdateRatio
 from ratewise.studies import simulated as simulated_runs
 
 _TEACHER = {"data": "teacher"}
