@@ -37,6 +37,8 @@ from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import Horizon, UpdateRatioConfig
 
 FORMAT = 1
+#: A feature may lie so far beyond the range that was seen: other roundings, runs a little shorter.
+MARGIN = 0.05
 #: Shipped weight files.
 FOLDER = Path(__file__).parent.parent / "policies"
 _BYTES = 1 << 24  # nothing that calls itself a policy is larger
@@ -179,7 +181,7 @@ class Network(NamedTuple):
         """
         shape = (-1,) + (1,) * (x.ndim - 1)
         low, high = self.low.reshape(shape), self.high.reshape(shape)
-        inside = ((x >= low) & (x <= high)).all(0)
+        inside = ((x >= low - MARGIN) & (x <= high + MARGIN)).all(0)
         for index, (weight, bias) in enumerate(self.layers):
             x = weight @ x + bias.reshape(shape)
             x = xp.tanh(x) if index + 1 < len(self.layers) else x

@@ -11,7 +11,7 @@ from torch import Tensor
 from ratewise.errors import InvalidState
 from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES, FeatureState
-from ratewise.rules.learned import LearnedState, Policy
+from ratewise.rules.learned import MARGIN, LearnedState, Policy
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -74,7 +74,7 @@ class Correction:
         Waits for a device.
         """
         low, high = self._network.low, self._network.high
-        odd = ((self.seen < low) | (self.seen > high)).tolist()
+        odd = ((self.seen < low - MARGIN) | (self.seen > high + MARGIN)).tolist()
         values = zip(FEATURES, self.seen.tolist(), low.tolist(), high.tolist(), odd, strict=True)
         return [f"{n} is {x:.3g}, seen {a:.3g} to {b:.3g}" for n, x, a, b, out in values if out]
 

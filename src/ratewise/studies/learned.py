@@ -46,7 +46,7 @@ class Settings:
     rates: int = 7  #: over three decades
     ratios: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)  #: of the tuned UpdateRatioLR
     seeds: tuple[int, ...] = (101, 102)
-    policies: tuple[str, ...] = ("default", "seed-1", "seed-2")  #: names, or files
+    policies: tuple[str, ...] = ("default", "seed-0", "seed-2")  #: names, or files
     peers: bool = True
 
 
