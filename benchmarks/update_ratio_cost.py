@@ -300,7 +300,7 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
-def report(size: Size, repeats: int, sizes: tuple[str, str]) -> str:
+def report(size: Size, repeats: int, sizes: tuple[str, ...]) -> str:
     """Return the page's tables."""
     whole, alone, added = measure(size, repeats)
     count = sum(p.numel() for p in Transformer(size).parameters())
@@ -335,13 +335,14 @@ def report(size: Size, repeats: int, sizes: tuple[str, str]) -> str:
         both = middle[f"{kind}: measured"], middle[f"{kind}: between"]
         shares = [0.1 * (both[0] + (n - 1) * both[1]) / n / whole for n in EVERY]
         lines.append(f"| {kind} | {' | '.join(f'{share:.2f}%' for share in shares)} |")
-    lines += [
-        "",
-        "| highest memory, MB above no scheduler | in this training | with 1 x 8 tokens |",
-        "| --- | ---: | ---: |",
-    ]
+    if sizes:
+        lines += [
+            "",
+            "| highest memory, MB above no scheduler | in this training | with 1 x 8 tokens |",
+            "| --- | ---: | ---: |",
+        ]
     plain = [memory(AGAIN, name) for name in sizes]
-    for name in KINDS:
+    for name in KINDS if sizes else ():
         more = [
             memory(f"{name}: measured", s) - least for s, least in zip(sizes, plain, strict=True)
         ]
@@ -375,7 +376,7 @@ def main() -> None:
         peak(arguments.peak, sizes[arguments.size])
         return
     small = arguments.small
-    names = ("small", "small") if small else ("whole", "lean")
+    names = () if small else ("whole", "lean")  # what a small model takes drowns in torch
     table = report(SMALL if small else WHOLE, arguments.repeats, names)
     print(table)
     if arguments.out is not None:

@@ -127,7 +127,7 @@ class LearnedLR(SteeredLR):
                 "trained: its anchor, the update-ratio rule, decides there; explain() counts how "
                 "often",
                 OutsideTrainingWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
