@@ -124,7 +124,7 @@ def test_a_small_one_is_learned_from_nothing_and_is_the_same_again(tmp_path: Pat
     assert a.provenance["settings"]["seed"] == 0
     assert a.provenance["tasks"] == ["test"]
     assert a.provenance["rounds"] == 3
-    curve = json.loads((tmp_path / "a-checkpoint.json").read_text())["curve"]
+    curve = json.loads((tmp_path / "a.curve.json").read_text())["curve"]
     assert len(curve) == 3
     from ratewise import LearnedLR
 
@@ -135,7 +135,7 @@ def test_a_small_one_is_learned_from_nothing_and_is_the_same_again(tmp_path: Pat
 def test_stopped_and_gone_on_with_it_is_the_same(tmp_path: Path):
     whole = learned_file(tmp_path / "whole.safetensors")
     settings = Settings(decisions=96, **TINY)
-    first = Learner(draw, settings, tmp_path / "parts-checkpoint")
+    first = Learner(draw, settings, tmp_path / "parts.checkpoint.safetensors")
     next(first.rounds())  # stopped after one round of three
     parts = learned_file(tmp_path / "parts.safetensors")
     for ours, theirs in zip(
@@ -149,7 +149,8 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path):
     learned_file(tmp_path / "own.safetensors", decisions=32)
     with pytest.raises(InvalidState, match="other settings \\(decisions\\)"):
         learned_file(tmp_path / "own.safetensors", decisions=64)
-    (tmp_path / "own-checkpoint.json").write_text("{")
+    checkpoint = tmp_path / "own.checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
     with pytest.raises(InvalidState, match="damaged"):
         learned_file(tmp_path / "own.safetensors", decisions=32)
 
@@ -162,12 +163,12 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
     monkeypatch.setattr("ratewise.learning.ppo.DEFAULT", low)
     more = {"decisions": 16 * 64, "groups": 1, "trainings": 2, "copies": 8, "minibatch": 32}
     learned_file(tmp_path / "up.safetensors", **more)
-    curve = json.loads((tmp_path / "up-checkpoint.json").read_text())["curve"]
+    curve = json.loads((tmp_path / "up.curve.json").read_text())["curve"]
     means = [entry["mean"] for entry in curve]
     assert np.mean(means[-5:]) > np.mean(means[:5]) + 0.05
     monkeypatch.setattr("ratewise.learning.vec_env._payments", lambda scores: -_payments(scores))
     learned_file(tmp_path / "down.safetensors", **more)
-    curve = json.loads((tmp_path / "down-checkpoint.json").read_text())["curve"]
+    curve = json.loads((tmp_path / "down.curve.json").read_text())["curve"]
     worse = [entry["mean"] for entry in curve]
     assert np.mean(worse[-5:]) < np.mean(means[-5:]) - 0.05
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
@@ -85,14 +86,14 @@ class Learner:
     Args:
         draw: settings to train on.
         settings: how.
-        checkpoint: file without a suffix; .safetensors and .json are added.
+        checkpoint: the file that is kept on the way.
     """
 
     def __init__(self, draw: Draw, settings: Settings, checkpoint: Path) -> None:
-        self.settings, self._files = settings, _Files(checkpoint)
+        self.settings, self._checkpoint = settings, _Checkpoint(checkpoint)
         self.curve: list[dict[str, Any]] = []  #: one entry a setting that has ended
         self._anchor = Policy.anchor(DEFAULT, bound=settings.bound, windows=settings.windows)
-        saved = self._files.read()
+        saved, tensors = self._checkpoint.read() or (None, {})
         if saved is not None and saved["settings"] != asdict(settings):
             odd = {k for k, v in asdict(settings).items() if saved["settings"].get(k) != v}
             raise InvalidState(
@@ -131,7 +132,7 @@ class Learner:
         )
         self.done = done
         if saved is not None:
-            self._restore(saved)
+            self._restore(saved, tensors)
 
     def rounds(self) -> Iterator[int]:
         """Learn; yield after every update, with the checkpoint written."""
@@ -187,10 +188,10 @@ class Learner:
             tensors |= {f"adam.{index}.{k}": v.contiguous() for k, v in state.items()}
         ranges = {"low": self.env.low.tolist(), "high": self.env.high.tolist()}
         about = {"settings": asdict(self.settings), "rounds": self.done, "curve": self.curve}
-        self._files.write(tensors, {**about, **ranges})
+        self._checkpoint.write({**about, **ranges}, tensors)
 
-    def _restore(self, saved: dict[str, Any]) -> None:
-        actor, tensors = self._ppo.policy, self._files.tensors()
+    def _restore(self, saved: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        actor = self._ppo.policy
         weights = {k[7:]: v for k, v in tensors.items() if k.startswith("weight.")}
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
@@ -202,7 +203,7 @@ class Learner:
             adam = actor.optimizer.state_dict()
             actor.optimizer.load_state_dict({**adam, "state": state})
         except (RuntimeError, KeyError, ValueError) as error:
-            raise InvalidState(f"{self._files.weights}: does not fit ({error})") from error
+            raise InvalidState(f"{self._checkpoint.path}: does not fit ({error})") from error
         self.curve = saved["curve"]
         self.env.low = np.array(saved["low"], np.float32)
         self.env.high = np.array(saved["high"], np.float32)
@@ -219,37 +220,30 @@ class _Quiet(BaseCallback):
         return True
 
 
-class _Files:
-    """A checkpoint: weights and what belongs to them, each file whole or not at all."""
+class _Checkpoint:
+    """One file with weights and what belongs to them: whole, or not there."""
 
-    def __init__(self, base: Path) -> None:
-        self.weights = base.with_name(base.name + ".safetensors")
-        self._about = base.with_name(base.name + ".json")
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def read(self) -> dict[str, Any] | None:
-        """Return what is not weights, None where there is no checkpoint."""
-        if not (self._about.exists() and self.weights.exists()):
+    def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+        """Return what is not weights, and the weights; None where there is no checkpoint."""
+        if not self.path.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(self._about.read_text())
-        except ValueError as error:
+            with safe_open(self.path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return json.loads(file.metadata()["ratewise"]), tensors
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             fix = "delete it to begin anew"
-            raise InvalidState(f"{self._about}: damaged ({error}): {fix}") from error
-        return found
+            raise InvalidState(f"{self.path}: damaged ({error}): {fix}") from error
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the weights."""
-        return load_file(self.weights)
-
-    def write(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-        """Write both."""
-        self.weights.parent.mkdir(parents=True, exist_ok=True)
-        part = self.weights.with_name(f".part-{self.weights.name}")
-        save_file(tensors, part)
-        part.replace(self.weights)
-        part = self._about.with_name(f".part-{self._about.name}")
-        part.write_text(json.dumps(about, indent=1))
-        part.replace(self._about)
+    def write(self, about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Replace the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".part-{self.path.name}")
+        save_file(tensors, part, {"ratewise": json.dumps(about)})
+        part.replace(self.path)
 
 
 def learn(
@@ -275,7 +269,7 @@ def learn(
     threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     try:
-        learner = Learner(draw, settings, out.with_name(f"{out.stem}-checkpoint"))
+        learner = Learner(draw, settings, out.with_name(f"{out.stem}.checkpoint.safetensors"))
         left = settings.rounds - learner.done
         for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
             learner.policy(**(about or {})).save(out)

@@ -124,11 +124,11 @@ def curve(paths: Sequence[Path], picture: Path, smooth: float = 0.1) -> bool:
         rounds, means = by_round(json.loads(path.read_text(encoding="utf-8"))["curve"])
         width = max(1, min(len(means), math.ceil(smooth * len(means))))
         kept = np.convolve(means, np.full(width, 1 / width), "valid")
-        name = path.name.split(".")[0].removesuffix("-checkpoint")
+        name = path.name.split(".")[0]
         lines.append(Line(name, colour, rounds[width - 1 :].tolist(), kept.tolist()))
     if lines:
-        title = "what a policy is paid while it learns"
-        save_panels([Panel(title, "round", "mean score, smoothed", lines)], picture)
+        title = "ln(loss under the anchor / under the policy) while it learns"
+        save_panels([Panel(title, "round", "mean of a round, smoothed", lines)], picture)
     return bool(lines)
 
 

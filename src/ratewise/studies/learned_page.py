@@ -75,7 +75,10 @@ def write(store: Store, settings: Settings, page: Path) -> None:
             f"running mean of {SMOOTH} recorded ones.",
             paths["schedules"],
         ),
-        "curve": _picture("What the policies were paid while they learned.", paths["curve"]),
+        "curve": _picture(
+            "While the policies learned: how much lower losses were than under the anchor alone.",
+            paths["curve"],
+        ),
     }
     shown_ones = {"rates": True, "schedules": bool(drawn), "curve": curves}
     pictures = [lines[kind] for kind in PICTURES if shown_ones[kind]]
