@@ -284,14 +284,21 @@ def test_data_and_batches_that_do_not_fit(untrained):
         with pytest.raises(InvalidArgument, match=r"^batch_size must be an integer >= 1, got"):
             task((x, y), size)
         assert_named(InvalidArgument, "batch_size must be", task=task(lambda seed: (x, y), size))
-    with pytest.raises(InvalidArgument, match=r"^batch_size must be between 1 and the data's 24"):
+    with pytest.raises(InvalidArgument, match=r"^batch_size must be between 1 and the 24 rows"):
         task((x, y), 25)
-    message = "batch_size must be between 1 and the data's 24 rows, got 25"
+    message = "batch_size must be between 1 and the 24 rows that are trained on, got 25"
     assert_named(InvalidArgument, message, task=task(lambda seed: (x, y), 25))
     with pytest.raises(InvalidArgument, match=r"^data must be tensors with equally many rows"):
         task((x, y[:-1]))
     message = "data must be tensors with equally many rows, got [24, 23]"
     assert_named(InvalidArgument, message, task=task(lambda seed: (x, y[:-1])))
+    with pytest.raises(InvalidArgument, match=r"^batch_size must be between 1 and the 4 rows that"):
+        task((x, y), held_out=20)
+    with pytest.raises(InvalidArgument, match=r"^held_out must be below the data's 24 rows"):
+        task((x, y), held_out=24)
+    for rows in (-1, 2.0, True):
+        with pytest.raises(InvalidArgument, match=r"^held_out must be an integer >= 0, got"):
+            task((x, y), held_out=rows)
     for rows in (0, -1, 2.0):
         with pytest.raises(InvalidArgument, match=r"^evaluation must be an integer >= 1, got"):
             task((x, y), evaluation=rows)
