@@ -70,6 +70,10 @@ class OutsideTrainingWarning(UserWarning):
     """A policy sees what it never saw while it was trained: its anchor decides alone."""
 
 
+class NoRateWarning(UserWarning):
+    """A line search found no rate that meets its condition, or had no loss to search on."""
+
+
 class StoreError(RatewiseError, RuntimeError):
     """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
 
