@@ -68,7 +68,7 @@ def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UnknownName, match="unknown preset 'big'"):
         tasks.load("digits-mlp", "big")
     with pytest.raises(UnknownName, match="did you mean 'adamw'"):
-        optimizers.grid("adamv", 3)
+        optimizers.named("adamv")
 
 
 def own(**changes: object) -> Task:

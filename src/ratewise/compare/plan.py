@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ratewise.compare import optimizers, schedules
+from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.processes import RunSpec, TaskSource
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
@@ -25,7 +26,7 @@ class Plan:
     """The runs of a comparison: a grid of rates on tuning seeds, then judged runs on fresh ones."""
 
     sources: dict[str, TaskSource]
-    optimizers: tuple[str, ...]
+    optimizers: tuple[Optimizer, ...]
     schedules: tuple[Schedule, ...]
     grids: dict[tuple[str, str], tuple[float, ...]]  #: (task, optimizer) -> base rates asked for
     seeds: int
@@ -34,7 +35,7 @@ class Plan:
     def methods(self) -> list[Method]:
         """Return every task, optimizer and schedule."""
         return [
-            Method(task, optimizer, schedule.name)
+            Method(task, optimizer.name, schedule.name)
             for task in self.sources
             for optimizer in self.optimizers
             for schedule in self.schedules
@@ -63,13 +64,14 @@ class Plan:
 
     def _spec(self, method: Method, rate: float, seed: int, role: str) -> RunSpec:
         schedule = next(s for s in self.schedules if s.name == method.schedule)
-        return RunSpec(method.task, method.optimizer, schedule, rate, seed, role)
+        optimizer = next(o for o in self.optimizers if o.name == method.optimizer)
+        return RunSpec(method.task, optimizer, schedule, rate, seed, role)
 
     def asked(self) -> dict[str, Any]:
         """Return the plan as plain data, for the store."""
         return {
             "tasks": {name: source.preset for name, source in self.sources.items()},
-            "optimizers": list(self.optimizers),
+            "optimizers": [optimizer.name for optimizer in self.optimizers],
             "schedules": [schedule.name for schedule in self.schedules],
             "grids": [[*key, list(rates)] for key, rates in self.grids.items()],
             "tuning_seeds": list(range(self.tuning_seeds)),
@@ -79,7 +81,7 @@ class Plan:
 
 def make(
     task: str | Task | Sequence[str | Task],
-    optimizer_names: Sequence[str],
+    optimizer_names: Sequence[str | Optimizer],
     schedule_names: Sequence[str | Schedule],
     *,
     seeds: int,
@@ -108,38 +110,38 @@ def make(
         own = one if isinstance(one, Task) else None
         name = own.name if own else str(one)
         sources[name] = TaskSource(name, own.preset if own else preset, data, steps, own)
+    # an unknown name is said before any data is read
     chosen = tuple(schedules.named(schedule) for schedule in schedule_names)
+    stepped = tuple(optimizers.named(optimizer) for optimizer in optimizer_names)
     for kind, given, kept in (
         ("tasks", several, sources),
-        ("optimizers", optimizer_names, dict.fromkeys(optimizer_names)),
+        ("optimizers", stepped, {optimizer.name: 0 for optimizer in stepped}),
         ("schedules", chosen, {schedule.name: 0 for schedule in chosen}),
     ):
         if not given:
             raise invalid(kind, "a list with at least one name", list(given), "name one")
         if len(kept) < len(given):
             raise invalid(kind, "different names", list(kept), "name each once")
-    for optimizer in optimizer_names:
-        optimizers.options(optimizer)  # an unknown name is said before any data is read
     if isinstance(rates, int):
         _check_count("rates", rates, None)
     elif rates is not None:
         _check_rates(rates)
     loaded = {name: source.load() for name, source in sources.items()}
     grids = {
-        (name, optimizer): tuple(sorted(_grid(loaded[name], optimizer, rates)))
+        (name, optimizer.name): tuple(sorted(_grid(loaded[name], optimizer, rates)))
         for name in sources
-        for optimizer in optimizer_names
+        for optimizer in stepped
     }
-    return Plan(sources, tuple(optimizer_names), chosen, grids, seeds, tuning_seeds)
+    return Plan(sources, stepped, chosen, grids, seeds, tuning_seeds)
 
 
-def _grid(task: Task, optimizer: str, rates: Sequence[float] | int | None) -> Sequence[float]:
+def _grid(task: Task, optimizer: Optimizer, rates: Sequence[float] | int | None) -> Sequence[float]:
     """Return the rates asked for, else the task's own, else the optimizer's."""
     if rates is not None and not isinstance(rates, int):
         return rates
-    own = (task.rates or {}).get(optimizer)
+    own = (task.rates or {}).get(optimizer.name)
     if own is None:
-        return optimizers.grid(optimizer, rates or DEFAULT_RATES)
+        return optimizer.grid(rates or DEFAULT_RATES)
     _check_rates(own)
     return own
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ratewise.compare import tasks, training
+from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
 from ratewise.pool import drain, in_processes
@@ -38,7 +39,7 @@ class RunSpec:
     """One run to be made."""
 
     task: str
-    optimizer: str
+    optimizer: Optimizer
     schedule: Schedule
     lr: float
     seed: int
@@ -95,7 +96,7 @@ def _make(spec: RunSpec, task: Task, store: Store) -> str | None:
         )
         store.add(record)
     except Exception as error:
-        name = f"{spec.task}, {spec.optimizer}, {spec.schedule.name}, lr {spec.lr:g}"
+        name = f"{spec.task}, {spec.optimizer.name}, {spec.schedule.name}, lr {spec.lr:g}"
         return f"{name}, seed {spec.seed}: {type(error).__name__}: {error}"
     return None
 

@@ -28,6 +28,7 @@ from ratewise.schedulers.update_ratio import UpdateRatioLR
 _Build = Callable[..., Any]
 _PEER = "transformers-greedy"
 _EVERY_STEP, _TRAINING_LOSS, _VALIDATION_LOSS = "step", "training loss", "validation loss"
+_NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,14 @@ def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **option
     return Peer(optimizer, min_lr=low, max_lr=high, **options)
 
 
+def _none(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+    """For an optimizer that chooses its rate itself: no scheduler writes over it."""
+    return None
+
+
 #: kind -> (what it is fed, how it is built)
 _KINDS: dict[str, tuple[str, _Build]] = {
+    "none": (_NOTHING, _none),
     "constant": (_EVERY_STEP, _warmup_constant),
     "step": (_EVERY_STEP, _step),
     "linear": (_EVERY_STEP, _linear),
@@ -166,12 +173,13 @@ _KINDS: dict[str, tuple[str, _Build]] = {
     _PEER: (_TRAINING_LOSS, _transformers_greedy),
 }
 
+_UNNAMED = ("none", "greedy-article", _PEER)
 #: The schedules that have a name, with the options that make them.
 #: "greedy-article" follows the article: the rolling validation loss, once an epoch. It gives no
 #: numbers; the paper's factor and reference are taken, and a patience and window of a few epochs,
 #: since the paper's 10 and 50 would never act within the 20 epochs of a run here.
 _NAMED: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in _KINDS if kind not in ("greedy-article", _PEER)},
+    **{kind: (kind, {}) for kind in _KINDS if kind not in _UNNAMED},
     "greedy-cosine": ("greedy", {"anchor": "cosine"}),
     "greedy-article": (
         "greedy-article",

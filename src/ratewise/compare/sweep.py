@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ratewise.compare import analysis, processes
 from ratewise.compare import plan as planning
+from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.plan import Plan
 from ratewise.compare.processes import RunSpec
 from ratewise.compare.schedules import Schedule
@@ -44,7 +45,7 @@ class Comparison:
 def run(
     task: str | Task | Sequence[str | Task],
     *,
-    optimizers: Sequence[str] = ("adamw",),
+    optimizers: Sequence[str | Optimizer] = ("adamw",),
     schedules: Sequence[str | Schedule] = DEFAULT_SCHEDULES,
     seeds: int = 5,
     tuning_seeds: int = 2,
@@ -65,7 +66,7 @@ def run(
 
     Args:
         task: a name of `ratewise.compare.tasks.names()`, a `Task` of your own, or several.
-        optimizers: names of `ratewise.compare.optimizers.names()`.
+        optimizers: names of `ratewise.compare.optimizers.names()`, or `Optimizer` objects.
         schedules: names of `ratewise.compare.schedules.names()`, or `Schedule` objects.
         seeds: judged runs a method.
         tuning_seeds: runs a method at each rate of the grid.
@@ -171,6 +172,6 @@ def _ids(plan: Plan, specs: list[RunSpec]) -> set[str]:
     return {processes.run_id(spec, loaded[spec.task]) for spec in specs}
 
 
-def _names(given: Sequence[str] | Sequence[str | Schedule]) -> list:
+def _names(given: Sequence[str | Optimizer] | Sequence[str | Schedule]) -> list:
     """One name is as good as a list of one."""
-    return [given] if isinstance(given, str | Schedule) else list(given)
+    return [given] if isinstance(given, str | Optimizer | Schedule) else list(given)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ratewise import __version__
 from ratewise.compare import optimizers, schedules
+from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Batch, Task
+from ratewise.optimizers import StochasticLineSearch
 from ratewise.runs import RunRecord, make_run_id
 
 #: Where the test part is looked at: the untrained model, and these shares of the steps.
@@ -29,7 +31,7 @@ _EVALUATION_BATCH = 2048
 
 
 def configuration(
-    task: Task, optimizer: str, schedule: Schedule, lr: float, seed: int
+    task: Task, optimizer: Optimizer, schedule: Schedule, lr: float, seed: int
 ) -> dict[str, Any]:
     """Return everything that determines a run, as plain data; its digest is the run's id."""
     return {
@@ -39,8 +41,8 @@ def configuration(
         "batch_size": task.batch_size,
         "examples": len(task.train[0]),
         "evaluations": task.evaluations,
-        "optimizer": optimizer,
-        "optimizer_options": optimizers.options(optimizer),
+        "optimizer": optimizer.name,
+        "optimizer_options": optimizer.settings,
         "schedule": schedule.name,
         "schedule_kind": schedule.identity,
         "schedule_options": {
@@ -55,7 +57,7 @@ def configuration(
 
 def train(
     task: Task,
-    optimizer: str,
+    optimizer: str | Optimizer,
     schedule: str | Schedule,
     lr: float,
     seed: int,
@@ -70,13 +72,13 @@ def train(
 
     Args:
         task: what is trained.
-        optimizer: a name of `optimizers.names()`.
+        optimizer: a name of `optimizers.names()`, or an `Optimizer`.
         schedule: a name of `schedules.names()`, or a `Schedule`.
-        lr: base rate.
+        lr: base rate, or whatever the optimizer has tuned instead.
         seed: any integer >= 0.
         role: "grid" or "judged".
     """
-    schedule = schedules.named(schedule)
+    optimizer, schedule = optimizers.named(optimizer), schedules.named(schedule)
     config = configuration(task, optimizer, schedule, lr, seed)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with _seeded(seed):
@@ -87,7 +89,7 @@ def train(
         role=role,
         task=task.name,
         preset=task.preset,
-        optimizer=optimizer,
+        optimizer=optimizer.name,
         schedule=schedule.name,
         base_lr=lr,
         seed=seed,
@@ -110,11 +112,12 @@ class _Run:
     """The state of one training."""
 
     def __init__(
-        self, task: Task, optimizer: str, schedule: Schedule, lr: float, seed: int
+        self, task: Task, optimizer: Optimizer, schedule: Schedule, lr: float, seed: int
     ) -> None:
         self.task = task
         self.model = task.model()
-        self.optimizer = optimizers.build(optimizer, self.model.parameters(), lr)
+        epoch = max(1, len(task.train[0]) // task.batch_size)
+        self.optimizer = optimizer.build(self.model, lr, steps_per_epoch=epoch)
         self.driver = schedules.build(schedule, self.optimizer, task.steps, task.evaluations)
         self.batches = _batches(task, torch.Generator().manual_seed(seed))
         self.train_loss: list[float] = []
@@ -129,32 +132,43 @@ class _Run:
         evaluate_at = _evenly(steps, self.task.evaluations)
         test_at = [round(share * steps) for share in CHECKPOINTS]
         self._evaluate(0, test=True)
-        clock = time.perf_counter()
+        clock = time.process_time()
         for step in range(1, steps + 1):
-            self.lr.append(schedules.current_rate(self.optimizer))
-            loss = self.task.loss(self.model, next(self.batches))
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            loss = self._step(next(self.batches))
+            self.lr.append(schedules.current_rate(self.optimizer))  # some choose it in the step
             self.train_loss.append(float(loss.detach()))
             if not math.isfinite(self.train_loss[-1]):
                 self.diverged_at = step
                 break
             self.driver.after_step(loss)
             if step in evaluate_at or step in test_at:
-                paused = time.perf_counter()
+                paused = time.process_time()
                 self.train_seconds += paused - clock
                 self._evaluate(step, test=step in test_at)
-                clock = time.perf_counter()
+                clock = time.process_time()
                 self.eval_seconds += clock - paused
                 if step in evaluate_at:
                     self.driver.after_epoch(self.evaluations[-1][1])
-        self.train_seconds += time.perf_counter() - clock
+        self.train_seconds += time.process_time() - clock
         if self.diverged_at is not None:
             last = self.diverged_at
             self.evaluations += [(s, math.inf) for s in sorted(evaluate_at) if s >= last]
             worst = -math.inf if self.task.metric_mode == "max" else math.inf
             self.tests += [(s, math.inf, worst) for s in test_at if s >= last]
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Make a step and return the loss before it."""
+
+        def loss() -> Tensor:
+            return self.task.loss(self.model, batch)
+
+        if isinstance(self.optimizer, StochasticLineSearch):
+            return self.optimizer.step(loss)
+        value = loss()
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+        return value
 
     def _evaluate(self, step: int, test: bool) -> None:
         task, model = self.task, self.model

@@ -26,9 +26,13 @@ _TASKS: dict[str, tuple[str, Callable[[str, Path | None], Task]]] = {
     "pydoc-gru": (BUNDLED, text.pydoc_gru),
     "housing-mlp": ("california-housing/housing.csv", tabular.housing_mlp),
     "fashion-cnn": ("FashionMNIST/raw/*-ubyte[.gz]", vision.fashion_cnn),
+    "fashion-mlp": ("FashionMNIST/raw/*-ubyte[.gz]", vision.fashion_mlp),
+    "cifar-cnn": ("cifar10/*.npz or cifar-10-batches-bin/", vision.cifar_cnn),
     "cifar-resnet": ("cifar10/*.npz or cifar-10-batches-bin/", vision.cifar_resnet),
     "shakespeare-transformer": ("tinyshakespeare/input.txt", text.shakespeare_transformer),
+    "wikitext-gru": ("wikitext-2/valid.txt", text.wikitext_gru),
     "polarity-text": ("rt-polarity/rt-polarity.{pos,neg}", text.polarity_text),
+    "polarity-attention": ("rt-polarity/rt-polarity.{pos,neg}", text.polarity_attention),
 }
 
 

@@ -24,7 +24,7 @@ def pydoc_gru(preset: str, data: Path | None) -> Task:
     width, length = (32, 24) if small else (256, 96)
     codes, alphabet = encode(sets.pydoc())
     model = functools.partial(sequence.CharGRU, alphabet, width)
-    return _characters("pydoc-gru", preset, codes, length, model, 16 if small else 32)
+    return characters("pydoc-gru", preset, codes, length, model, 16 if small else 32)
 
 
 def shakespeare_transformer(preset: str, data: Path | None) -> Task:
@@ -33,18 +33,43 @@ def shakespeare_transformer(preset: str, data: Path | None) -> Task:
     small = preset == "small"
     length, width, heads, depth = (32, 32, 2, 2) if small else (128, 128, 4, 4)
     model = functools.partial(sequence.CharTransformer, alphabet, length, width, heads, depth)
-    return _characters("shakespeare-transformer", preset, codes, length, model, 8 if small else 32)
+    return characters("shakespeare-transformer", preset, codes, length, model, 8 if small else 32)
+
+
+def wikitext_gru(preset: str, data: Path | None) -> Task:
+    """WikiText-2's validation part, character by character, by a GRU."""
+    small = preset == "small"
+    width, length = (32, 24) if small else (256, 96)
+    codes, alphabet = encode(sets.wikitext(data))
+    model = functools.partial(sequence.CharGRU, alphabet, width)
+    return characters("wikitext-gru", preset, codes, length, model, 16 if small else 32)
 
 
 def polarity_text(preset: str, data: Path | None) -> Task:
-    """Sentence polarity: 10,662 sentences from film reviews, praise or blame."""
+    """Sentence polarity: 10,662 sentences from film reviews, by a mean of words."""
+    width = 16 if preset == "small" else 64
+    return _polarity(
+        "polarity-text", preset, data, functools.partial(sequence.WordBag, _BUCKETS, width, 2)
+    )
+
+
+def polarity_attention(preset: str, data: Path | None) -> Task:
+    """Sentence polarity, by one layer of self-attention over the words."""
+    width, heads = (16, 2) if preset == "small" else (64, 4)
+    model = functools.partial(
+        sequence.AttentionNet, _BUCKETS, _WORDS, width, heads, 2, symbols=True
+    )
+    return _polarity("polarity-attention", preset, data, model)
+
+
+def _polarity(name: str, preset: str, data: Path | None, model: Callable[[], nn.Module]) -> Task:
     sentences, labels = sets.polarity(data)
     words = torch.tensor([hashed_words(line, _BUCKETS, _WORDS) for line in sentences])
     small = preset == "small"
     train, validation, test = parts.split((words, torch.tensor(labels)), (0.8, 0.1))
     return Task(
-        name="polarity-text",
-        model=functools.partial(sequence.WordBag, _BUCKETS, 16 if small else 64, 2),
+        name=name,
+        model=model,
         loss=parts.cross_entropy,
         metric=parts.accuracy,
         metric_name="accuracy",
@@ -57,7 +82,7 @@ def polarity_text(preset: str, data: Path | None) -> Task:
     )
 
 
-def _characters(
+def characters(
     name: str,
     preset: str,
     codes: torch.Tensor,
@@ -65,7 +90,7 @@ def _characters(
     model: Callable[[], nn.Module],
     batch_size: int,
 ) -> Task:
-    """Contiguous blocks: the first 80% train, then 10% validation, then 10% test."""
+    """Return next-character prediction; the first 80% train, then 10% validate, then 10% test."""
     small = preset == "small"
     first, second = int(0.8 * len(codes)), int(0.9 * len(codes))
     held_out = 96 if small else 512

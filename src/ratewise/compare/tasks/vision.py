@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ratewise.compare.task import Batch, Task
 from ratewise.compare.tasks import parts
 from ratewise.data import sets
-from ratewise.models import vision
+from ratewise.models import dense, vision
 
 
 def digits_cnn(preset: str, data: Path | None) -> Task:
@@ -42,6 +42,30 @@ def fashion_cnn(preset: str, data: Path | None) -> Task:
     channels, size = ((1, 8, 16), 14) if small else ((1, 32, 64, 128), 28)
     model = functools.partial(vision.ConvNet, channels, size, 10)
     return _task("fashion-cnn", preset, split, model, batch_size=32 if small else 128)
+
+
+def fashion_mlp(preset: str, data: Path | None) -> Task:
+    """Fashion-MNIST by a perceptron on the pixels, at 14x14 in the small preset."""
+    (images, labels), (test_images, test_labels) = sets.fashion(data)
+    small = preset == "small"
+    shrink = 2 if small else 1
+    split = _held_out((images[:, None], labels), (test_images[:, None], test_labels), small, shrink)
+    widths = (14 * 14, 32, 10) if small else (28 * 28, 512, 256, 10)
+    return _task("fashion-mlp", preset, split, functools.partial(_flat_mlp, *widths), 32)
+
+
+def cifar_cnn(preset: str, data: Path | None) -> Task:
+    """CIFAR-10 by a plain convolutional network, at 16x16 in the small preset."""
+    train, test = sets.cifar(data)
+    small = preset == "small"
+    split = _held_out(train, test, small, 2 if small else 1)
+    channels, size = ((3, 8, 16), 16) if small else ((3, 32, 64, 128), 32)
+    model = functools.partial(vision.ConvNet, channels, size, 10)
+    return _task("cifar-cnn", preset, split, model, batch_size=32 if small else 128)
+
+
+def _flat_mlp(*widths: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), *dense.mlp(*widths))
 
 
 def cifar_resnet(preset: str, data: Path | None) -> Task:
