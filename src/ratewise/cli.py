@@ -191,6 +191,22 @@ def learned(
     typer.echo(f"page: {page}")
 
 
+@study.command("article")
+def article(
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-article"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
+        "docs/evidence/article.md"
+    ),
+    jobs: _Jobs = 2,
+) -> None:
+    """Test the article's claims on GreedyLR: schedules, hypergradients, line search, size."""
+    from ratewise.studies import article as module
+
+    module.run(out, page, data=data, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
 def _list() -> None:
     from ratewise.compare import optimizers, schedules, tasks
 
