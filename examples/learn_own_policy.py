@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 import ratewise
-from ratewise.learning.ppo import Settings, learn
+from ratewise.learning.ppo import learn
+from ratewise.learning.steering import Settings, Steering
 from ratewise.learning.tasks import OPTIMIZERS, Setting
 from ratewise.simulate import Noise, Task
 
@@ -73,9 +74,8 @@ def main() -> None:
     decisions = 24 * 32 * (2 if arguments.quick else 30)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spirals.safetensors"
-        learn(
-            draw, file, settings=Settings(decisions=decisions, **size), about={"tasks": ["spirals"]}
-        )
+        course = Steering(draw, Settings(decisions=decisions, **size))
+        learn(course, file, about={"tasks": ["spirals"]})
         print(f"loss under the policy that ships: {train('default'):.4f}")
         print(f"loss under your own:              {train(file):.4f}")
 

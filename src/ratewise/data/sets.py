@@ -12,6 +12,7 @@ from ratewise.data.cifar import Part, read_cifar
 from ratewise.data.housing import read_housing
 from ratewise.data.idx import read_idx
 from ratewise.data.locate import find
+from ratewise.data.matrices import read_expression, read_faces
 from ratewise.data.text import read_sentences, read_text
 from ratewise.errors import CorruptData
 
@@ -110,6 +111,28 @@ def polarity(data: str | Path | None) -> tuple[list[str], list[int]]:
         sentences += lines
         labels += [label] * len(lines)
     return sentences, labels
+
+
+def faces(data: str | Path | None) -> NDArray[np.uint8]:
+    """Return the ORL faces: images [400, 112, 92], as bytes.
+
+    Raises:
+        MissingData, CorruptData: the file is absent or damaged.
+    """
+    candidates = ("orl-faces/orl-faces.npz", "orl-faces.npz")
+    how = "AT&T Laboratories Cambridge's Database of Faces, as npz with an array `images`"
+    return read_faces(find("the ORL faces", candidates, how, data))
+
+
+def leukemia(data: str | Path | None) -> NDArray[np.float64]:
+    """Return ALL-AML gene expression: [5000 genes, 38 samples], >= 0.
+
+    Raises:
+        MissingData, CorruptData: the file is absent or damaged.
+    """
+    candidates = ("all-aml/ALL_AML_data.txt", "ALL_AML_data.txt")
+    how = "the data of Brunet et al. (2004), ALL_AML_data.txt"
+    return read_expression(find("ALL-AML gene expression", candidates, how, data))
 
 
 def pydoc() -> str:

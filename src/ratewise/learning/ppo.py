@@ -6,12 +6,11 @@ Source: Schulman et al. 2017 (arXiv 1707.06347). What is kept on the way is safe
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,58 +22,28 @@ from stable_baselines3.common.utils import set_random_seed
 
 from ratewise import __version__
 from ratewise.errors import InvalidState
-from ratewise.learning.vec_env import Draw, Trainings
 from ratewise.progress import tracked
-from ratewise.rules.checks import check_count
-from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a policy is learned.
+class Course(Protocol):
+    """What a policy is learned on, and how."""
 
-    Args:
-        decisions: how many in all, over all runs.
-        seed: of weights, settings and exploration.
-        groups: settings that are trained at once.
-        trainings: seeds of each.
-        copies: runs of each seed under the policy.
-        windows: parts of a run, with a decision after each but the last.
-        bound: the anchor's ratio is corrected by at most exp(bound).
-        width: units of the two hidden layers.
-        lr: of Adam, falling linearly to 0.
-        epochs, minibatch: passes over a rollout, and decisions a gradient.
-        spread: standard deviation of the exploration at first.
-    """
+    settings: Any  #: a dataclass: seed, lr, epochs, minibatch, and numbers a_round and rounds
+    start: float  #: the action that exploration begins around
 
-    decisions: int = 96_000
-    seed: int = 0
-    groups: int = 6
-    trainings: int = 2
-    copies: int = 12
-    windows: int = 25
-    bound: float = 1.5
-    width: int = 32
-    lr: float = 1e-3
-    epochs: int = 8
-    minibatch: int = 864
-    spread: float = 0.4
+    def environment(self) -> Any:
+        """Return a VecEnv with `round`, `ended`, and the range of its features, `low`, `high`."""
 
-    def __post_init__(self) -> None:
-        for name in ("decisions", "groups", "trainings", "copies", "windows", "width"):
-            check_count(name, getattr(self, name), 1)
-        check_count("seed", self.seed, 0)
+    def options(self) -> dict[str, Any]:
+        """Return keyword arguments of PPO beside those that all courses share."""
 
-    @property
-    def a_round(self) -> int:
-        """Decisions between two updates."""
-        return self.groups * self.trainings * self.copies * (self.windows - 1)
+    def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> Any:
+        """Return the policy that these arrays make; it has a method `save`.
 
-    @property
-    def rounds(self) -> int:
-        """Updates in all."""
-        return -(-self.decisions // self.a_round)
+        Args:
+            arrays: as `ratewise.rules.network.Weights` names them.
+            provenance: how it was made.
+        """
 
 
 class Learner:
@@ -84,53 +53,38 @@ class Learner:
     with gives the same policy as one that was not.
 
     Args:
-        draw: settings to train on.
-        settings: how.
+        course: what it is learned on, and how.
         checkpoint: the file that is kept on the way.
     """
 
-    def __init__(self, draw: Draw, settings: Settings, checkpoint: Path) -> None:
-        self.settings, self._checkpoint = settings, _Checkpoint(checkpoint)
+    def __init__(self, course: Course, checkpoint: Path) -> None:
+        self._course, self._checkpoint = course, _Checkpoint(checkpoint)
+        self.settings = settings = course.settings
         self.curve: list[dict[str, Any]] = []  #: one entry a setting that has ended
-        self._anchor = Policy.anchor(DEFAULT, bound=settings.bound, windows=settings.windows)
         saved, tensors = self._checkpoint.read() or (None, {})
         if saved is not None and saved["settings"] != asdict(settings):
             odd = {k for k, v in asdict(settings).items() if saved["settings"].get(k) != v}
+            odd |= saved["settings"].keys() - asdict(settings).keys()
             raise InvalidState(
                 f"{checkpoint}: learned with other settings ({', '.join(sorted(odd))}): "
                 "pass the same, or another --out"
             )
-        done = saved["rounds"] if saved else 0
-        self.env = Trainings(
-            draw,
-            self._anchor,
-            groups=settings.groups,
-            trainings=settings.trainings,
-            copies=settings.copies,
-            seed=settings.seed,
-        )
-        self.env.round = done
+        self.done = saved["rounds"] if saved else 0
+        self.env = course.environment()
+        self.env.round = self.done
         self._ppo = PPO(
             "MlpPolicy",
             self.env,
             learning_rate=settings.lr,
-            n_steps=settings.windows - 1,  # whole runs
             batch_size=settings.minibatch,
             n_epochs=settings.epochs,
-            gamma=1.0,
-            gae_lambda=1.0,  # a run is paid at its end, and all of it takes part in that
             ent_coef=0.0,
-            # one direction of exploration a rollout: what jumps from decision to decision
-            # averages out before a training notices
-            use_sde=True,
-            policy_kwargs={
-                "net_arch": [settings.width] * 2,
-                "log_std_init": math.log(settings.spread / settings.width**0.5),
-            },
             seed=settings.seed,
             device="cpu",
+            **course.options(),
         )
-        self.done = done
+        if course.start:
+            torch.nn.init.constant_(self._ppo.policy.action_net.bias, course.start)
         if saved is not None:
             self._restore(saved, tensors)
 
@@ -152,7 +106,7 @@ class Learner:
             self._save()
             yield self.done
 
-    def policy(self, **provenance: Any) -> Policy:
+    def policy(self, **provenance: Any) -> Any:
         """Return what has been learned so far.
 
         Args:
@@ -162,24 +116,20 @@ class Learner:
         layers = [*actor.mlp_extractor.policy_net, actor.action_net]
         linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
         arrays = [(x.weight.detach().numpy(), x.bias.detach().numpy()) for x in linear]
-        return Policy(
-            weights=tuple(weight.copy() for weight, _ in arrays),
-            biases=tuple(bias.copy() for _, bias in arrays),
-            low=self.env.low.copy(),
-            high=self.env.high.copy(),
-            bound=self.settings.bound,
-            windows=self.settings.windows,
-            horizon=self._anchor.horizon,
-            schedule=self._anchor.schedule,
-            provenance={
-                "made_by": "ratewise learn",
-                "version": __version__,
-                "torch": torch.__version__.split("+")[0],
-                "settings": asdict(self.settings),
-                "rounds": self.done,
-                **provenance,
-            },
-        )
+        learned = {
+            "weights": tuple(weight.copy() for weight, _ in arrays),
+            "biases": tuple(bias.copy() for _, bias in arrays),
+            "low": self.env.low.copy(),
+            "high": self.env.high.copy(),
+        }
+        made = {
+            "made_by": "ratewise learn",
+            "version": __version__,
+            "torch": torch.__version__.split("+")[0],
+            "settings": asdict(self.settings),
+            "rounds": self.done,
+        }
+        return self._course.policy(learned, {**made, **provenance})
 
     def _save(self) -> None:
         actor = self._ppo.policy
@@ -247,30 +197,23 @@ class _Checkpoint:
 
 
 def learn(
-    draw: Draw,
-    out: Path,
-    *,
-    settings: Settings | None = None,
-    about: dict[str, Any] | None = None,
-    progress: bool = True,
-) -> Policy:
-    """Learn a policy and write its weight file; a kill loses one round at most.
+    course: Course, out: Path, *, about: dict[str, Any] | None = None, progress: bool = True
+) -> Any:
+    """Learn a policy, write its weight file and return it; a kill loses one round at most.
 
     Args:
-        draw: called with a `numpy.random.Generator`, returns a `Setting`.
+        course: what it is learned on, and how: `ratewise.learning.steering.Steering`, for one.
         out: the file to write; the checkpoint lies beside it, and what each setting scored
             (NAME.curve.json).
-        settings: how it is learned.
         about: what the file should say of what it was trained on.
         progress: show a bar.
     """
-    settings = settings or Settings()
     drawn = torch.default_generator.get_state()
     threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     try:
-        learner = Learner(draw, settings, out.with_name(f"{out.stem}.checkpoint.safetensors"))
-        left = settings.rounds - learner.done
+        learner = Learner(course, out.with_name(f"{out.stem}.checkpoint.safetensors"))
+        left = course.settings.rounds - learner.done
         for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
             learner.policy(**(about or {})).save(out)
         policy = learner.policy(**(about or {}))

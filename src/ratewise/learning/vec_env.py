@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 
 from ratewise.learning.group import Group
 from ratewise.learning.tasks import RATES, Setting
+from ratewise.learning.together import Together
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
 
@@ -30,7 +30,7 @@ def whole_windows(setting: Setting, policy: Policy) -> Setting:
     return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
 
 
-class Trainings(VecEnv):
+class Trainings(Together):
     """Groups of trainings, whatever their lengths all with as many decisions: they end together.
 
     A run is paid at its end: by how much better it did than the other runs of its seed, which
@@ -48,18 +48,11 @@ class Trainings(VecEnv):
     def __init__(
         self, draw: Draw, policy: Policy, *, groups: int, trainings: int, copies: int, seed: int
     ) -> None:
-        self.render_mode = None
-        super().__init__(groups * trainings * copies, *spaces())
+        super().__init__(groups * trainings * copies, spaces())
         self._draw, self._policy = draw, policy
         self._count, self._trainings, self._copies = groups, trainings, copies
         self._seed = seed
-        self.round = 0  #: how often all trainings have begun: what is drawn depends on it alone
         self._groups: list[tuple[str, Group]] = []
-        #: Of each group that has ended: its setting in words, and its runs' scores.
-        self.ended: list[tuple[str, NDArray[np.float64]]] = []
-        #: [features] the least and the greatest that was seen.
-        self.low = np.full(len(FEATURES), np.inf, np.float32)
-        self.high = -self.low
 
     def reset(self) -> NDArray[np.float32]:
         """Begin all trainings of this round, and train up to the first decision."""
@@ -90,42 +83,15 @@ class Trainings(VecEnv):
             names = [name for name, _ in self._groups]
             self.ended += zip(names, scores, strict=True)
             rewards = np.concatenate([_payments(score) for score in scores])
-            for info, last in zip(infos, seen, strict=True):
-                info["terminal_observation"] = last
-            self.round += 1
-            seen = self.reset()
+            seen = self.begun_anew(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
 
     def _seen(self) -> NDArray[np.float32]:
-        seen = np.concatenate([group.window() for _, group in self._groups])
-        self.low = np.minimum(self.low, seen.min(0))
-        self.high = np.maximum(self.high, seen.max(0))
-        return seen
-
-    # -- what VecEnv asks for -----------------------------------------------------------------
+        return self.noted(np.concatenate([group.window() for _, group in self._groups]))
 
     def close(self) -> None:
         """Let the trainings go."""
         self._groups = []
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return an attribute, the same for all."""
-        return [getattr(self, attr_name)] * len(self._which(indices))
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute of all."""
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Call a method, once, for all."""
-        return [getattr(self, method_name)(*args, **kwargs)] * len(self._which(indices))
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        """Nothing is."""
-        return [False] * len(self._which(indices))
-
-    def _which(self, indices: Any) -> Sequence[int]:
-        return range(self.num_envs) if indices is None else np.atleast_1d(indices).tolist()
 
 
 #: Differences between runs of a seed that are below that are noise.

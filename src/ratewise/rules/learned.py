@@ -9,8 +9,6 @@ At the end of each of `windows` equal parts of a run the network sees an observa
 so that nothing it says moves the ratio by more than :math:`e^{\beta}`, and where it sees what it
 never saw while it was trained, the anchor alone decides.
 
-A file is safetensors: float32 weights, and JSON under the metadata's key "ratewise". No pickle.
-
 Variants: Xu et al. 2019 (arXiv 1909.09712) multiply the last rate by [0.5, 2]; a recursion that
 is wrong stays wrong. Subramanian et al. 2023 (ICLR Tiny Papers) set the rate itself. Here the
 action is absolute and bounded, on an anchor that does not depend on the user's rate.
@@ -18,8 +16,6 @@ action is absolute and bounded, on an anchor that does not depend on the user's 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,21 +23,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ratewise.errors import CorruptPolicy, invalid, unknown
-from ratewise.rules import features
+from ratewise.rules import features, network
 from ratewise.rules.checks import check_count
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
+from ratewise.rules.network import FOLDER, Network, Weights
 from ratewise.rules.update_ratio import Horizon, UpdateRatioConfig
-
-FORMAT = 1
-#: A feature may lie so far beyond the range that was seen: other roundings, runs a little shorter.
-MARGIN = 0.05
-#: Shipped weight files.
-FOLDER = Path(__file__).parent.parent / "policies"
-_BYTES = 1 << 24  # nothing that calls itself a policy is larger
 
 
 class LearnedState(NamedTuple):
@@ -53,7 +42,7 @@ class LearnedState(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Policy:
+class Policy(Weights):
     """A network with all that is needed to use it; equal only to itself.
 
     Args:
@@ -68,10 +57,6 @@ class Policy:
         name: what it is called in messages.
     """
 
-    weights: tuple[NDArray[np.float32], ...]
-    biases: tuple[NDArray[np.float32], ...]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
     bound: float
     windows: int
     horizon: Horizon
@@ -80,18 +65,7 @@ class Policy:
     name: str = "policy"
 
     def __post_init__(self) -> None:
-        wide = len(FEATURES)
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            if weight.ndim != 2 or weight.shape[1] != wide or bias.shape != weight.shape[:1]:
-                allowed = f"layers that fit: {wide} inputs here"
-                raise invalid("weights", allowed, weight.shape, "pass those of one network")
-            wide = len(bias)
-        if not self.weights or wide != 1:
-            raise invalid("weights", "a network with one output", wide, "give the last layer one")
-        for name in ("low", "high"):
-            shape = getattr(self, name).shape
-            if shape != (len(FEATURES),):
-                raise invalid(name, f"{len(FEATURES)} numbers", shape, "one a feature")
+        self.check(FEATURES)
         check_count("windows", self.windows, 2)
         if not 0 < self.bound <= 5:
             raise invalid("bound", "a number in (0, 5]", self.bound, "pass e.g. 1.5")
@@ -114,10 +88,7 @@ class Policy:
     @property
     def digest(self) -> str:
         """What tells policies apart: 16 hexadecimal digits of all that decides."""
-        arrays = (*self.weights, *self.biases, self.low, self.high)
-        numbers = (self.bound, self.windows, *self.horizon, self.schedule)
-        content = b"".join(x.tobytes() for x in arrays) + repr(numbers).encode()
-        return hashlib.sha256(content).hexdigest()[:16]
+        return self.fingerprint(self.bound, self.windows, *self.horizon, self.schedule)
 
     def interval(self, total_steps: int) -> int:
         """Return the optimizer steps between decisions in a run of so many."""
@@ -129,65 +100,18 @@ class Policy:
 
     def on(self, like: Any, xp: Any) -> Network:
         """Return the network as arrays of `like`'s kind and device; xp is torch or numpy."""
-
-        def cast(array: NDArray[np.float32]) -> Any:
-            if xp is np:
-                return array.astype(like.dtype)
-            return xp.from_numpy(array).to(like.device, like.dtype)
-
-        layers = tuple((cast(w), cast(b)) for w, b in zip(self.weights, self.biases, strict=True))
-        return Network(layers, cast(self.low), cast(self.high), self.bound)
+        return self.arrays(like, xp, self.bound)
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        from safetensors.numpy import save
-
-        tensors: dict[str, NDArray[np.float32]] = {}
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            tensors |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
         about = {
-            "format": FORMAT,
-            "features": list(FEATURES),
-            "low": [float(x) for x in self.low],
-            "high": [float(x) for x in self.high],
             "bound": self.bound,
             "windows": self.windows,
             "horizon": self.horizon._asdict(),
             "schedule": self.schedule,
             "provenance": dict(self.provenance),
         }
-        data = save(tensors, {"ratewise": json.dumps(about)})
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".part-{target.name}")
-        part.write_bytes(data)
-        part.replace(target)
-
-
-class Network(NamedTuple):
-    """A policy's arrays, where they are needed."""
-
-    layers: tuple[tuple[Any, Any], ...]
-    low: Any
-    high: Any
-    bound: float
-
-    def __call__(self, x: Any, *, xp: Any) -> tuple[Any, Any]:
-        """Return the actions and whether the features are within the range, each [...].
-
-        Args:
-            x: [features, ...].
-            xp: the array namespace.
-        """
-        shape = (-1,) + (1,) * (x.ndim - 1)
-        low, high = self.low.reshape(shape), self.high.reshape(shape)
-        inside = ((x >= low - MARGIN) & (x <= high + MARGIN)).all(0)
-        for index, (weight, bias) in enumerate(self.layers):
-            x = weight @ x + bias.reshape(shape)
-            x = xp.tanh(x) if index + 1 < len(self.layers) else x
-        action = x[0]
-        action = xp.where(action > 1.0, 1.0, action)
-        return xp.where(action < -1.0, -1.0, action), inside
+        self.write(path, FEATURES, about)
 
 
 def init(zero: Any, *, xp: Any) -> LearnedState:
@@ -248,43 +172,11 @@ def load(policy: str | Path | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
-    path = Path(policy)
-    if str(policy) in names():
-        path = FOLDER / f"{policy}.safetensors"
-    elif not path.is_file():
-        raise unknown("policy", str(policy), names())
-    if path.stat().st_size > _BYTES:
-        raise CorruptPolicy(f"{path}: too large for a policy: pass a file of `ratewise learn`")
-    return _parse(path)
-
-
-def _parse(path: Path) -> Policy:
-    from safetensors import SafetensorError, safe_open
-
-    fix = "pass a file that `ratewise learn` has written"
-    try:
-        with safe_open(path, "numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = json.loads((file.metadata() or {})["ratewise"])
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CorruptPolicy(f"{path}: damaged, or no safetensors file ({error}): {fix}") from error
-    except (KeyError, TypeError) as error:
-        raise CorruptPolicy(f"{path}: weights without a policy's metadata: {fix}") from error
-    try:
-        if about["format"] != FORMAT:
-            raise CorruptPolicy(
-                f"{path}: of format {about['format']}, this version reads {FORMAT}: "
-                "install the ratewise that wrote it, or learn it again"
-            )
-        if about["features"] != list(FEATURES):
-            odd = sorted(set(about["features"]) ^ set(FEATURES)) or "in another order"
-            raise CorruptPolicy(f"{path}: trained on other features ({odd}): learn it again")
-        depth = len(tensors) // 2
+    path = network.find(policy, names())
+    arrays, about = network.read(path, FEATURES)
+    with network.fitting(path):
         found = Policy(
-            weights=tuple(tensors[f"{layer}.weight"] for layer in range(depth)),
-            biases=tuple(tensors[f"{layer}.bias"] for layer in range(depth)),
-            low=np.array(about["low"], np.float32),
-            high=np.array(about["high"], np.float32),
+            **arrays,
             bound=float(about["bound"]),
             windows=int(about["windows"]),
             horizon=Horizon(**about["horizon"]),
@@ -292,11 +184,6 @@ def _parse(path: Path) -> Policy:
             provenance=about["provenance"],
             name=path.stem,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CorruptPolicy):
-            raise
-        raise CorruptPolicy(f"{path}: its metadata do not fit ({error}): {fix}") from error
-    numbers = [*found.weights, *found.biases, found.low, found.high]
-    if not all(np.isfinite(x).all() for x in numbers) or not math.isfinite(found.bound):
-        raise CorruptPolicy(f"{path}: holds numbers that are not finite: {fix}")
+    if not math.isfinite(found.bound):
+        raise CorruptPolicy(f"{path}: holds numbers that are not finite: learn it again")
     return found

@@ -11,7 +11,8 @@ from torch import Tensor
 from ratewise.errors import InvalidState
 from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES, FeatureState
-from ratewise.rules.learned import MARGIN, LearnedState, Policy
+from ratewise.rules.learned import LearnedState, Policy
+from ratewise.rules.network import MARGIN
 
 _LARGEST = torch.finfo(torch.float32).max
 

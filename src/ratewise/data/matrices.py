@@ -1,0 +1,48 @@
+"""Non-negative matrices: faces in an npz file, gene expression in a table."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratewise.errors import CorruptData
+
+
+def read_faces(path: Path) -> NDArray[np.uint8]:
+    """Return images [n, height, width], as bytes.
+
+    Raises:
+        CorruptData: the file is damaged, or holds no images.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images = file["images"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CorruptData(f"{path} holds no images ({error}): fetch it again") from error
+    if images.ndim != 3 or images.dtype != np.uint8 or not len(images):
+        raise CorruptData(
+            f"{path}: images of shape {images.shape}, {images.dtype}, not [n, height, width] of "
+            "bytes: fetch it again"
+        )
+    return images
+
+
+def read_expression(path: Path) -> NDArray[np.float64]:
+    """Return a table of numbers >= 0, tabs between them: [genes, samples].
+
+    Raises:
+        CorruptData: the file is cut short, or does not hold such numbers.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is an error, below
+            table = np.loadtxt(path, delimiter="\t", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise CorruptData(f"{path} is not a table of numbers ({error}): fetch it again") from error
+    if not table.size or not np.isfinite(table).all() or table.min() < 0:
+        raise CorruptData(f"{path}: numbers that are negative or not finite: fetch it again")
+    return table

@@ -1,0 +1,117 @@
+"""What a policy of LearnedLR is learned on and how: simulated trainings, paid at their end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ratewise.learning.vec_env import Draw, Trainings
+from ratewise.rules.checks import check_count
+from ratewise.rules.learned import Policy
+from ratewise.rules.update_ratio import DEFAULT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy is learned.
+
+    Args:
+        decisions: how many in all, over all runs.
+        seed: of weights, settings and exploration.
+        groups: settings that are trained at once.
+        trainings: seeds of each.
+        copies: runs of each seed under the policy.
+        windows: parts of a run, with a decision after each but the last.
+        bound: the anchor's ratio is corrected by at most exp(bound).
+        width: units of the two hidden layers.
+        lr: of Adam, falling linearly to 0.
+        epochs, minibatch: passes over a rollout, and decisions a gradient.
+        spread: standard deviation of the exploration at first.
+    """
+
+    decisions: int = 96_000
+    seed: int = 0
+    groups: int = 6
+    trainings: int = 2
+    copies: int = 12
+    windows: int = 25
+    bound: float = 1.5
+    width: int = 32
+    lr: float = 1e-3
+    epochs: int = 8
+    minibatch: int = 864
+    spread: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("decisions", "groups", "trainings", "copies", "windows", "width"):
+            check_count(name, getattr(self, name), 1)
+        check_count("seed", self.seed, 0)
+
+    @property
+    def a_round(self) -> int:
+        """Decisions between two updates."""
+        return self.groups * self.trainings * self.copies * (self.windows - 1)
+
+    @property
+    def rounds(self) -> int:
+        """Updates in all."""
+        return -(-self.decisions // self.a_round)
+
+
+class Steering:
+    """A course of `ratewise.learning.ppo`: corrections of UpdateRatioLR's ratio.
+
+    Args:
+        draw: called with a `numpy.random.Generator`, returns a `Setting`.
+        settings: how it is learned.
+    """
+
+    start = 0.0  #: the action that exploration begins around: the anchor as it is
+
+    def __init__(self, draw: Draw, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._anchor = Policy.anchor(
+            DEFAULT, bound=self.settings.bound, windows=self.settings.windows
+        )
+        self._draw = draw
+
+    def environment(self) -> Trainings:
+        """Return what is learned on, at its first round."""
+        settings = self.settings
+        return Trainings(
+            self._draw,
+            self._anchor,
+            groups=settings.groups,
+            trainings=settings.trainings,
+            copies=settings.copies,
+            seed=settings.seed,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Return keyword arguments of PPO."""
+        settings = self.settings
+        return {
+            "n_steps": settings.windows - 1,  # whole runs
+            "gamma": 1.0,
+            "gae_lambda": 1.0,  # a run is paid at its end, and all of it takes part in that
+            # one direction of exploration a rollout: what jumps from decision to decision
+            # averages out before a training notices
+            "use_sde": True,
+            "policy_kwargs": {
+                "net_arch": [settings.width] * 2,
+                "log_std_init": math.log(settings.spread / settings.width**0.5),
+            },
+        }
+
+    def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> Policy:
+        """Return the policy that these arrays make, named as `Weights` names them."""
+        return Policy(
+            **arrays,
+            bound=self.settings.bound,
+            windows=self.settings.windows,
+            horizon=self._anchor.horizon,
+            schedule=self._anchor.schedule,
+            provenance=provenance,
+        )
