@@ -103,8 +103,8 @@ def learn(
     list_names: Annotated[bool, typer.Option("--list", help="Show every kind of task.")] = False,
 ) -> None:
     """Learn a policy for LearnedLR; the same command goes on after a kill."""
+    from ratewise.learning import steering
     from ratewise.learning import tasks as known
-    from ratewise.learning.ppo import Settings
     from ratewise.learning.ppo import learn as run
 
     if list_names:
@@ -113,9 +113,9 @@ def learn(
     if out.suffix != ".safetensors":
         raise invalid("--out", "a file that ends in .safetensors", str(out), "rename it")
     kinds = list(known.KINDS) if tasks is None else _split(tasks)
-    draw = known.Drawn(kinds, folder=data)
-    chosen = {} if steps is None else {"decisions": steps}
-    run(draw, out, settings=Settings(seed=seed, **chosen), about={"tasks": kinds})
+    chosen = {"seed": seed} if steps is None else {"seed": seed, "decisions": steps}
+    course = steering.Steering(known.Drawn(kinds, folder=data), steering.Settings(**chosen))
+    run(course, out, about={"tasks": kinds})
     typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")
     typer.echo(f"use it: ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)")
 
