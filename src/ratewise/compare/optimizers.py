@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ratewise.errors import unknown
 from ratewise.optimizers import HypergradientAdam, HypergradientSGD, StochasticLineSearch
@@ -122,6 +122,22 @@ def named(optimizer: str | Optimizer) -> Optimizer:
         UnknownName: no such optimizer.
     """
     return optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer, optimizer)
+
+
+def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Tensor:
+    """Make a step of any of these, and return the batch's loss before it.
+
+    Args:
+        optimizer: what `Optimizer.build` returned.
+        loss: the loss of one batch, with a graph.
+    """
+    if isinstance(optimizer, StochasticLineSearch):
+        return optimizer.step(loss)  # it evaluates as often as it needs
+    value = loss()
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value
 
 
 def _entry(kind: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], float]:

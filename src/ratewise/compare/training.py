@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -20,7 +21,6 @@ from ratewise.compare import optimizers, schedules
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Batch, Task
-from ratewise.optimizers import StochasticLineSearch
 from ratewise.runs import RunRecord, make_run_id
 
 #: Where the test part is looked at: the untrained model, and these shares of the steps.
@@ -134,7 +134,8 @@ class _Run:
         self._evaluate(0, test=True)
         clock = time.process_time()
         for step in range(1, steps + 1):
-            loss = self._step(next(self.batches))
+            batch = next(self.batches)
+            loss = optimizers.step(self.optimizer, partial(self.task.loss, self.model, batch))
             self.lr.append(schedules.current_rate(self.optimizer))  # some choose it in the step
             self.train_loss.append(float(loss.detach()))
             if not math.isfinite(self.train_loss[-1]):
@@ -155,20 +156,6 @@ class _Run:
             self.evaluations += [(s, math.inf) for s in sorted(evaluate_at) if s >= last]
             worst = -math.inf if self.task.metric_mode == "max" else math.inf
             self.tests += [(s, math.inf, worst) for s in test_at if s >= last]
-
-    def _step(self, batch: Batch) -> Tensor:
-        """Make a step and return the loss before it."""
-
-        def loss() -> Tensor:
-            return self.task.loss(self.model, batch)
-
-        if isinstance(self.optimizer, StochasticLineSearch):
-            return self.optimizer.step(loss)
-        value = loss()
-        self.optimizer.zero_grad()
-        value.backward()
-        self.optimizer.step()
-        return value
 
     def _evaluate(self, step: int, test: bool) -> None:
         task, model = self.task, self.model

@@ -11,7 +11,7 @@ from torch import Tensor
 from ratewise.errors import invalid
 from ratewise.optimizers.hypergradient_base import Hypergradient, Part
 from ratewise.optimizers.hypergradient_rate import widened
-from ratewise.rules.checks import check_amount, is_number
+from ratewise.rules.checks import check_amount, check_betas, is_number
 
 
 class HypergradientSGD(Hypergradient):
@@ -261,10 +261,7 @@ class HypergradientAdam(Hypergradient):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        betas = group["betas"]
-        whole = isinstance(betas, tuple | list) and len(betas) == 2
-        if not (whole and all(is_number(beta) and 0.0 <= beta < 1.0 for beta in betas)):
-            raise invalid("betas", "two numbers in [0, 1)", betas, "pass e.g. (0.9, 0.999)")
+        check_betas(group["betas"], example=(0.9, 0.999))
         if not (is_number(group["eps"]) and 0.0 <= group["eps"] < math.inf):
             raise invalid("eps", "a finite number >= 0", group["eps"], "pass e.g. 1e-8")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ratewise.errors import invalid
-from ratewise.rules.checks import is_number
+from ratewise.rules.checks import check_betas, is_number
 
 
 def check_adam(betas: Any, eps: Any) -> None:
@@ -21,9 +21,7 @@ def check_adam(betas: Any, eps: Any) -> None:
     ratewise.errors.InvalidArgument: betas must be two numbers in [0, 1), got (0.9, 1.0): pass \
 e.g. (0.0, 0.999)
     """
-    pair = isinstance(betas, tuple | list) and len(betas) == 2
-    if not (pair and all(is_number(beta) and 0.0 <= beta < 1.0 for beta in betas)):
-        raise invalid("betas", "two numbers in [0, 1)", betas, "pass e.g. (0.0, 0.999)")
+    check_betas(betas, example=(0.0, 0.999))
     if not (is_number(eps) and 0.0 < eps < 1.0):
         raise invalid("eps", "a number in (0, 1)", eps, "pass e.g. 1e-8")
 

@@ -26,6 +26,13 @@ def check_amount(name: str, value: Any) -> None:
         raise invalid(name, "a finite number >= 0", value, "pass 0 to turn it off")
 
 
+def check_betas(value: Any, example: tuple[float, float]) -> None:
+    """Raise unless a setting is two numbers in [0, 1), the decays of Adam's averages."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    if not (pair and all(is_number(beta) and 0.0 <= beta < 1.0 for beta in value)):
+        raise invalid("betas", "two numbers in [0, 1)", value, f"pass e.g. {example}")
+
+
 def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
     """Raise unless each of these settings has one of its values."""
     for name, known in choices.items():

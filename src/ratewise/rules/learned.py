@@ -16,7 +16,6 @@ action is absolute and bounded, on an anchor that does not depend on the user's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ratewise.errors import CorruptPolicy, invalid, unknown
+from ratewise.errors import invalid, unknown
 from ratewise.rules import features, network
 from ratewise.rules.checks import check_count
 from ratewise.rules.features import FEATURES, FeatureState
@@ -175,7 +174,7 @@ def load(policy: str | Path | Policy) -> Policy:
     path = network.find(policy, names())
     arrays, about = network.read(path, FEATURES)
     with network.fitting(path):
-        found = Policy(
+        return Policy(
             **arrays,
             bound=float(about["bound"]),
             windows=int(about["windows"]),
@@ -184,6 +183,3 @@ def load(policy: str | Path | Policy) -> Policy:
             provenance=about["provenance"],
             name=path.stem,
         )
-    if not math.isfinite(found.bound):
-        raise CorruptPolicy(f"{path}: holds numbers that are not finite: learn it again")
-    return found

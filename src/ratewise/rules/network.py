@@ -5,9 +5,10 @@ A file is safetensors: float32 weights, and JSON under the metadata's key "ratew
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,22 +185,13 @@ def read(path: Path, features: Sequence[str]) -> tuple[dict[str, Any], dict[str,
     return {"weights": weights, "biases": biases, "low": low, "high": high}, about
 
 
-class fitting:
-    """Turn what goes wrong while metadata are taken apart into `CorruptPolicy`.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError) and not isinstance(
-            error, CorruptPolicy
-        ):
-            message = f"{self._path}: its metadata do not fit ({error}): {_FIX}"
-            raise CorruptPolicy(message) from error
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file's metadata are taken apart into `CorruptPolicy`."""
+    try:
+        yield
+    except CorruptPolicy:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{path}: its metadata do not fit ({error}): {_FIX}"
+        raise CorruptPolicy(message) from error

@@ -16,7 +16,7 @@ from ratewise.compare import plan as planning
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule, named
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import Method, tuned_rates
+from ratewise.compare.tuning import tuned_rates
 from ratewise.runs import RunRecord, Store
 from ratewise.studies import article_cost, article_tasks
 
@@ -216,13 +216,3 @@ class _Sweeps:
             tuned = sweep.tune(plan, store, jobs=self.jobs, progress=self.progress)
             sweep.judge(plan, tuned, store, jobs=self.jobs, progress=self.progress)
             return analysis.load(store).records
-
-
-def methods(records: Sequence[RunRecord]) -> dict[Method, list[RunRecord]]:
-    """Return the judged runs of each method, by seed."""
-    found: dict[Method, list[RunRecord]] = {}
-    for record in sorted(records, key=lambda record: record.seed):
-        if record.role == "judged":
-            key = Method(record.task, record.optimizer, record.schedule)
-            found.setdefault(key, []).append(record)
-    return found

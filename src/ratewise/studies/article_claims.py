@@ -23,18 +23,6 @@ def present(judged: Judged) -> list[str]:
     return [name for name in RIVALS if any(method.optimizer == name for method in judged)]
 
 
-def against_schedules(judged: Judged, ours: str, baseline: str, share: float) -> Count:
-    """Return GreedyLR counted against a schedule, optimizer by optimizer and task by task."""
-    return count(
-        [
-            one
-            for method in judged
-            if method.schedule == ours
-            and (one := cell(judged, method, method._replace(schedule=baseline), share))
-        ]
-    )
-
-
 def against_rival(judged: Judged, ours: str, rival: str, share: float) -> Count:
     """Return GreedyLR, on the rival's base optimizer, counted against it."""
     return count(
@@ -56,8 +44,8 @@ def rival_speed(judged: Judged, ours: str, rival: str) -> Speed:
     return speed(judged, pairs, targets(judged, RIVALS[rival]))
 
 
-def overall(judged: Judged, ours: str, baselines: Sequence[str], share: float) -> Count:
-    """Return GreedyLR counted against all schedules at once."""
+def against_schedules(judged: Judged, ours: str, baselines: Sequence[str], share: float) -> Count:
+    """Return GreedyLR counted against schedules, optimizer by optimizer and task by task."""
     cells: list[Cell] = []
     for baseline in baselines:
         for method in judged:

@@ -15,47 +15,44 @@ from torch.optim import Optimizer
 
 from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
+from ratewise.compare.optimizers import named, step
 from ratewise.compare.training import one_thread
 from ratewise.models.sequence import CharTransformer
-from ratewise.optimizers import StochasticLineSearch
 from ratewise.progress import tracked
+from ratewise.studies.article_tasks import SIZES
 
 ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
 #: parameters -> width, heads, depth
-MODELS = {"10k": (16, 2, 2), "100k": (64, 4, 2), "1M": (144, 4, 4), "10M": (456, 8, 4)}
+MODELS = {**SIZES, "10M": (456, 8, 4)}
+
+
+def _hypergradient(kind: str, per: str, hyper_lr: float) -> Named:
+    return Named("hypergradient", kind, {"per": per, "hyper_lr": hyper_lr})
+
+
+_SGD, _ADAMW = named("sgd"), named("adamw")
 #: method -> what is built, the schedule on it, what it is measured against
 METHODS: dict[str, tuple[Named, str, str]] = {
-    "SGD": (Named("sgd", "sgd"), "none", ""),
-    "SGD, cosine": (Named("sgd", "sgd"), "cosine", "SGD"),
-    "SGD, GreedyLR": (Named("sgd", "sgd"), "greedy", "SGD"),
-    "hypergradient, a rate a group": (
-        Named("h", "hypergradient-sgd", {"per": "group", "hyper_lr": 1e-6}),
-        "none",
-        "SGD",
-    ),
-    "hypergradient, a rate a tensor": (
-        Named("h", "hypergradient-sgd", {"per": "tensor", "hyper_lr": 1e-6}),
-        "none",
-        "SGD",
-    ),
-    "hypergradient, a rate a parameter": (
-        Named("h", "hypergradient-sgd", {"per": "element", "hyper_lr": 1e-6}),
-        "none",
-        "SGD",
-    ),
-    "line search": (Named("line-search", "line-search"), "none", "SGD"),
-    "AdamW": (Named("adamw", "adamw"), "none", ""),
-    "AdamW, GreedyLR": (Named("adamw", "adamw"), "greedy", "AdamW"),
+    "SGD": (_SGD, "none", ""),
+    "SGD, cosine": (_SGD, "cosine", "SGD"),
+    "SGD, GreedyLR": (_SGD, "greedy", "SGD"),
+    **{
+        f"hypergradient, a rate a {unit}": (
+            _hypergradient("hypergradient-sgd", per, 1e-6),
+            "none",
+            "SGD",
+        )
+        for unit, per in (("group", "group"), ("tensor", "tensor"), ("parameter", "element"))
+    },
+    "line search": (named("line-search"), "none", "SGD"),
+    "AdamW": (_ADAMW, "none", ""),
+    "AdamW, GreedyLR": (_ADAMW, "greedy", "AdamW"),
     "hypergradient Adam, a rate a group": (
-        Named("h", "hypergradient-adam", {"per": "group", "hyper_lr": 1e-9}),
+        _hypergradient("hypergradient-adam", "group", 1e-9),
         "none",
         "AdamW",
     ),
-    "line search, Adam's direction": (
-        Named("line-search-adam", "line-search-adam"),
-        "none",
-        "AdamW",
-    ),
+    "line search, Adam's direction": (named("line-search-adam"), "none", "AdamW"),
 }
 
 
@@ -135,7 +132,7 @@ class _Running:
     """A model that one method trains on one batch."""
 
     def __init__(self, method: str, model: str, device: str) -> None:
-        named, schedule, _ = METHODS[method]
+        built, schedule, _ = METHODS[method]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             width, heads, depth = MODELS[model]
@@ -143,13 +140,10 @@ class _Running:
             rows = torch.randint(ALPHABET, (BATCH, LENGTH + 1))
         self.rows = rows.to(device)
         self.device = device
-        tuned = {**named.options}.get(named.tuned, RATE)
-        self.optimizer = named.build(self.model, tuned, steps_per_epoch=100)
-        if schedule == "none":
-            kind = schedules.Schedule("none", "none")
-        else:
-            kind = schedules.named(schedule)
-        self.driver = schedules.build(kind, self.optimizer, 10_000)
+        self.optimizer = built.build(self.model, RATE, steps_per_epoch=100)
+        self.driver = schedules.build(
+            schedules.Schedule(schedule, schedule), self.optimizer, 10_000
+        )
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     def loss(self) -> Tensor:
@@ -157,14 +151,7 @@ class _Running:
         return nn.functional.cross_entropy(logits.flatten(0, 1), self.rows[:, 1:].flatten())
 
     def step(self) -> None:
-        if isinstance(self.optimizer, StochasticLineSearch):
-            loss = self.optimizer.step(self.loss)
-        else:
-            loss = self.loss()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-        self.driver.after_step(loss)
+        self.driver.after_step(step(self.optimizer, self.loss))
 
     def timed(self, least: float) -> float:
         """Return the seconds of a step, over so many seconds of steps."""
@@ -204,12 +191,3 @@ def _rates(optimizer: Optimizer) -> int:
     if hasattr(optimizer, "rates"):
         rates = optimizer.rates()
     return len(optimizer.param_groups) if rates is None else sum(rate.numel() for rate in rates)
-
-
-def names() -> list[str]:
-    """Return the methods that are measured.
-
-    >>> names()[:2]
-    ['SGD', 'SGD, cosine']
-    """
-    return list(METHODS)

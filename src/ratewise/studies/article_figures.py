@@ -12,7 +12,7 @@ from ratewise.compare.statistics import capped_loss
 from ratewise.compare.tuning import Method
 from ratewise.plotting import Line, Panel, save_panels
 from ratewise.runs import RunRecord
-from ratewise.studies.article_numbers import Judged
+from ratewise.studies.article_numbers import Judged, methods
 
 if TYPE_CHECKING:
     from ratewise.studies.article import Parts
@@ -45,8 +45,6 @@ def draw(parts: Parts, tasks: Sequence[str], folder: Path) -> None:
         tasks: their names, in order.
         folder: where the pictures go.
     """
-    from ratewise.studies.article import methods
-
     judged = methods([*parts.schedules, *parts.rivals])
     draw_schedules(judged, tasks, folder / SCHEDULES)
     draw_histories(judged, tasks, folder / HISTORIES)
@@ -55,20 +53,17 @@ def draw(parts: Parts, tasks: Sequence[str], folder: Path) -> None:
 def draw_schedules(judged: Judged, tasks: Sequence[str], path: Path) -> None:
     """Draw the rates that GreedyLR chose beside linear, cosine and constant ones, on AdamW."""
     panels = []
-    optimizer = next(m.optimizer for m in judged if m.schedule in DRAWN)
-    if any(m.optimizer == "adamw" for m in judged):
-        optimizer = "adamw"
     for task in tasks:
         lines = []
         for schedule, colour in DRAWN.items():
-            runs = judged.get(Method(task, optimizer, schedule), [])
+            runs = judged.get(Method(task, "adamw", schedule), [])
             runs = [run for run in runs if run.status == "finished"]  # else it has no rates
             if runs:
                 x, (low, middle, high) = _band([(run.train_step, run.lr) for run in runs])
                 ours = schedule == "greedy"
                 label = "GreedyLR" if ours else schedule
                 lines.append(Line(label, colour, x, middle, low, high, ours))
-        panels.append(Panel(task, "optimizer step", f"rate of {optimizer}", lines))
+        panels.append(Panel(task, "optimizer step", "rate of adamw", lines))
     save_panels(panels, path, columns=4)
 
 

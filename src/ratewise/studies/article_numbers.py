@@ -20,6 +20,16 @@ SHARES = (0.1, 0.5, 1.0)
 Judged = Mapping[Method, list[RunRecord]]
 
 
+def methods(records: Sequence[RunRecord]) -> dict[Method, list[RunRecord]]:
+    """Return the judged runs of each method, by seed."""
+    found: dict[Method, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        if record.role == "judged":
+            key = Method(record.task, record.optimizer, record.schedule)
+            found.setdefault(key, []).append(record)
+    return found
+
+
 @dataclass(frozen=True)
 class Cell:
     """Two methods on one task: pairs by seed."""

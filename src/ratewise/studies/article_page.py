@@ -8,18 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from ratewise.compare.report.tables import Table, number, ratio
-from ratewise.studies.article import OURS, SIZED, Parts, Settings, methods
+from ratewise.studies.article import OURS, SIZED, Parts, Settings
 from ratewise.studies.article_claims import (
     against_rival,
     against_schedules,
-    overall,
     present,
     rival_speed,
     sizes,
 )
 from ratewise.studies.article_cost import Cost
 from ratewise.studies.article_figures import HISTORIES, SCHEDULES
-from ratewise.studies.article_numbers import SHARES, Count, Judged, cell, slope
+from ratewise.studies.article_numbers import SHARES, Count, Judged, cell, methods, slope
 from ratewise.studies.article_words import verdicts
 
 #: What the paper (arXiv 2512.14527) and the article report; never ours.
@@ -177,10 +176,10 @@ _HEADER = [
 
 def _schedule_table(judged: Judged, ours: str, settings: Settings) -> Table:
     rows = [
-        _row(name, [against_schedules(judged, ours, name, share) for share in SHARES])
+        _row(name, [against_schedules(judged, ours, [name], share) for share in SHARES])
         for name in settings.baselines
     ]
-    total = [overall(judged, ours, settings.baselines, share) for share in SHARES]
+    total = [against_schedules(judged, ours, settings.baselines, share) for share in SHARES]
     return Table(f"{ours} against the schedules", _HEADER, [*rows, _row("all", total)])
 
 
@@ -188,7 +187,7 @@ def _optimizer_table(judged: Judged, settings: Settings) -> Table:
     rows = []
     for optimizer in settings.optimizers:
         part = {m: runs for m, runs in judged.items() if m.optimizer == optimizer}
-        counts = [overall(part, "greedy", settings.baselines, share) for share in SHARES]
+        counts = [against_schedules(part, "greedy", settings.baselines, share) for share in SHARES]
         rows.append(_row(optimizer, counts))
     return Table("by optimizer", ["optimizer", *_HEADER[1:]], rows)
 

@@ -79,12 +79,17 @@ def pretrain(folder: Path, data: str | None, steps: int, *, progress: bool = Tru
         folder.mkdir(parents=True, exist_ok=True)
         if progress:
             print(f"pre-training {steps} steps", flush=True)
-        kept: list[nn.Module] = []
-        task = _task("pretrain", shakespeare, _keeping(kept, alphabet), steps, "small")
+        kept: list[nn.Module] = []  # a training returns its record alone
+
+        def model() -> nn.Module:
+            kept.append(_transformer(alphabet))
+            return kept[-1]
+
+        task = _task("pretrain", shakespeare, model, steps, "small")
         with training.one_thread():
             record = training.train(task, "adamw", "linear", RATE, SEED)
         temporary = path.with_suffix(".part")
-        save_file(kept[0].state_dict(), temporary)
+        save_file(kept[-1].state_dict(), temporary)
         temporary.replace(path)
         about.write_text(json.dumps({"test_loss": record.test_loss[-1]}))
     return Pretrained(path, alphabet, json.loads(about.read_text())["test_loss"])
@@ -135,17 +140,6 @@ def low_rank(path: str, alphabet: int) -> nn.Module:
 
 def _transformer(alphabet: int) -> CharTransformer:
     return CharTransformer(alphabet, LENGTH, *SIZES["100k"])
-
-
-class _keeping:
-    """Build the model and keep hold of it, since a training returns a record alone."""
-
-    def __init__(self, kept: list[nn.Module], alphabet: int) -> None:
-        self.kept, self.alphabet = kept, alphabet
-
-    def __call__(self) -> nn.Module:
-        self.kept[:] = [_transformer(self.alphabet)]
-        return self.kept[0]
 
 
 def _both(data: str | None) -> tuple[Tensor, Tensor, int]:

@@ -6,8 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from ratewise.compare.report.tables import ratio
-from ratewise.studies.article_claims import against_rival, overall, present, rival_speed, sizes
-from ratewise.studies.article_numbers import Count, Judged, Speed, cell, slope
+from ratewise.studies.article_claims import (
+    against_rival,
+    against_schedules,
+    present,
+    rival_speed,
+    sizes,
+)
+from ratewise.studies.article_numbers import Count, Judged, Speed, cell, methods, slope
 
 if TYPE_CHECKING:
     from ratewise.studies.article import Parts, Settings
@@ -23,11 +29,9 @@ def verdicts(parts: Parts, settings: Settings) -> list[str]:
         parts: what was run.
         settings: the study's size.
     """
-    from ratewise.studies.article import methods
-
     judged = methods([*parts.schedules, *parts.rivals])
     return [
-        _schedules(overall(judged, "greedy", settings.baselines, 1.0)),
+        _schedules(against_schedules(judged, "greedy", settings.baselines, 1.0)),
         *(_rival(judged, name) for name in present(judged)),
         *_size(methods(parts.sizes)),
         _lora(methods(parts.lora)),
