@@ -102,22 +102,30 @@ def learn(
     data: _Data = None,
     list_names: Annotated[bool, typer.Option("--list", help="Show every kind of task.")] = False,
 ) -> None:
-    """Learn a policy for LearnedLR; the same command goes on after a kill."""
-    from ratewise.learning import steering
+    """Learn a policy for LearnedLR, or for StochasticNMF (--tasks nmf); resumable."""
     from ratewise.learning import tasks as known
     from ratewise.learning.ppo import learn as run
 
     if list_names:
-        typer.echo("\n".join(known.KINDS))
+        typer.echo("\n".join([*known.KINDS, "nmf"]))
         return
     if out.suffix != ".safetensors":
         raise invalid("--out", "a file that ends in .safetensors", str(out), "rename it")
     kinds = list(known.KINDS) if tasks is None else _split(tasks)
     chosen = {"seed": seed} if steps is None else {"seed": seed, "decisions": steps}
-    course = steering.Steering(known.Drawn(kinds, folder=data), steering.Settings(**chosen))
-    run(course, out, about={"tasks": kinds})
+    if kinds == ["nmf"]:
+        from ratewise.learning import factorisations
+
+        run(factorisations.Rates(factorisations.Settings(**chosen)), out, about={"tasks": kinds})
+        use = f'ratewise.StochasticNMF(..., solver="sgd", schedule="learned", policy={str(out)!r})'
+    else:
+        from ratewise.learning import steering
+
+        course = steering.Steering(known.Drawn(kinds, folder=data), steering.Settings(**chosen))
+        run(course, out, about={"tasks": kinds})
+        use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
     typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")
-    typer.echo(f"use it: ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)")
+    typer.echo(f"use it: {use}")
 
 
 @study.command("greedy-defaults")
@@ -204,6 +212,19 @@ def article(
     from ratewise.studies import article as module
 
     module.run(out, page, data=data, jobs=jobs)
+    typer.echo(f"page: {page}")
+
+
+@study.command("nmf")
+def study_nmf(
+    data: _Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for what was found.")] = Path("study-nmf"),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence/nmf.md"),
+) -> None:
+    """Judge learned schedules of a factorisation's rate against tuned ones."""
+    from ratewise.studies import nmf as module
+
+    module.run_study(out, page, data=data)
     typer.echo(f"page: {page}")
 
 

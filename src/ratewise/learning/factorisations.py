@@ -1,0 +1,266 @@
+"""What a policy of StochasticNMF is learned on and how: stacks of noisy random factorisations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratewise.learning.together import Together
+from ratewise.nmf import observation
+from ratewise.nmf.learned import FIRST, NMFPolicy, action_of, multiple
+from ratewise.nmf.noisy import Descent, Problems
+from ratewise.nmf.observation import FEATURES, MOST
+from ratewise.nmf.random_problems import draw, shape
+from ratewise.rules.checks import check_count
+
+#: Losses outside of these multiples of the first one are no better, or no worse.
+FLOOR, CAP = 1e-5, 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy is learned.
+
+    Args:
+        decisions: how many in all, over all runs.
+        seed: of weights, problems, noise and exploration.
+        stacks: shapes that are worked on at once.
+        problems: of each shape.
+        windows: parts of a run, with a decision after each but the last.
+        width: units of the two hidden layers.
+        lr: of Adam, falling linearly to 0.
+        epochs, minibatch: passes over a rollout, and decisions a gradient.
+        spread: standard deviation of the exploration at first.
+    """
+
+    decisions: int = 480_000
+    seed: int = 0
+    stacks: int = 8
+    problems: int = 32
+    windows: int = 20
+    width: int = 32
+    lr: float = 1e-3
+    epochs: int = 8
+    minibatch: int = 1216
+    spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("decisions", "stacks", "problems", "windows", "width"):
+            check_count(name, getattr(self, name), 1)
+        check_count("seed", self.seed, 0)
+
+    @property
+    def a_round(self) -> int:
+        """Decisions between two updates."""
+        return self.stacks * self.problems * (self.windows - 1)
+
+    @property
+    def rounds(self) -> int:
+        """Updates in all: no decision more than was asked for."""
+        return max(1, self.decisions // self.a_round)
+
+
+class Run:
+    """A stack of factorisations that waits for its rates at each window's end.
+
+    Args:
+        problems: the stack.
+        steps: the length of a run, a multiple of `windows`.
+        windows: parts of the run.
+        seed: of the noise.
+    """
+
+    def __init__(self, problems: Problems, steps: int, windows: int, seed: int) -> None:
+        self.descent = Descent(problems, seed)
+        self._first = self.descent.loss()
+        self._zero = torch.zeros_like(self._first)
+        self._state = observation.init(self._zero, action_of(FIRST))
+        self._c = self._zero + FIRST
+        self._interval, self._steps = max(1, steps // windows), steps
+        self._done = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._done >= self._steps
+
+    def window(self) -> NDArray[np.float32]:
+        """Step to the window's end, and return what is seen there, [problems, features]."""
+        sums = observation.empty(self._zero)
+        for _ in range(self._interval):
+            step = self.descent.step(self._c)
+            sums = sums.add(step.loss, step.inner, step.square)
+            self._done += 1
+        seen, self._state = observation.observe(
+            self._state, sums, step=self._done, total_steps=self._steps, xp=torch
+        )
+        return seen.T.numpy().astype(np.float32)
+
+    def act(self, actions: Tensor) -> None:
+        """Set the rates of the next window; [problems], in [-1, 1]."""
+        actions = actions.clamp(-1.0, 1.0)
+        self._c = multiple(actions, torch)
+        self._state = self._state._replace(action=actions)
+
+    def log_loss(self) -> NDArray[np.float32]:
+        """Return ln f over its first value, without noise, [problems]."""
+        return torch.log((self.descent.loss() / self._first).clamp(FLOOR, CAP)).numpy()
+
+
+def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    """Return what is observed, and what is done: one number in [-1, 1]."""
+    seen = gymnasium.spaces.Box(-MOST, MOST, (len(FEATURES),), np.float32)
+    return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+
+class Factorisations(Together):
+    """Stacks of problems of several shapes, all with as many decisions: they end together.
+
+    The reward of a decision is how much ln f fell in its window.
+
+    Args:
+        settings: how many, and the seed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.stacks * settings.problems, spaces())
+        self._settings = settings
+        self._runs: list[Run] = []
+        self._names: list[str] = []
+        self._last = np.zeros(self.num_envs, np.float32)
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin all problems of this round, and step up to the first decision."""
+        rng = np.random.default_rng([self._settings.seed, self.round])
+        self._runs, self._names = [], []
+        for _ in range(self._settings.stacks):
+            found = shape(rng)
+            problems = draw(found, self._settings.problems, rng)
+            seed = int(rng.integers(2**31))
+            self._runs.append(Run(problems, found.steps, self._settings.windows, seed))
+            self._names.append(str(found))
+        seen = self._seen()
+        self._last = self._log_losses()
+        return seen
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions, [problems, 1]."""
+        each = torch.from_numpy(np.asarray(actions, np.float32)).reshape(len(self._runs), -1)
+        for run, mine in zip(self._runs, each, strict=True):
+            run.act(mine)
+
+    def step_wait(self) -> Any:
+        """Step up to the next decision; after the last one to the end, and begin anew."""
+        seen, now = self._seen(), self._log_losses()
+        rewards, self._last = self._last - now, now
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        done = all(run.done for run in self._runs)
+        if done:
+            scores = -now.reshape(len(self._runs), -1).astype(np.float64)
+            self.ended += zip(self._names, scores, strict=True)
+            seen = self.begun_anew(seen, infos)
+        return seen, rewards, np.full(self.num_envs, done), infos
+
+    def _seen(self) -> NDArray[np.float32]:
+        return self.noted(np.concatenate([run.window() for run in self._runs]))
+
+    def _log_losses(self) -> NDArray[np.float32]:
+        return np.concatenate([run.log_loss() for run in self._runs])
+
+    def close(self) -> None:
+        """Let the problems go."""
+        self._runs = []
+
+
+class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """One factorisation whose rate is set once a window, for whoever learns by other means.
+
+    Args:
+        windows: parts of a run.
+    """
+
+    def __init__(self, windows: int = Settings.windows) -> None:
+        self.observation_space, self.action_space = spaces()
+        self._windows = windows
+        self._run: Run | None = None
+        self._last = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin another problem, and step up to the first decision.
+
+        Args:
+            seed: of what is drawn from now on.
+            options: none are known.
+        """
+        super().reset(seed=seed)
+        rng = self.np_random
+        found = shape(rng)
+        self._run = Run(draw(found, 1, rng), found.steps, self._windows, int(rng.integers(2**31)))
+        seen = self._run.window()[0]
+        self._last = float(self._run.log_loss()[0])
+        return seen, {"shape": str(found)}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Step up to the next decision, or to the end.
+
+        Args:
+            action: [1] in [-1, 1].
+        """
+        if self._run is None:
+            raise gymnasium.error.ResetNeeded("call reset() first")
+        run = self._run
+        run.act(torch.as_tensor(np.asarray(action, np.float32)).reshape(1))
+        seen, now = run.window()[0], float(run.log_loss()[0])
+        reward, self._last = self._last - now, now
+        if run.done:
+            self._run = None
+        return seen, reward, run.done, False, {}
+
+
+class Rates:
+    """A course of `ratewise.learning.ppo`: multiples of 1 / L, below the bound.
+
+    Args:
+        settings: how it is learned.
+    """
+
+    start = 0.8  #: the action that exploration begins around: c = 0.9
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def environment(self) -> Factorisations:
+        """Return what is learned on, at its first round."""
+        return Factorisations(self.settings)
+
+    def options(self) -> dict[str, Any]:
+        """Return keyword arguments of PPO."""
+        return {
+            "n_steps": self.settings.windows - 1,  # whole runs
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "policy_kwargs": {
+                "net_arch": [self.settings.width] * 2,
+                "log_std_init": math.log(self.settings.spread),
+            },
+        }
+
+    def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> NMFPolicy:
+        """Return the policy that these arrays make, named as `Weights` names them."""
+        return NMFPolicy(
+            **arrays,
+            windows=self.settings.windows,
+            provenance=provenance,
+        )

@@ -1,0 +1,163 @@
+"""What a factorisation refuses: data, settings and starts, each with a named error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp  # type: ignore[import-untyped]
+
+from ratewise.errors import RatewiseError, invalid, unknown, wrong_type
+from ratewise.nmf.capping import Array
+from ratewise.nmf.learned import MOST
+from ratewise.nmf.schedules import NAMED, Schedule
+from ratewise.rules.checks import check_amount, is_number
+
+SOLVERS = ("hals", "sgd")
+INITS = ("nndsvd", "nndsvda", "nndsvdar", "random", "custom")
+
+
+class OutOfMemory(RatewiseError, MemoryError):
+    """A factorisation does not fit into memory."""
+
+
+class RankWarning(UserWarning):
+    """More components than the data's rank allows: some will repeat others or stay empty."""
+
+
+class InterruptedWarning(UserWarning):
+    """A fit was interrupted; the estimator has the components of the last finished batch."""
+
+
+def check_settings(estimator: Any) -> None:
+    """Raise unless every setting of the estimator is in its range.
+
+    Raises:
+        InvalidArgument, UnknownName: which, the range, the value, the fix.
+    """
+    e = estimator
+    if not (e.n_components is None or e.n_components == "auto"):
+        _count("n_components", e.n_components, "None, 'auto' or an integer >= 1")
+    if e.batch_size != "auto":
+        _count("batch_size", e.batch_size, "'auto' or an integer >= 1")
+    if e.init is not None and e.init not in INITS:
+        raise unknown("init", e.init, INITS)
+    if e.solver not in SOLVERS:
+        raise unknown("solver", e.solver, SOLVERS)
+    if isinstance(e.schedule, str):
+        if e.schedule not in NAMED:
+            raise unknown("schedule", e.schedule, NAMED)
+    elif not isinstance(e.schedule, Schedule):
+        raise wrong_type(
+            "schedule", "a name or an object with rate(observation)", e.schedule, "pass 'bound'"
+        )
+    for name in ("max_iter", "sweeps", "max_no_improvement"):
+        _count(name, getattr(e, name), "an integer >= 1")
+    for name in ("total_steps", "transform_max_iter"):
+        if getattr(e, name) is not None:
+            _count(name, getattr(e, name), "None or an integer >= 1")
+    for name in ("tol", "max_memory", "alpha_W"):
+        check_amount(name, _plain(getattr(e, name)))
+    if e.alpha_H != "same":
+        check_amount("alpha_H", _plain(e.alpha_H))
+    for name in ("l1_ratio", "forget_factor"):
+        value = _plain(getattr(e, name))
+        if not (is_number(value) and 0.0 <= value <= 1.0):
+            raise invalid(name, "a number in [0, 1]", value, "pass e.g. 0.7")
+    value = _plain(e.rate)
+    if not (is_number(value) and 0.0 < value <= MOST):
+        raise invalid("rate", f"a number in (0, {MOST}]", value, "pass 1.0, the bound's best")
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _count(name: str, value: Any, allowed: str) -> None:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise invalid(name, allowed, value, "pass 1 or more")
+
+
+def check_values(x: Any, name: str, *, zeros: bool) -> None:
+    """Raise where entries are negative; NaN is looked for elsewhere.
+
+    Args:
+        x: the data.
+        name: of the estimator.
+        zeros: whether the matrix may be all zeros.
+
+    Raises:
+        InvalidArgument: negative entries, or no positive one.
+    """
+    data = x.data if sp.issparse(x) else x
+    smallest, largest = (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
+    if smallest < 0.0:
+        where = f"Negative values in data passed to {name}: X"
+        raise invalid(where, ">= 0 everywhere", smallest, "shift or clip the data")
+    if not (zeros or largest > 0.0):
+        raise invalid("X", "with an entry above 0", "all zeros", "leave out what is empty")
+
+
+def check_tensor(x: Any, features: int | None, name: str) -> None:
+    """Raise unless a torch tensor is data: 2-D, float32 or float64, finite, of so many features.
+
+    Raises:
+        InvalidArgument: one of these is not so.
+    """
+    import torch
+
+    if x.ndim != 2 or min(x.shape) == 0:
+        raise invalid("X", "[n, m] with n, m >= 1", tuple(x.shape), "pass a matrix")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise invalid("X", "float32 or float64", x.dtype, "call X.float()")
+    if features is not None and x.shape[1] != features:
+        raise invalid(
+            "X",
+            f"of {features} features, as {name} is expecting",
+            int(x.shape[1]),
+            "pass the columns that it was fitted on",
+        )
+    if not bool(torch.isfinite(x).all()):
+        raise invalid("X", "finite", "NaN or infinity", "fill in or drop what is missing")
+
+
+def check_start(name: str, value: Any, shape: tuple[int, int], dtype: Any) -> Array:
+    """Return a start as an array of a type; raise unless it has the shape and is >= 0.
+
+    Raises:
+        InvalidArgument: another shape, or entries that are negative or not finite.
+    """
+    value = np.asarray(value, dtype=dtype)
+    if value.shape != shape:
+        raise invalid(name, f"of shape {shape}", value.shape, "see init='custom'")
+    if not (np.isfinite(value).all() and value.min() >= 0.0):
+        raise invalid(name, ">= 0 and finite", "other entries", "clip it")
+    return value
+
+
+@contextlib.contextmanager
+def enough_memory(n: int, m: int, k: int) -> Iterator[None]:
+    """Turn a MemoryError of what happens inside into one that says what did not fit.
+
+    Args:
+        n, m: rows and features.
+        k: components.
+
+    Raises:
+        OutOfMemory: sizes, and what would make it smaller.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        if isinstance(error, RatewiseError):
+            raise
+        numbers = (n + 2 * m) * k
+        raise OutOfMemory(
+            f"no memory for {k} components of {n} x {m} data (about {numbers:,} numbers beside "
+            "the data and the statistics): pass a smaller n_components, max_memory or "
+            "batch_size, or float32 data"
+        ) from error

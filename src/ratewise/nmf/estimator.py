@@ -1,0 +1,457 @@
+"""Non-negative matrix factorisation by mini-batches, with scikit-learn's interface."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.decomposition._nmf import _initialize_nmf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ratewise.errors import InvalidArgument, WrongType, invalid
+from ratewise.nmf import checks, hals, schedules, solver
+from ratewise.nmf.capping import Array
+from ratewise.nmf.conversion import codes_of, device_of, is_tensor, joined, moved, to_numpy, typed
+from ratewise.nmf.rows import Rows, automatic_size, cut, rows_of
+from ratewise.nmf.statistics import Statistics, decaying
+from ratewise.nmf.stopping import Stopping
+from ratewise.progress import tracked
+
+#: Rows whose codes `transform` finds at a time.
+_TRANSFORMED = 8192
+
+
+class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Factorise a non-negative matrix, X ~ W H with W, H >= 0, a mini-batch of rows at a time.
+
+    .. math:: \min_{W, H \ge 0} \tfrac12 \|X - W H\|^2 + \alpha_W m R(W) + \alpha_H n R(H),
+              \qquad R(A) = \rho \|A\|_1 + \tfrac{1 - \rho}{2} \|A\|^2, \; \rho = l1\_ratio,
+
+    in Frobenius norm, with X [n, m], W [n, k], H [k, m]. For each batch of rows its codes, the
+    rows of W, are improved, the batch's part in W^T W and W^T X is replaced, and then H:
+
+    - ``solver="hals"``: two sweeps of coordinate descent on either side. The loss never rises
+      once every batch was seen. The faster one.
+    - ``solver="sgd"``: four accelerated gradient steps on the codes, one gradient step on H at
+      c / L with L the curvature of each component and c in (0, 1.9] from `schedule`: below the
+      limit 2 / L of docs/theory/nmf-stability.md. Matrix products alone, for devices.
+
+    Memory beside X and W: k (k + m) numbers a batch for its statistics, ceil(n / batch_size)
+    batches; above `max_memory` bytes one decaying sum instead. Cost of a pass: O(k nnz + k^2 n),
+    and O(k^2 m) a batch. X is never made dense.
+
+    Args:
+        n_components: k; "auto" or None takes the number of features.
+        solver: "hals" or "sgd".
+        init: "nndsvd", "nndsvda", "nndsvdar", "random", "custom" (pass W and H to `fit`), as in
+            scikit-learn; None is "nndsvda" if k <= min(n, m), else "random".
+        batch_size: rows; "auto" balances the cost of rows and components.
+        sweeps: of HALS, on either side.
+        schedule: of SGD: "bound" (c = 1), "constant", "step", "exponential", "cosine", "greedy",
+            "learned", or an object with ``rate(observation) -> c``
+            (`ratewise.nmf.schedules.Observation`), of which a fit takes a copy.
+        rate: c that "constant" holds and "step", "exponential", "cosine" and "greedy" start from.
+        total_steps: steps of H that a schedule of time spans; None is `max_iter` passes in `fit`.
+            `partial_fit` does not know how many will come: such schedules need it there.
+        policy: for ``schedule="learned"``: a name, a weight file, or an `NMFPolicy`.
+        tol: `fit` ends once passes have lowered the loss by less than this, relative; 0 makes
+            `max_iter` passes. Also how far rows settle in `transform`.
+        max_no_improvement: so many such passes in a row end it.
+        max_iter: passes over X at most.
+        transform_max_iter: sweeps of `transform` at most; None is `max_iter`.
+        alpha_W, alpha_H, l1_ratio: the penalty above; alpha_H="same" is alpha_W.
+        forget_factor: what a decaying sum keeps: in `fit` a pass, in `partial_fit` a call without
+            an id. 0 remembers the batch alone: plain SGD.
+        max_memory: bytes that the statistics of batches may take.
+        device: torch device to work on, e.g. "cuda"; None is NumPy, or where a tensor X lies.
+        random_state: seed of the initialisation.
+        verbose: True shows a progress bar.
+
+    Attributes:
+        components_: H, [k, m], NumPy, of X's float type.
+        n_components_, n_features_in_: k and m.
+        reconstruction_err_: |X - W H|. After `partial_fit`: of the batches with ids, each with
+            its last codes; NaN where one came without.
+        n_iter_: passes of `fit`.
+        n_steps_: mini-batches, in all.
+        loss_history_: the loss after each pass of `fit`; where sums decay, of each batch when it
+            was seen.
+        rate_history_: c of each step of H; empty for HALS.
+        interrupted_: whether Ctrl-C ended `fit`; what there is is of the last finished batch.
+
+    A torch tensor may be X (dense); then W is one, too, on its device. `components_` is NumPy in
+    any case. The NNDSVD initialisations run on the CPU.
+
+    >>> X = np.array([[1.0, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
+    >>> model = StochasticNMF(2, random_state=0, tol=1e-8, max_iter=500).fit(X)
+    >>> bool(model.reconstruction_err_ < 1e-3)
+    True
+
+    Source: codes and statistics follow Mairal et al., JMLR 11 (2010), with sums that replace
+    instead of decay; sweeps: `ratewise.nmf.hals`; the bound: `ratewise.nmf.stability`.
+    """
+
+    n_features_in_: int
+
+    def __init__(
+        self,
+        n_components: int | str | None = "auto",
+        *,
+        solver: str = "hals",
+        init: str | None = None,
+        batch_size: int | str = "auto",
+        sweeps: int = 2,
+        schedule: Any = "greedy",
+        rate: float = 1.0,
+        total_steps: int | None = None,
+        policy: Any = "default",
+        tol: float = 1e-4,
+        max_no_improvement: int = 3,
+        max_iter: int = 200,
+        transform_max_iter: int | None = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | str = "same",
+        l1_ratio: float = 0.0,
+        forget_factor: float = 0.7,
+        max_memory: float = 1 << 30,
+        device: Any = None,
+        random_state: Any = None,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.solver = solver
+        self.init = init
+        self.batch_size = batch_size
+        self.sweeps = sweeps
+        self.schedule = schedule
+        self.rate = rate
+        self.total_steps = total_steps
+        self.policy = policy
+        self.tol = tol
+        self.max_no_improvement = max_no_improvement
+        self.max_iter = max_iter
+        self.transform_max_iter = transform_max_iter
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.forget_factor = forget_factor
+        self.max_memory = max_memory
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> StochasticNMF:
+        """Fit the components; the arguments are those of `fit_transform`."""
+        self.fit_transform(X, y, W=W, H=H)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Any:
+        """Fit the components and return W, [n, k].
+
+        Args:
+            X: [n, m], >= 0: array, CSR or CSC matrix, or torch tensor. A memory-mapped array is
+                read batch by batch, once to be checked and once a pass.
+            y: ignored.
+            W, H: the start, [n, k] and [k, m], for ``init="custom"``; W may be left out.
+
+        Raises:
+            InvalidArgument, WrongType, UnknownName: bad data or settings: which, and the fix.
+            OutOfMemory: it does not fit into memory.
+            KeyboardInterrupt: Ctrl-C, after the attributes were set, with a warning.
+        """
+        checks.check_settings(self)
+        X = self._checked(X, reset=True, zeros=False)
+        with checks.enough_memory(X.shape[0], X.shape[1], self._asked(X)):
+            return self._fit(X, W, H)
+
+    def _fit(self, X: Any, W: Any, H: Any) -> Any:
+        n, m = X.shape
+        W, H = self._start(X, W, H)
+        k = H.shape[0]
+        if k > min(n, m):
+            warnings.warn(
+                f"n_components={k} is more than min(n_samples, n_features)={min(n, m)}: pass that "
+                "or fewer",
+                checks.RankWarning,
+                stacklevel=3,
+            )
+        device = device_of(X, self.device)
+        size = self.batch_size if self.batch_size != "auto" else automatic_size(X, k, self.solver)
+        batches = cut(X, min(n, int(size)), device)
+        codes = codes_of(W, batches, device)
+        steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
+        self._codes: dict[Hashable, Any] = {}
+        entry = k * (k + m) * H.dtype.itemsize
+        stored = len(batches) * entry <= self.max_memory
+        if not stored:
+            warnings.warn(decaying(len(batches), entry, self.max_memory), stacklevel=3)
+        whole = sum(rows.square for rows in batches)
+        eps = float(np.finfo(H.dtype).eps)
+        watch = Stopping(self.tol, self.max_no_improvement, whole * eps * eps)
+        losses: list[float] = []
+        self.interrupted_ = True
+        try:
+            for _ in tracked(
+                range(self.max_iter), self.max_iter, "passes", show=bool(self.verbose)
+            ):
+                seen = 0.0
+                for i, rows in enumerate(batches):
+                    keep = self.forget_factor ** (rows.shape[0] / n)
+                    codes[i], loss = steps.step(rows, codes[i], i if stored else None, keep)
+                    seen += loss
+                    self._after_step(codes, steps.parts)
+                losses.append(steps.loss() if steps.statistics.exact else seen)
+                if watch.ends(losses[-1]):
+                    break
+            else:
+                self._warn_not_converged()
+            self.interrupted_ = False
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"interrupted in pass {len(losses) + 1}: components_ are those of batch "
+                f"{steps.steps}, the last one that was finished",
+                checks.InterruptedWarning,
+                stacklevel=3,
+            )
+            raise
+        finally:
+            self._publish()
+            self.n_iter_ = len(losses)
+            self.loss_history_ = np.array(losses)
+        self.reconstruction_err_ = self._error(batches, codes)
+        steps.statistics.forget_ids()
+        return joined(codes, X)
+
+    def _warn_not_converged(self) -> None:
+        if self.tol > 0.0:
+            warnings.warn(
+                f"max_iter={self.max_iter} passes were made and the loss still falls by more than "
+                f"tol={self.tol} a pass: pass a larger max_iter, or a larger tol",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _after_step(self, codes: list[Any], parts: Array) -> None:
+        """Do nothing: a place from which a subclass can watch `fit`, after every batch.
+
+        Args:
+            codes: W_b^T of each batch, [k, b]; None where rows were not seen yet.
+            parts: H, [k, m].
+        """
+
+    def _publish(self) -> None:
+        """Set the attributes that steps leave, whether or not a fit was finished."""
+        total = self._solver.statistics.total
+        self.components_ = to_numpy(self._solver.parts)
+        self.n_components_ = self.components_.shape[0]
+        self.n_steps_ = self._solver.steps
+        exact = total is not None and self._solver.statistics.exact
+        square = 2.0 * total.loss(*_gram(self._solver.parts)) if exact and total else math.nan
+        self.reconstruction_err_ = math.sqrt(square)
+
+    def _error(self, batches: list[Rows], codes: list[Any]) -> float:
+        """Return |X - W H|, from the statistics where these are exact and have digits left."""
+        total, parts = self._solver.statistics.total, self._solver.parts
+        if total is not None and self._solver.statistics.exact:
+            square = 2.0 * total.loss(*_gram(parts))
+            if solver.trusted(square, total.square, parts):
+                return math.sqrt(square)
+            return math.sqrt(solver.residual(batches, codes, parts))
+        return math.sqrt(max(0.0, solver.distance(batches, codes, parts)))
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        batch_id: Hashable | None = None,
+        W: Any = None,
+        H: Any = None,
+    ) -> StochasticNMF:
+        """Take one mini-batch in; X may be a slice of a memory-mapped array.
+
+        With a `batch_id` the batch's part in the statistics is replaced when it comes again, and
+        its codes go on from where they were: calls in the order of `fit`'s batches do what `fit`
+        does. That keeps k (k + m + b) numbers an id. Without one what was seen decays by
+        `forget_factor`, and memory stays as it is.
+
+        Args:
+            X: [b, m], >= 0: array, CSR or CSC matrix, or torch tensor.
+            y: ignored.
+            batch_id: what tells the batch apart, e.g. its number.
+            W, H: the start for ``init="custom"``: H at the first call, W, [b, k], at any.
+
+        Raises:
+            InvalidArgument, WrongType, UnknownName: bad data or settings: which, and the fix.
+        """
+        checks.check_settings(self)
+        first = not hasattr(self, "_solver")
+        X = self._checked(X, reset=first, zeros=not first)
+        device = device_of(X, self.device)
+        if first:
+            W, H = self._start(X, W, H)
+            self._solver = self._new_solver(H, None, device)
+            self._codes = {}
+        else:
+            X = typed(X, self._solver.parts)
+            W = self._custom(X, W, H, self._solver.parts.shape[0])
+        steps, known = self._solver, self._codes
+        rows = rows_of(X, device)
+        codes = known.get(batch_id) if batch_id is not None else None
+        if codes is not None and codes.shape[1] != X.shape[0]:
+            was = f"of {codes.shape[1]} rows, as batch_id={batch_id!r} had"
+            raise invalid("X", was, X.shape[0], "pass the same rows, or another id")
+        if W is not None:
+            (codes,) = codes_of(W, [rows], device)
+        with checks.enough_memory(X.shape[0], X.shape[1], steps.parts.shape[0]):
+            codes, _ = steps.step(rows, codes, batch_id, self.forget_factor)
+        if batch_id is not None and steps.statistics.keyed:
+            known[batch_id] = codes
+        else:
+            known.clear()
+        self._publish()
+        return self
+
+    @property
+    def rate_history_(self) -> NDArray[np.float64]:
+        """The multiple of 1 / L of each step of the components; empty for HALS."""
+        check_is_fitted(self)
+        return np.array(self._solver.rates, dtype=np.float64)
+
+    def transform(self, X: Any) -> Any:
+        """Return the codes of rows, [n, k], for the components as they are.
+
+        Each row is solved by HALS until it has settled, whatever the solver, and whatever other
+        rows come with it.
+
+        Raises:
+            InvalidArgument, WrongType: bad data: which, and the fix.
+        """
+        check_is_fitted(self)
+        X = self._checked(X, reset=False, zeros=True)
+        device = device_of(X, self.device)
+        parts = moved(self.components_, X, device)
+        penalty = self._penalty()
+        gram = solver.with_diagonal(parts @ parts.T, penalty.codes_l2)
+        most = self.max_iter if self.transform_max_iter is None else self.transform_max_iter
+        with checks.enough_memory(X.shape[0], X.shape[1], self.n_components_):
+            codes = [
+                hals.solve(gram, rows.project(parts) - penalty.codes_l1, self.tol, most)
+                for rows in cut(X, _TRANSFORMED, device)
+            ]
+            return joined(codes, X)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return W H, [n, m], of codes W, [n, k]: array, sparse matrix or tensor.
+
+        Raises:
+            InvalidArgument: it has another number of columns.
+        """
+        check_is_fitted(self)
+        W = X if sp.issparse(X) or is_tensor(X) else np.asarray(X)
+        if W.ndim != 2 or W.shape[1] != self.n_components_:
+            shape = f"[n, {self.n_components_}]"
+            raise invalid("X", shape, tuple(W.shape), "pass what transform returned")
+        return W @ (moved(self.components_, W, W.device) if is_tensor(W) else self.components_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _checked(self, X: Any, *, reset: bool, zeros: bool) -> Any:
+        """Return X as a float array, CSR matrix or tensor; raise a named error where it is none."""
+        name = type(self).__name__
+        if is_tensor(X):
+            checks.check_tensor(X, None if reset else self.n_features_in_, name)
+            if reset:
+                self.n_features_in_ = int(X.shape[1])
+        else:
+            floats, sparse = [np.float64, np.float32], ("csr", "csc")
+            try:
+                X = validate_data(self, X, accept_sparse=sparse, dtype=floats, reset=reset)
+            except TypeError as error:
+                raise WrongType(str(error)) from error
+            except ValueError as error:
+                raise InvalidArgument(str(error)) from error
+        if sp.issparse(X):
+            X = X.tocsr()
+            if not X.has_canonical_format:  # the same entry twice would count as two in |X|^2
+                X = X.copy()
+                X.sum_duplicates()
+        checks.check_values(X, name, zeros=zeros)
+        return X
+
+    def _start(self, X: Any, W: Any, H: Any) -> tuple[Any, Any]:
+        """Return W and H to start from, as NumPy arrays; W may be None."""
+        host = to_numpy(X)
+        if self.init == "custom":
+            if H is None:
+                raise invalid("H", "a matrix [k, m]", None, "pass H with init='custom'")
+            H = checks.check_start("H", to_numpy(H), (len(H), host.shape[1]), host.dtype)
+            if isinstance(self.n_components, int) and len(H) != self.n_components:
+                shape = f"[{self.n_components}, m]"
+                raise invalid("H", shape, H.shape, "pass n_components='auto', or another H")
+            return self._custom(X, W, None, len(H)), H
+        if W is not None or H is not None:
+            raise invalid("init", "'custom' where W or H is passed", self.init, "pass it")
+        k = self._asked(host)
+        try:
+            return _initialize_nmf(host, k, init=self.init, random_state=self.random_state)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+    def _asked(self, X: Any) -> int:
+        """Return the number of components that was asked for."""
+        k = self.n_components
+        return int(X.shape[1]) if k is None or isinstance(k, str) else int(k)
+
+    def _custom(self, X: Any, W: Any, H: Any, k: int) -> Any:
+        """Return a start of the codes that was passed, checked."""
+        if H is not None:
+            raise invalid("H", "None after the first call", "a matrix", "make a new estimator")
+        if W is None:
+            return None
+        if self.init != "custom":
+            raise invalid("init", "'custom' where W or H is passed", self.init, "pass it")
+        return checks.check_start("W", to_numpy(W), (X.shape[0], k), to_numpy(X[:1]).dtype)
+
+    def _new_solver(self, H: Any, total_steps: int | None, device: Any) -> solver.Solver:
+        total = total_steps if self.total_steps is None else self.total_steps
+        schedule = None
+        if self.solver == "sgd" and isinstance(self.schedule, str):
+            schedule = schedules.make(self.schedule, self.rate, total, self.policy)
+        elif self.solver == "sgd":
+            schedule = copy.deepcopy(self.schedule)
+        return solver.Solver(
+            moved(H, H, device),
+            Statistics(self.max_memory),
+            self._penalty(),
+            self.sweeps,
+            schedule,
+            total,
+        )
+
+    def _penalty(self) -> solver.Penalty:
+        alpha_parts = self.alpha_W if self.alpha_H == "same" else self.alpha_H
+        return solver.Penalty.of(
+            self.n_features_in_, float(self.alpha_W), float(alpha_parts), float(self.l1_ratio)
+        )
+
+
+def _gram(parts: Array) -> tuple[Array, Array]:
+    """Return H H^T and H, as `Sums.loss` takes them."""
+    return parts @ parts.T, parts

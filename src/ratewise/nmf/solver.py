@@ -1,0 +1,214 @@
+"""One mini-batch of a factorisation: its codes, its statistics, the components. Fit is a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+from ratewise.nmf import hals, sgd
+from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.rows import Rows, blocks, inner
+from ratewise.nmf.schedules import Observation, Schedule, clipped
+from ratewise.nmf.statistics import Statistics, Sums
+
+#: Rows that were never seen get that many times the usual sweeps or steps.
+_FRESH = 8
+
+
+class Penalty(NamedTuple):
+    """Weights of |.|_1 and |.|^2 / 2: of a batch's codes, and of the components a row of data."""
+
+    codes_l1: float = 0.0
+    codes_l2: float = 0.0
+    parts_l1: float = 0.0
+    parts_l2: float = 0.0
+
+    @classmethod
+    def of(cls, features: int, alpha_codes: float, alpha_parts: float, l1_ratio: float) -> Penalty:
+        """Return scikit-learn's: those of W scaled by n_features, those of H by n_samples."""
+        return cls(
+            features * alpha_codes * l1_ratio,
+            features * alpha_codes * (1.0 - l1_ratio),
+            alpha_parts * l1_ratio,
+            alpha_parts * (1.0 - l1_ratio),
+        )
+
+    def loss(self, sums: Sums, gram: Array, parts: Array) -> float:
+        """Return what is added to the data's loss, for H and the codes in `sums`."""
+        loss = 0.0
+        if self.codes_l1 or self.codes_l2:
+            trace = float(sums.gram.diagonal().sum())
+            loss += self.codes_l1 * sums.mass + self.codes_l2 * trace / 2.0
+        if self.parts_l1:
+            loss += sums.rows * self.parts_l1 * float(parts.sum())
+        if self.parts_l2:
+            trace = float(gram.diagonal().sum())
+            loss += sums.rows * self.parts_l2 * trace / 2.0
+        return loss
+
+
+class Solver:
+    """Components, statistics and schedule, stepped batch by batch.
+
+    Components and statistics are replaced, never changed in place: an interruption between any two
+    operations leaves those of the last finished batch.
+
+    Args:
+        parts: H, [k, m], >= 0.
+        statistics: what is remembered.
+        penalty: on codes and components.
+        sweeps: of HALS, over the codes and over the components.
+        schedule: steers the gradient step of SGD; None is HALS.
+        total_steps: of SGD's run, for the schedule; None where nobody knows.
+    """
+
+    def __init__(
+        self,
+        parts: Array,
+        statistics: Statistics,
+        penalty: Penalty,
+        sweeps: int,
+        schedule: Schedule | None,
+        total_steps: int | None = None,
+    ) -> None:
+        self.parts = parts
+        self.statistics = statistics
+        self._penalty, self._sweeps = penalty, sweeps
+        self._schedule, self._total_steps = schedule, total_steps
+        self._curvature = sgd.Curvature()
+        self._last: Array | None = None
+        self.rates: list[float] = []  #: c of each step of SGD
+        self.steps = 0
+
+    def step(
+        self, rows: Rows, codes: Array | None, key: Hashable | None, keep: float
+    ) -> tuple[Array, float]:
+        """Fit the codes of a batch, then the components to all that is remembered.
+
+        Args:
+            rows: X_b.
+            codes: W_b^T as it was last, [k, b], which may become the result; None for rows never
+                seen.
+            key, keep: as `Statistics.put` takes them.
+
+        Returns:
+            The codes, and the loss of the batch with them, before the components' step.
+        """
+        plain = self.parts @ self.parts.T
+        gram = with_diagonal(plain, self._penalty.codes_l2)
+        goal = rows.project(self.parts)
+        goal -= self._penalty.codes_l1
+        times = 1
+        if codes is None:
+            codes, times = hals.first_codes(gram, goal), _FRESH
+        if self._schedule is None:
+            codes = hals.sweep(codes, gram, goal, times * self._sweeps, in_place=True)
+        else:
+            codes = sgd.code_steps(codes, gram, goal, times * sgd.CODE_STEPS)
+        del goal
+        sums = Sums(
+            codes @ codes.T,
+            rows.cross(codes),
+            rows.square,
+            float(codes.sum()) if self._penalty.codes_l1 else 0.0,
+            float(rows.shape[0]),
+        )
+        loss = sums.loss(plain, self.parts) + self._penalty.loss(sums, plain, self.parts)
+
+        total = self.statistics.put(sums, key, keep)
+        if self._schedule is None:
+            self.parts = self._swept(total)
+        else:
+            self.parts = self._stepped(self._schedule, sums, total, plain)
+        self.steps += 1
+        return codes, loss
+
+    def _swept(self, total: Sums) -> Array:
+        gram = with_diagonal(total.gram, total.rows * self._penalty.parts_l2)
+        slope = total.rows * self._penalty.parts_l1
+        target = total.cross - slope if slope else total.cross
+        return hals.sweep(self.parts, gram, target, self._sweeps)
+
+    def _stepped(self, schedule: Schedule, batch: Sums, total: Sums, gram: Array) -> Array:
+        """Return the components after a gradient step at the schedule's rate."""
+        penalty = self._penalty
+        curvature = self._curvature.bound(batch.gram / batch.rows, total.gram / total.rows)
+        gain = sgd.gains(with_diagonal(curvature, penalty.parts_l2))
+        gradient = total.gram @ self.parts
+        gradient -= total.cross
+        gradient /= total.rows
+        if penalty.parts_l1 or penalty.parts_l2:
+            gradient += penalty.parts_l1 + penalty.parts_l2 * self.parts
+        seen = Observation(
+            self.steps,
+            self._total_steps,
+            self.parts,
+            gram,
+            total,
+            gradient,
+            gain,
+            self._last,
+        )
+        c = clipped(schedule.rate(seen))
+        parts = sgd.component_step(self.parts, gradient, gain, c)
+        self._last = gradient
+        self.rates.append(c)
+        return parts
+
+    def loss(self) -> float:
+        """Return the loss over all that is remembered, at no pass over the data."""
+        total = self.statistics.total
+        if total is None:
+            return 0.0
+        gram = self.parts @ self.parts.T
+        return total.loss(gram, self.parts) + self._penalty.loss(total, gram, self.parts)
+
+
+def residual(batches: list[Rows], codes: list[Array], parts: Array) -> float:
+    """Return |X - W H|^2 by one pass over the data, made dense a small block at a time.
+
+    Exact where the loss is so small that a difference of inner products is rounding.
+
+    Args:
+        batches: X.
+        codes: W_b^T of each, [k, b].
+        parts: H, [k, m].
+    """
+    total = 0.0
+    for rows, own in zip(batches, codes, strict=True):
+        for start, stop in blocks(rows):
+            left = rows.dense(start, stop) - own[:, start:stop].T @ parts
+            total += inner(left, left)
+    return total
+
+
+def distance(batches: list[Rows], codes: list[Array], parts: Array) -> float:
+    """Return |X - W H|^2, as accurate as the data's type allows.
+
+    Args:
+        batches: X.
+        codes: W_b^T of each, [k, b].
+        parts: H, [k, m].
+
+    Cost: O(k nnz) unless the distance is tiny, then O(k n m) and small blocks of memory.
+    """
+    gram = parts @ parts.T
+    whole = sum(rows.square for rows in batches)
+    found = whole
+    for rows, own in zip(batches, codes, strict=True):
+        found += inner(own @ own.T, gram) - 2.0 * inner(own, rows.project(parts))
+    return found if trusted(found, whole, parts) else residual(batches, codes, parts)
+
+
+def trusted(square: float, whole: float, parts: Array) -> bool:
+    """Return whether |X - W H|^2 as a difference of sums as large as |X|^2 has its digits left."""
+    eps = float(namespace(parts).finfo(parts.dtype).eps)
+    return square > 30.0 * eps**0.5 * whole
+
+
+def with_diagonal(gram: Array, diagonal: float) -> Array:
+    """Return a Gram matrix with something added to its diagonal; itself where that is 0."""
+    if not diagonal:
+        return gram
+    like: Any = namespace(gram).zeros_like(gram[0]) + diagonal
+    return gram + namespace(gram).diag(like)
