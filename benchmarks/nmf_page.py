@@ -240,9 +240,9 @@ def page(report: Report, command: str) -> str:
         ),
         "## Memory",
         "",
-        "The most that a fit of two passes has allocated at any time (`tracemalloc`), in MB, beside",
-        "the data and the start that it is given. `statistics` is ceil(n / batch) k (k + m) numbers",
-        "of hals, which `max_memory` bounds; `W` the result's own size.",
+        "The most that a fit of two passes has allocated at any time (`tracemalloc`), in MB,",
+        "beside the data and the start that it is given. `statistics` is ceil(n / batch) k (k + m)",
+        "numbers of hals, which `max_memory` bounds; `W` the result's own size.",
         "",
         *table(
             ("set", MINI, "statistics", "hals", "sgd", "W"),

@@ -45,7 +45,7 @@ def test_names_are_listed(tmp_path: Path):
 
 
 def test_kinds_of_tasks_are_listed(tmp_path: Path):
-    assert command("learn", "--list", cwd=tmp_path).stdout.split() == list(KINDS)
+    assert command("learn", "--list", cwd=tmp_path).stdout.split() == [*KINDS, "nmf"]
 
 
 def test_a_policy_is_learned_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -82,6 +82,8 @@ def test_version(tmp_path: Path):
         (["learn", "--tasks", "convent"], "did you mean 'convnet'"),
         (["learn", "--steps", "0"], "decisions must be an integer >= 1, got 0"),
         (["learn", "--out", "policy.pt"], "--out must be a file that ends in .safetensors"),
+        (["nmf", "fit", "absent.npy", "--components", "2"], "absent.npy is missing"),
+        (["nmf", "fit", "full/letter.txt", "--components", "2"], "DATA must be a file in .npy"),
         (["report", "absent"], "a folder that exists"),
         (["report", "full"], "is not a ratewise store"),
     ],

@@ -76,6 +76,13 @@ def test_an_integration_that_does_not_exist_is_named() -> None:
         _ = ratewise.integrations.tensorflow
 
 
+def test_a_factorisation_loads_no_torch_until_a_tensor_or_device_comes():
+    fit = "import numpy as np; ratewise.StochasticNMF(1, solver='sgd', max_iter=1).fit(np.eye(2))"
+    assert loaded_by(f"import ratewise; {fit}") <= {"sklearn"}
+    assert loaded_by("import ratewise.nmf; ratewise.nmf.StochasticNMF") == {"sklearn"}
+    assert loaded_by("import ratewise.nmf") == set()
+
+
 def test_store_of_runs_loads_no_torch() -> None:
     assert loaded_by("import ratewise.runs") <= {"duckdb"}
 

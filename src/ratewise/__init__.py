@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ratewise.nmf import StochasticNMF as StochasticNMF
     from ratewise.plotting import plot_schedule as plot
     from ratewise.schedulers.greedy import GreedyLR as GreedyLR
     from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
@@ -22,6 +23,7 @@ _HOMES = {
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
     "LearnedLR": "ratewise.schedulers.learned:LearnedLR",
     "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
+    "StochasticNMF": "ratewise.nmf:StochasticNMF",
     "TensorBoardWriter": "ratewise.schedulers.listeners:TensorBoardWriter",
     "UpdateRatioLR": "ratewise.schedulers.update_ratio:UpdateRatioLR",
     "plot": "ratewise.plotting:plot_schedule",
@@ -32,6 +34,7 @@ __all__ = [
     "JSONLWriter",
     "LearnedLR",
     "SpikeGuard",
+    "StochasticNMF",
     "TensorBoardWriter",
     "UpdateRatioLR",
     "__version__",

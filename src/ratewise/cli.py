@@ -1,9 +1,10 @@
-"""The command line: `ratewise compare | learn | report | study`."""
+"""The command line: `ratewise compare | learn | nmf | report | study`."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 study = typer.Typer(no_args_is_help=True, help="Make a page of evidence again.")
 app.add_typer(study, name="study")
+nmf = typer.Typer(no_args_is_help=True, help="Non-negative matrix factorisation.")
+app.add_typer(nmf, name="nmf")
 
 _Data = Annotated[
     str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
@@ -126,6 +129,62 @@ def learn(
         use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
     typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")
     typer.echo(f"use it: {use}")
+
+
+@nmf.callback()
+def _nmf() -> None:
+    """Keep `fit` a command of its own, though it is the only one."""
+
+
+@nmf.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="The matrix: .npy, .npz, .csv or .mtx.")],
+    components: Annotated[int, typer.Option(help="How many.")],
+    out: Annotated[Path, typer.Option(help="Folder for factors, picture and summary.")] = Path(
+        "nmf"
+    ),
+    solver: Annotated[str, typer.Option(help="hals or sgd.")] = "hals",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Of sgd's rate: bound, constant, step, exponential, cosine, greedy or learned."
+        ),
+    ] = "greedy",
+    policy: Annotated[str, typer.Option(help="Of learned: a name or a weight file.")] = "default",
+    init: Annotated[
+        str | None, typer.Option(help="nndsvd, nndsvda, nndsvdar or random.", show_default="auto")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows of a mini-batch.", show_default="auto")
+    ] = None,
+    max_iter: Annotated[int, typer.Option(help="Passes over the data at most.")] = 200,
+    tol: Annotated[float, typer.Option(help="Relative fall of the loss that is none.")] = 1e-4,
+    seed: Annotated[int, typer.Option(help="Of the initialisation.")] = 0,
+) -> None:
+    """Factorise a matrix, X ~ W H: write W.npy, H.npy, convergence.png and summary.txt."""
+    from ratewise.nmf import fit_file
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: typer.echo(f"ratewise: {message}", err=True)
+        try:
+            done = fit_file(
+                data,
+                out,
+                components,
+                seed=seed,
+                solver=solver,
+                schedule=schedule,
+                policy=policy,
+                init=init,
+                batch_size="auto" if batch_size is None else batch_size,
+                max_iter=max_iter,
+                tol=tol,
+                verbose=True,
+            )
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+    typer.echo(done.summary)
+    typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
 
 
 @study.command("greedy-defaults")

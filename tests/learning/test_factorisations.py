@@ -20,7 +20,7 @@ from ratewise.nmf.learned import Schedule
 from ratewise.nmf.observation import FEATURES
 from ratewise.nmf.random_problems import Shape, draw
 
-TINY: dict[str, Any] = {"stacks": 1, "problems": 8, "windows": 4, "minibatch": 24}
+TINY: dict[str, Any] = {"stacks": 1, "problems": 2, "copies": 4, "windows": 4, "minibatch": 24}
 
 
 def test_the_environment_is_one_that_others_can_learn_in():
@@ -29,20 +29,33 @@ def test_the_environment_is_one_that_others_can_learn_in():
     gymnasium_check(env, skip_render_check=True)
 
 
-def test_rewards_add_up_to_what_the_loss_fell_by_and_all_end_together():
-    env = Factorisations(Settings(stacks=2, problems=4, windows=5))
+def test_rewards_add_up_to_how_far_a_run_is_ahead_of_its_copies_and_all_end_together():
+    env = Factorisations(Settings(stacks=2, problems=2, copies=3, windows=5))
     seen = env.reset()
-    assert seen.shape == (8, len(FEATURES))
-    start = env._log_losses()
-    total = np.zeros(8)
+    assert seen.shape == (12, len(FEATURES))
+    start = env._log_losses().reshape(4, 3)
+    assert (start == start[:, :1]).all()  # copies of one problem, under the same noise
+    actions = np.tile(np.array([[-0.5], [0.0], [0.3]], np.float32), (4, 1))
+    total = np.zeros(12)
     for step in range(4):
-        seen, rewards, dones, infos = env.step(np.full((8, 1), 0.8, np.float32))
+        seen, rewards, dones, infos = env.step(actions)
         total += rewards
         assert dones.all() == dones.any() == (step == 3)
     assert all("terminal_observation" in info for info in infos)
-    scores = np.concatenate([score for _, score in env.ended])
-    np.testing.assert_allclose(total, scores + start, atol=1e-4)
+    scores = np.concatenate([score for _, score in env.ended]).reshape(4, 3)
+    np.testing.assert_allclose(
+        total.reshape(4, 3), np.arcsinh(scores - scores.mean(1, keepdims=True)), atol=1e-4
+    )
+    assert np.ptp(scores, 1).min() > 0.01  # who acts otherwise ends elsewhere
     assert env.round == 1
+
+
+def test_who_acts_as_its_copies_do_is_paid_nothing():
+    env = Factorisations(Settings(stacks=1, problems=2, copies=3, windows=5))
+    env.reset()
+    for _ in range(4):
+        _, rewards, _, _ = env.step(np.full((6, 1), 0.2, np.float32))
+        np.testing.assert_allclose(rewards, 0.0, atol=1e-5)
 
 
 def test_training_and_use_see_the_same():
@@ -89,7 +102,7 @@ def test_stopped_and_gone_on_with_it_is_the_same_and_another_seed_another(tmp_pa
 def test_learning_pays_and_paid_for_the_opposite_it_learns_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    more = {"decisions": 12 * 3 * 32, "problems": 32, "lr": 5e-3}
+    more = {"decisions": 12 * 3 * 32, "problems": 8, "lr": 5e-3}
     scores, own = {}, Run.log_loss
     for sign in (1, -1):
         if sign < 0:
@@ -115,6 +128,8 @@ def test_no_more_decisions_than_were_asked_for():
         assert settings.rounds * settings.a_round <= max(decisions, settings.a_round)
     with pytest.raises(InvalidArgument, match="windows"):
         Settings(windows=0)
+    with pytest.raises(InvalidArgument, match="copies"):
+        Settings(copies=1)  # nobody to be ahead of
 
 
 def test_the_curve_is_kept(tmp_path: Path):

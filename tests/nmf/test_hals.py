@@ -60,15 +60,19 @@ def test_torch_sweeps_like_numpy():
 
 
 def test_a_sweep_never_raises_the_loss_and_a_joint_step_of_its_size_does():
-    """HALS's 1 / g_jj is for one component after the other: taken for all at once it diverges."""
-    rose = []
+    """HALS's 1 / g_jj is for one component after the other.
+
+    Taken for all at once from zeros, below the minimum, it overshoots by as much as the components
+    have in common. From a random start, far above it, the overshoot is cut at 0: no test.
+    """
     for seed in range(20):
         x, gram, target, other, data = problem(seed=seed)
-        before = loss(x, other, data)
-        assert loss(hals.sweep(x, gram, target, 1), other, data) <= before * (1 + 1e-12)
-        jointly = np.maximum(0, x - (gram @ x - target) / gram.diagonal()[:, None])
-        rose.append(loss(jointly, other, data) > before)
-    assert all(rose)
+        zeros = np.zeros_like(x)
+        for start in (x, zeros):
+            before = loss(start, other, data)
+            assert loss(hals.sweep(start, gram, target, 1), other, data) <= before
+        jointly = np.maximum(0, zeros - (gram @ zeros - target) / gram.diagonal()[:, None])
+        assert loss(jointly, other, data) > 2 * loss(zeros, other, data)
 
 
 def test_arguments_are_left_alone_unless_in_place():

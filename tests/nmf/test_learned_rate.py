@@ -13,7 +13,7 @@ import torch
 
 from ratewise.errors import CorruptPolicy, InvalidArgument, UnknownName
 from ratewise.nmf import learned
-from ratewise.nmf.learned import LEAST, MOST, NMFPolicy, Schedule, action_of, multiple
+from ratewise.nmf.learned import FLOOR, LEAST, MOST, REACH, NMFPolicy, Schedule, multiple
 from ratewise.nmf.observation import FEATURES
 from ratewise.rules import learned as neural
 
@@ -41,29 +41,35 @@ def test_whatever_the_network_says_the_rate_is_below_the_bound(bias: float):
         assert (c >= LEAST * 0.999).all()
         assert (c <= MOST * 1.001).all()
     assert (schedule.outside == 0).all()
-    extreme = {-100.0: LEAST, 100.0: MOST}
-    if bias in extreme:
-        np.testing.assert_allclose(c, extreme[bias], rtol=1e-6)
+    if bias:
+        wanted = max(FLOOR, (1 + np.cos(np.pi)) / 2) * np.exp(np.sign(bias) * REACH)
+        np.testing.assert_allclose(c, np.clip(wanted, LEAST, MOST), rtol=1e-6)
 
 
 def test_decisions_come_at_the_windows_ends_whatever_the_length():
     for steps in (4, 10, 21):
         schedule = Schedule(policy(0.3), steps, np.zeros(1), np)
-        rates = [float(schedule.c[0])]
+        corrections = [0.0]
         for step in range(steps):
             value = np.array([1.0 / (1 + step)])
-            rates.append(float(schedule.heard(value, value / 3, value)[0]))
-        changes = sum(a != b for a, b in itertools.pairwise(rates))
-        assert changes == 3, steps
+            c = float(schedule.heard(value, value / 3, value)[0])
+            anchor = float(multiple(np.zeros(1), (step + 1) / steps, np)[0])
+            corrections.append(round(float(np.log(c / anchor)), 6))
+        changes = sum(a != b for a, b in itertools.pairwise(corrections))
+        assert changes == 3, (steps, corrections)
 
 
-def test_out_of_the_range_it_falls_along_a_cosine_and_counts():
+def test_out_of_the_range_it_is_the_cosine_and_counts():
     narrow = np.zeros(WIDE, np.float32)
     schedule = Schedule(policy(1.0, low=narrow, high=narrow), 40, np.zeros(2), np)
-    for _ in range(40):
+    free = Schedule(policy(1.0), 40, np.zeros(2), np)
+    for step in range(1, 40):
         c = schedule.heard(np.ones(2), np.ones(2), np.ones(2))
+        np.testing.assert_allclose(c, max(FLOOR, (1 + np.cos(np.pi * step / 40)) / 2), rtol=1e-6)
+        own = free.heard(np.ones(2), np.ones(2), np.ones(2))
+        assert (own > c).all() == (step >= 10)  # inside the range the network has its say
     assert (schedule.outside == 3).all()
-    np.testing.assert_allclose(c, (1 + np.cos(np.pi * 30 / 40)) / 2, rtol=1e-6)
+    assert (free.outside == 0).all()
 
 
 def test_numpy_and_torch_decide_the_same():
@@ -77,11 +83,6 @@ def test_numpy_and_torch_decide_the_same():
         ours = both[0].heard(row, row / 2, row)
         theirs = both[1].heard(*(torch.tensor(x) for x in (row, row / 2, row)))
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9)
-
-
-def test_actions_and_multiples_are_inverse():
-    for c in (LEAST, 0.1, 1.0, MOST):
-        assert float(multiple(np.array(action_of(c)), np)) == pytest.approx(c)
 
 
 def test_a_file_gives_the_same_policy_and_foreign_ones_are_named(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -52,7 +54,30 @@ def test_batches_share_the_memory_of_the_data():
         assert np.shares_memory(batch.dense(0, 5), DENSE)
     matrix = sp.csr_matrix(DENSE)
     for batch in cut(matrix, 5):
-        assert np.shares_memory(batch._x.data, matrix.data)
+        for piece in (batch._x, batch._pieces[0][2], module._turned(batch._x)):
+            assert np.shares_memory(piece.data, matrix.data)
+            assert np.shares_memory(piece.indices, matrix.indices)
+    assert not np.shares_memory(matrix[:5].data, matrix.data), "what SciPy does by itself"
+
+
+@pytest.mark.parametrize("kind", ["array", "csr"])
+def test_torch_says_nothing_of_read_only_data_or_of_its_sparse_matrices(kind: str):
+    x = DENSE.copy()
+    x.setflags(write=False)
+    if kind == "csr":
+        x = sp.csr_matrix(x)
+        x.data.setflags(write=False)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # most come once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            (batch,) = cut(x, 23, "cpu")
+            batch.project(torch.ones(2, 7, dtype=torch.float64))
+        with pytest.warns(UserWarning, match="not writable"):
+            torch.from_numpy(x.data if kind == "csr" else x)
+    finally:
+        torch.set_warn_always(before)
 
 
 def test_spans_cover_once():
@@ -74,7 +99,8 @@ def test_a_sum_of_float32_products_has_the_digits_of_float64():
 
 @pytest.mark.parametrize("solver", ["hals", "sgd"])
 def test_automatic_batches_are_even_and_grow_where_components_cost(solver: str):
-    wide = sp.random(20_000, 5000, 0.002, format="csr", random_state=0)
+    ends = np.arange(0, 200_001, 10)  # ten entries a row
+    wide = sp.csr_matrix((np.ones(200_000), ends[:-1].repeat(10) % 5000, ends), (20_000, 5000))
     tall = np.broadcast_to(1.0, (20_000, 500))
     assert automatic_size(wide, 20, solver) > 2 * automatic_size(tall, 20, solver)
     for x in (wide, tall, np.ones((3, 5))):

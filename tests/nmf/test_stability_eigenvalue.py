@@ -46,7 +46,7 @@ def test_never_below_and_after_five_iterations_hardly_above(kind: str, k: int) -
         bound, x = largest_eigenvalue(given)
         assert bound.dtype == x.dtype == dtype
         assert (bound >= exact * (1 - rounding)).all()
-        assert (bound <= exact * (1.01 if kind in DENSE else 1.06)).all()
+        assert (bound <= exact * (1.001 if kind in DENSE else 1.06)).all()
         assert (x > 0).all()
 
 
@@ -80,7 +80,8 @@ def test_warm_starts_over_a_run_keep_it_within_a_hundredth(kind: str) -> None:
         exact = torch.linalg.eigvalsh(gram)[..., -1]
         assert (bound >= exact * (1 - 1e-14)).all()
         # a start ten times too large loses entries by the dozen at first
-        assert (bound <= exact * (1.01 if time >= 20 else 1.1)).all()
+        late = 1.01 if kind == "sparse" else 1.0005
+        assert (bound <= exact * (late if time >= 20 else 1.095)).all()
 
 
 @pytest.mark.parametrize("density", [0.3, 0.1, 0.03, 0.01])

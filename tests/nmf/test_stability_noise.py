@@ -165,19 +165,29 @@ def test_caps_after_a_pair_of_steps_are_no_projection_of_either() -> None:
         pair = list(steps(now, c, 1, noise=noise))  # H steps from a W that is not clipped yet
         now = pair[-1].after.capped(cap)
         seen.append(now.loss())
-    assert (torch.stack(seen).amin(0) > 0.5 * first).all()
+    # the first pair still falls; from there on all runs climb back to where they came from
+    assert (seen[0] < 0.75 * first).all()
+    assert (seen[-1] > 0.99 * first).all()
     each = losses(
         stack("small-start").balanced(), c, 80, noise=noise, keep=lambda one: one.capped(cap)
     )
     assert (each[-1] < 0.1 * first).all()
 
 
-def test_with_ten_components_they_do_up_to_nineteen_tenths() -> None:
-    # Isotropic noise spends 1/k of itself along the leading eigenvector: c (1 + 0.25 / k) < 2.
-    first = stack("ten").balanced()
-    noise = relative_noise(0.5, generator())
-    seen = losses(first, 1.9, 80, noise=noise, keep=Stack.balanced)
-    assert (seen <= seen[0]).all()
+@pytest.mark.parametrize(
+    ("kind", "fewest", "most"),
+    [("ten", 0, 5), ("sparse", 0, 0), ("large-start", 0, 0), ("small-start", 40, 90)],
+)
+def test_at_nineteen_tenths_few_components_are_too_few(kind: str, fewest: int, most: int) -> None:
+    # Isotropic noise spends about 1/k of itself along the leading eigenvector: c (1 + 0.25 / k)
+    # is below 2 for ten components, in the mean, and not for three.
+    above = 0
+    for seed in range(4):
+        first = stack(kind, seed).balanced()
+        noise = relative_noise(0.5, generator(seed))
+        seen = losses(first, 1.9, 80, noise=noise, keep=Stack.balanced)
+        above += int((seen.amax(0) > seen[0]).sum())
+    assert fewest <= above <= most
 
 
 def test_with_one_component_nineteen_tenths_is_too_much() -> None:

@@ -82,6 +82,45 @@ def test_loss_is_that_of_the_definition():
     assert 0.0 <= exact < 1e-12 * (x**2).sum()
 
 
+def test_a_loss_of_nan_is_not_zero():
+    """max(0.0, nan) is 0.0: a fit that has overflowed would look exact."""
+    codes, x = batch(8)
+    parts = np.full((3, 6), np.nan)
+    assert np.isnan(sums(codes, x).loss(parts @ parts.T, parts))
+
+
+def test_scaled_codes_have_scaled_sums():
+    scale = np.array([2.0, 0.5, 3.0])
+    store = Statistics(np.inf)
+    batches = [batch() for _ in range(3)]
+    store.put(sums(*batches[0]), "a", 0.5)
+    store.put(sums(*batches[1]), None, 0.5)
+    store.scale(scale)
+    total = store.put(sums(*batches[2]), None, 0.5)
+    of = [sums(codes * scale[:, None], x) for codes, x in batches[:2]]
+    expected = of[1].fading(0.5).plus(sums(*batches[2])).plus(of[0])
+    for ours, theirs in zip(total[:3], expected[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_an_interrupted_put_leaves_what_there_was(monkeypatch: pytest.MonkeyPatch):
+    store = Statistics(np.inf)
+    one, two, three = (sums(*batch()) for _ in range(3))
+    store.put(one, 0, 0.5)
+    store.put(two, 1, 0.5)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sums, "plus", interrupted)
+        patched.setattr(Sums, "replacing", interrupted)
+        for key in (0, 2, None):
+            with pytest.raises(KeyboardInterrupt):
+                store.put(three, key, 0.5)
+    assert_same(store.put(three, 0, 0.5), two.plus(three))
+
+
 def test_beyond_its_memory_it_decays_with_one_warning():
     size = entry_bytes(sums(*batch()))
     assert size == 3 * (3 + 6) * 8

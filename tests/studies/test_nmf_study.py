@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from ratewise.learning.factorisations import Rates, Settings
 from ratewise.learning.ppo import learn
 from ratewise.nmf.noisy import Step
+from ratewise.nmf.random_problems import Shape, draw
 from ratewise.studies import nmf, nmf_page
 from ratewise.studies.nmf_methods import METHODS, Stack, run, tried
 
@@ -21,7 +23,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nmf.Settings, 
     folder = tmp_path_factory.mktemp("nmf")
     names = []
     for seed in (0, 1):
-        settings = Settings(decisions=24, stacks=1, problems=8, windows=4, minibatch=24, seed=seed)
+        settings = Settings(
+            decisions=24, stacks=1, problems=2, copies=4, windows=4, minibatch=24, seed=seed
+        )
         learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
     small = nmf.Settings((2, 4), (3, 4), (2, 4), 4, tuple(names))
@@ -128,7 +132,8 @@ def result(ours: float, spread: float = 0.1) -> nmf.Result:
     mine = [x * ours * np.exp(spread * rng.standard_normal(16)) for x in base]
     losses = {"learned p": [x.tolist() for x in mine]}
     losses |= {name: [x.tolist() for x in base] for name in METHODS}
-    return nmf.Result("held out", [""] * 20, losses, {"p": 0.0})
+    floors = [(x * np.where(np.arange(16) < 8, 0.2, 0.9)).tolist() for x in base]
+    return nmf.Result("held out", [""] * 20, losses, {"p": 0.0}, floors)
 
 
 @pytest.mark.parametrize(("ours", "wanted"), [(0.8, True), (0.97, False), (1.0, False)])
@@ -144,6 +149,17 @@ def test_a_tail_of_failures_is_seen():
     bad.losses["learned p"][1] = [math.inf] * 16
     assert nmf_page.tail(bad, "learned p", "cosine") > 10
     assert nmf_page.tail(result(0.9), "learned p", "cosine") < 1.2
+
+
+def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
+    exact, short = (draw(Shape(20, 24, 4, 40), 40, np.random.default_rng(seed)) for seed in (0, 1))
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(40, *size, generator=generator) for size in ((20, 4), (4, 24)))
+    exact = replace(exact, v=a @ b)
+    short = replace(short, v=torch.rand(40, 20, 24, generator=generator))  # of full rank
+    assert nmf.misfit(exact, 300).median() < 0.01 < 0.1 < nmf.misfit(short, 300).min()
+    both = nmf_page.parts(result(0.8), "learned p", "cosine")
+    assert [sum(len(x) for x in both[free]) for free in (True, False)] == [160, 160]
 
 
 def test_runs_of_a_method_differ_only_by_their_rates():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ratewise.learning.together import Together
 from ratewise.nmf import observation
-from ratewise.nmf.learned import FIRST, NMFPolicy, action_of, multiple
+from ratewise.nmf.learned import NMFPolicy, multiple
 from ratewise.nmf.noisy import Descent, Problems
 from ratewise.nmf.observation import FEATURES, MOST
 from ratewise.nmf.random_problems import draw, shape
@@ -34,6 +34,8 @@ class Settings:
         seed: of weights, problems, noise and exploration.
         stacks: shapes that are worked on at once.
         problems: of each shape.
+        copies: runs of each problem, with the same noise: a run is paid for how much better it
+            does than they do on average, whatever the problem lets anyone reach.
         windows: parts of a run, with a decision after each but the last.
         width: units of the two hidden layers.
         lr: of Adam, falling linearly to 0.
@@ -44,23 +46,25 @@ class Settings:
     decisions: int = 480_000
     seed: int = 0
     stacks: int = 8
-    problems: int = 32
+    problems: int = 4
+    copies: int = 8
     windows: int = 20
     width: int = 32
     lr: float = 1e-3
     epochs: int = 8
     minibatch: int = 1216
-    spread: float = 0.5
+    spread: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("decisions", "stacks", "problems", "windows", "width"):
             check_count(name, getattr(self, name), 1)
+        check_count("copies", self.copies, 2)
         check_count("seed", self.seed, 0)
 
     @property
     def a_round(self) -> int:
         """Decisions between two updates."""
-        return self.stacks * self.problems * (self.windows - 1)
+        return self.stacks * self.problems * self.copies * (self.windows - 1)
 
     @property
     def rounds(self) -> int:
@@ -76,14 +80,16 @@ class Run:
         steps: the length of a run, a multiple of `windows`.
         windows: parts of the run.
         seed: of the noise.
+        copies: runs of each problem, in a row.
     """
 
-    def __init__(self, problems: Problems, steps: int, windows: int, seed: int) -> None:
-        self.descent = Descent(problems, seed)
+    def __init__(
+        self, problems: Problems, steps: int, windows: int, seed: int, copies: int = 1
+    ) -> None:
+        self.descent = Descent(problems.repeated(copies), seed, copies)
         self._first = self.descent.loss()
         self._zero = torch.zeros_like(self._first)
-        self._state = observation.init(self._zero, action_of(FIRST))
-        self._c = self._zero + FIRST
+        self._state = observation.init(self._zero)
         self._interval, self._steps = max(1, steps // windows), steps
         self._done = 0
 
@@ -93,10 +99,11 @@ class Run:
         return self._done >= self._steps
 
     def window(self) -> NDArray[np.float32]:
-        """Step to the window's end, and return what is seen there, [problems, features]."""
+        """Step to the window's end, and return what is seen there, [runs, features]."""
         sums = observation.empty(self._zero)
         for _ in range(self._interval):
-            step = self.descent.step(self._c)
+            c = multiple(self._state.action, self._done / self._steps, torch)
+            step = self.descent.step(c)
             sums = sums.add(step.loss, step.inner, step.square)
             self._done += 1
         seen, self._state = observation.observe(
@@ -105,13 +112,11 @@ class Run:
         return seen.T.numpy().astype(np.float32)
 
     def act(self, actions: Tensor) -> None:
-        """Set the rates of the next window; [problems], in [-1, 1]."""
-        actions = actions.clamp(-1.0, 1.0)
-        self._c = multiple(actions, torch)
-        self._state = self._state._replace(action=actions)
+        """Set the correction of the next window; [runs], in [-1, 1]."""
+        self._state = self._state._replace(action=actions.clamp(-1.0, 1.0))
 
     def log_loss(self) -> NDArray[np.float32]:
-        """Return ln f over its first value, without noise, [problems]."""
+        """Return ln f over its first value, without noise, [runs]."""
         return torch.log((self.descent.loss() / self._first).clamp(FLOOR, CAP)).numpy()
 
 
@@ -124,14 +129,16 @@ def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
 class Factorisations(Together):
     """Stacks of problems of several shapes, all with as many decisions: they end together.
 
-    The reward of a decision is how much ln f fell in its window.
+    The reward of a decision is how much ln f fell in its window, less what it fell by on average
+    over the copies of that problem: a hard problem is no punishment, and its noise no news. Runs
+    far behind or ahead count by the logarithm of that, asinh: few would speak for all otherwise.
 
     Args:
         settings: how many, and the seed.
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.stacks * settings.problems, spaces())
+        super().__init__(settings.stacks * settings.problems * settings.copies, spaces())
         self._settings = settings
         self._runs: list[Run] = []
         self._names: list[str] = []
@@ -144,27 +151,29 @@ class Factorisations(Together):
         for _ in range(self._settings.stacks):
             found = shape(rng)
             problems = draw(found, self._settings.problems, rng)
-            seed = int(rng.integers(2**31))
-            self._runs.append(Run(problems, found.steps, self._settings.windows, seed))
+            noise = int(rng.integers(2**31))
+            run = Run(problems, found.steps, self._settings.windows, noise, self._settings.copies)
+            self._runs.append(run)
             self._names.append(str(found))
         seen = self._seen()
-        self._last = self._log_losses()
+        self._last = self._ahead(self._log_losses())
         return seen
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take the actions, [problems, 1]."""
+        """Take the actions, [runs, 1]."""
         each = torch.from_numpy(np.asarray(actions, np.float32)).reshape(len(self._runs), -1)
         for run, mine in zip(self._runs, each, strict=True):
             run.act(mine)
 
     def step_wait(self) -> Any:
         """Step up to the next decision; after the last one to the end, and begin anew."""
-        seen, now = self._seen(), self._log_losses()
+        seen, losses = self._seen(), self._log_losses()
+        now = self._ahead(losses)
         rewards, self._last = self._last - now, now
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         done = all(run.done for run in self._runs)
         if done:
-            scores = -now.reshape(len(self._runs), -1).astype(np.float64)
+            scores = -losses.reshape(len(self._runs), -1).astype(np.float64)
             self.ended += zip(self._names, scores, strict=True)
             seen = self.begun_anew(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
@@ -174,6 +183,11 @@ class Factorisations(Together):
 
     def _log_losses(self) -> NDArray[np.float32]:
         return np.concatenate([run.log_loss() for run in self._runs])
+
+    def _ahead(self, losses: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return asinh of losses less their mean over the copies of a problem, [runs]."""
+        each = losses.reshape(-1, self._settings.copies)
+        return np.arcsinh(each - each.mean(1, keepdims=True)).reshape(-1)
 
     def close(self) -> None:
         """Let the problems go."""
@@ -230,13 +244,13 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 class Rates:
-    """A course of `ratewise.learning.ppo`: multiples of 1 / L, below the bound.
+    """A course of `ratewise.learning.ppo`: corrections of a cosine, below the bound.
 
     Args:
         settings: how it is learned.
     """
 
-    start = 0.8  #: the action that exploration begins around: c = 0.9
+    start = 0.0  #: the action that exploration begins around: the cosine as it is
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -250,7 +264,7 @@ class Rates:
         return {
             "n_steps": self.settings.windows - 1,  # whole runs
             "gamma": 1.0,
-            "gae_lambda": 0.95,
+            "gae_lambda": 1.0,  # the copies are the baseline
             "policy_kwargs": {
                 "net_arch": [self.settings.width] * 2,
                 "log_std_init": math.log(self.settings.spread),

@@ -23,5 +23,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("ratewise"):
             raise
-        raise missing_extra("ratewise.nmf", "nmf", error.name or "?") from error
+        module = (error.name or "?").partition(".")[0]
+        raise missing_extra("ratewise.nmf", "nmf", module) from error
     return getattr(home, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ class OutOfMemory(RatewiseError, MemoryError):
 
 
 class RankWarning(UserWarning):
-    """More components than the data's rank allows: some will repeat others or stay empty."""
+    """More components than the data's rank: as a rule some repeat others or stay empty."""
 
 
 class InterruptedWarning(UserWarning):
@@ -49,7 +50,7 @@ def check_settings(estimator: Any) -> None:
     if isinstance(e.schedule, str):
         if e.schedule not in NAMED:
             raise unknown("schedule", e.schedule, NAMED)
-    elif not isinstance(e.schedule, Schedule):
+    elif isinstance(e.schedule, type) or not isinstance(e.schedule, Schedule):
         raise wrong_type(
             "schedule", "a name or an object with rate(observation)", e.schedule, "pass 'bound'"
         )
@@ -58,8 +59,10 @@ def check_settings(estimator: Any) -> None:
     for name in ("total_steps", "transform_max_iter"):
         if getattr(e, name) is not None:
             _count(name, getattr(e, name), "None or an integer >= 1")
-    for name in ("tol", "max_memory", "alpha_W"):
+    for name in ("tol", "alpha_W"):
         check_amount(name, _plain(getattr(e, name)))
+    if _plain(e.max_memory) != math.inf:
+        check_amount("max_memory", _plain(e.max_memory))
     if e.alpha_H != "same":
         check_amount("alpha_H", _plain(e.alpha_H))
     for name in ("l1_ratio", "forget_factor"):
@@ -83,7 +86,7 @@ def _count(name: str, value: Any, allowed: str) -> None:
 
 
 def check_values(x: Any, name: str, *, zeros: bool) -> None:
-    """Raise where entries are negative; NaN is looked for elsewhere.
+    """Raise where entries are negative, or all of them 0; NaN is looked for elsewhere.
 
     Args:
         x: the data.
@@ -103,13 +106,15 @@ def check_values(x: Any, name: str, *, zeros: bool) -> None:
 
 
 def check_tensor(x: Any, features: int | None, name: str) -> None:
-    """Raise unless a torch tensor is data: 2-D, float32 or float64, finite, of so many features.
+    """Raise unless a tensor is data: dense, 2-D, float32 or float64, finite, of so many features.
 
     Raises:
         InvalidArgument: one of these is not so.
     """
     import torch
 
+    if x.layout != torch.strided:
+        raise invalid("X", "a dense tensor", x.layout, "pass a CSR matrix of SciPy, and device=")
     if x.ndim != 2 or min(x.shape) == 0:
         raise invalid("X", "[n, m] with n, m >= 1", tuple(x.shape), "pass a matrix")
     if x.dtype not in (torch.float32, torch.float64):
@@ -140,11 +145,11 @@ def check_start(name: str, value: Any, shape: tuple[int, int], dtype: Any) -> Ar
 
 
 @contextlib.contextmanager
-def enough_memory(n: int, m: int, k: int) -> Iterator[None]:
-    """Turn a MemoryError of what happens inside into one that says what did not fit.
+def enough_memory(shape: tuple[int, int], k: int) -> Iterator[None]:
+    """Turn a lack of memory, of NumPy or torch, into an error that says what did not fit.
 
     Args:
-        n, m: rows and features.
+        shape: of the data, rows and features.
         k: components.
 
     Raises:
@@ -152,12 +157,13 @@ def enough_memory(n: int, m: int, k: int) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError as error:
-        if isinstance(error, RatewiseError):
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, MemoryError) or "memory" in str(error)  # torch has no one class
+        if isinstance(error, RatewiseError) or not short:
             raise
-        numbers = (n + 2 * m) * k
+        n, m = shape
         raise OutOfMemory(
-            f"no memory for {k} components of {n} x {m} data (about {numbers:,} numbers beside "
-            "the data and the statistics): pass a smaller n_components, max_memory or "
+            f"no memory for {k} components of {n} x {m} data (about {(n + 2 * m) * k:,} numbers "
+            "beside the data and the statistics): pass a smaller n_components, max_memory or "
             "batch_size, or float32 data"
         ) from error

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
+from ratewise.errors import invalid
+from ratewise.nmf.checks import InterruptedWarning
 from ratewise.nmf.estimator import StochasticNMF
 from ratewise.nmf.matrix_files import read_matrix
+from ratewise.nmf.rows import cut
+from ratewise.plotting import PALETTE, Line, Panel, save_panels
 
 PICTURE = "convergence.png"
 
@@ -26,7 +32,7 @@ class Fitted(NamedTuple):
 def fit_file(
     data: str | Path, out: str | Path, components: int, *, seed: int = 0, **settings: Any
 ) -> Fitted:
-    """Factorise the matrix in a file and write what was found.
+    """Factorise the matrix in a file and write what was found; earlier files are replaced.
 
     Args:
         data: npy (memory-mapped), npz, csv or mtx, as `read_matrix` takes it.
@@ -39,17 +45,28 @@ def fit_file(
         MissingData, CorruptData: the file is absent or unreadable.
         InvalidArgument, UnknownName: the matrix or a setting is none that can be used.
         OutOfMemory: it does not fit.
+        KeyboardInterrupt: Ctrl-C; if a batch was finished, H.npy has its components.
     """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise invalid("--out", "a folder", str(out), "name another")
     x = read_matrix(data)
     model = StochasticNMF(components, random_state=seed, **settings)
     start = time.perf_counter()
-    w = model.fit_transform(x)
+    try:
+        w = model.fit_transform(x)
+    except KeyboardInterrupt:
+        if hasattr(model, "components_"):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = _saved(folder / "H.npy", model.components_)
+            warnings.warn(f"{path} has the components so far", InterruptedWarning, stacklevel=2)
+        raise
     seconds = time.perf_counter() - start
-    folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = [_saved(folder / "W.npy", w), _saved(folder / "H.npy", model.components_)]
-    summary = _summary(Path(data), x, model, w, seconds)
-    if _draw(model, x, folder / PICTURE):
+    norm = math.sqrt(sum(rows.square for rows in cut(x, 4096)))
+    summary = _summary(Path(data), x, norm, model, w, seconds)
+    if _draw(model, norm, folder / PICTURE):
         files.append(folder / PICTURE)
     else:
         summary += f"\nno {PICTURE}: it needs matplotlib"
@@ -66,21 +83,9 @@ def _saved(path: Path, array: Any) -> Path:
     return path
 
 
-def _norm(x: Any) -> float:
-    """Return |X|, of a memory-mapped array a block at a time."""
-    if sp.issparse(x):
-        return float(np.sqrt((x.data.astype(np.float64) ** 2).sum()))
-    total = 0.0
-    for start in range(0, x.shape[0], 4096):
-        block = np.asarray(x[start : start + 4096], dtype=np.float64)
-        total += float(np.vdot(block, block))
-    return float(np.sqrt(total))
-
-
-def _summary(data: Path, x: Any, model: StochasticNMF, w: Any, seconds: float) -> str:
+def _summary(data: Path, x: Any, norm: float, model: StochasticNMF, w: Any, seconds: float) -> str:
     n, m = x.shape
     stored = f"{x.nnz:,} stored" if sp.issparse(x) else "dense"
-    norm = _norm(x)
     zeros = [float(np.mean(factor == 0)) for factor in (w, model.components_)]
     empty = int(np.sum(~(w.any(0) & model.components_.any(1))))
     lines = [
@@ -100,29 +105,26 @@ def _summary(data: Path, x: Any, model: StochasticNMF, w: Any, seconds: float) -
     return "\n".join(lines)
 
 
-def _draw(model: StochasticNMF, x: Any, path: Path) -> bool:
+def _draw(model: StochasticNMF, norm: float, path: Path) -> bool:
     """Write the picture of the losses and rates; return False where matplotlib is missing."""
+    penalised = bool(model.alpha_W or model.alpha_H not in ("same", 0))
+    label = "sqrt(2 loss) / |X|, with penalty" if penalised else "|X - W H| / |X|"
+    errors = (np.sqrt(2.0 * model.loss_history_) / norm).tolist()
+    passes = range(1, model.n_iter_ + 1)
+    title = f"{model.n_components_} components, solver {model.solver}"
+    panels = [
+        Panel(title, "pass over the data", label, [Line("error", PALETTE[1], passes, errors)])
+    ]
+    if rates := model.rate_history_.tolist():
+        steps = range(1, len(rates) + 1)
+        lines = [
+            Line("rate", PALETTE[0], steps, rates),
+            Line("the proven limit", PALETTE[11], steps, [2.0] * len(rates)),
+        ]
+        title = f"schedule {model.schedule}"
+        panels.append(Panel(title, "step of the components", "rate, in multiples of 1 / L", lines))
     try:
-        from matplotlib.figure import Figure
+        save_panels(panels, path, columns=1)
     except ModuleNotFoundError:
         return False
-    rates = model.rate_history_
-    figure = Figure(figsize=(8, 6 if len(rates) else 3.6), layout="constrained")
-    axes = figure.subplots(2 if len(rates) else 1, 1, squeeze=False)[:, 0]
-    passes = np.arange(1, model.n_iter_ + 1)
-    errors = np.sqrt(2.0 * model.loss_history_) / _norm(x)
-    axes[0].plot(passes, errors, color="#0072B2", marker="." if len(passes) < 40 else None)
-    penalty = " and penalty" if model.alpha_W or model.alpha_H not in ("same", 0) else ""
-    axes[0].set(xlabel="pass over the data", ylabel=f"relative error{penalty}")
-    axes[0].set_title(f"{model.n_components_} components, solver {model.solver}")
-    if len(rates):
-        axes[1].plot(np.arange(1, len(rates) + 1), rates, color="#D55E00", lw=1.0)
-        axes[1].axhline(2.0, color="#666666", lw=0.8, ls="--", label="the proven limit")
-        axes[1].set(xlabel="step of the components", ylabel="rate, in multiples of 1 / L")
-        axes[1].legend(frameon=False)
-    for axis in axes:
-        axis.grid(alpha=0.25)
-    temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
     return True

@@ -43,11 +43,18 @@ def device_of(x: Any, named: Any) -> Any:
         raise invalid("device", "a torch device", named, "pass 'cpu' or 'cuda'") from error
 
 
-def typed(x: Any, like: Array) -> Any:
-    """Return data, an array or CSR matrix or tensor, in the float type of an array or tensor."""
+def alike(x: Any, like: Array) -> tuple[Any, Any]:
+    """Return data in the library and float type of another array or tensor, and its device.
+
+    Args:
+        x: array, CSR matrix or tensor.
+        like: array or tensor; the device of an array is None.
+    """
+    if not is_tensor(like):
+        return to_numpy(x).astype(like.dtype, copy=False), None
     if is_tensor(x):
-        return x.to(like.dtype) if is_tensor(like) else x
-    return x.astype(to_numpy(like[:1]).dtype, copy=False)
+        return x.to(like.device, like.dtype), like.device
+    return x.astype(to_numpy(like[:1]).dtype, copy=False), like.device
 
 
 def moved(x: Any, like: Any, device: Any) -> Any:
@@ -74,11 +81,11 @@ def codes_of(w: Any, batches: list[Rows], device: Any) -> list[Any]:
 
 
 def joined(codes: list[Any], x: Any) -> Any:
-    """Return W, [n, k], in the library that X came in; `codes` are given up one by one."""
+    """Return W, [n, k], in the library and on the device of X; `codes` are given up one by one."""
     if is_tensor(x):
         import torch
 
-        return torch.cat([own.T for own in codes]).contiguous()
+        return torch.cat([own.T for own in codes]).contiguous().to(x.device)
     n, k = sum(own.shape[1] for own in codes), codes[0].shape[0]
     w = np.empty((n, k), to_numpy(codes[0][:1]).dtype)
     start = 0

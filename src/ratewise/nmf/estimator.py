@@ -12,15 +12,15 @@ import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ratewise.errors import InvalidArgument, WrongType, invalid
 from ratewise.nmf import checks, hals, schedules, solver
 from ratewise.nmf.capping import Array
-from ratewise.nmf.conversion import codes_of, device_of, is_tensor, joined, moved, to_numpy, typed
+from ratewise.nmf.conversion import alike, codes_of, device_of, is_tensor, joined, moved, to_numpy
 from ratewise.nmf.rows import Rows, automatic_size, cut, rows_of
+from ratewise.nmf.start import initial
 from ratewise.nmf.statistics import Statistics, decaying
 from ratewise.nmf.stopping import Stopping
 from ratewise.progress import tracked
@@ -76,7 +76,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         verbose: True shows a progress bar.
 
     Attributes:
-        components_: H, [k, m], NumPy, of X's float type.
+        components_: H, [k, m], NumPy, of X's float type; rows of norm 1 where sums decay and
+            nothing is penalised.
         n_components_, n_features_in_: k and m.
         reconstruction_err_: |X - W H|. After `partial_fit`: of the batches with ids, each with
             its last codes; NaN where one came without.
@@ -100,6 +101,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     """
 
     n_features_in_: int
+    _solver: solver.Solver
+    _codes: dict[Hashable, Any]  #: of batches with ids, as partial_fit left them
 
     def __init__(
         self,
@@ -150,15 +153,16 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> StochasticNMF:
         """Fit the components; the arguments are those of `fit_transform`."""
-        self.fit_transform(X, y, W=W, H=H)
+        self._run(X, W, H)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Any:
         """Fit the components and return W, [n, k].
 
         Args:
-            X: [n, m], >= 0: array, CSR or CSC matrix, or torch tensor. A memory-mapped array is
-                read batch by batch, once to be checked and once a pass.
+            X: [n, m], >= 0: array, CSR or CSC matrix, or torch tensor. A memory-mapped float
+                array is not copied: it is read a few times for the checks and the start, then
+                batch by batch, once a pass.
             y: ignored.
             W, H: the start, [n, k] and [k, m], for ``init="custom"``; W may be left out.
 
@@ -167,32 +171,30 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             OutOfMemory: it does not fit into memory.
             KeyboardInterrupt: Ctrl-C, after the attributes were set, with a warning.
         """
+        return self._run(X, W, H)
+
+    def _run(self, X: Any, W: Any, H: Any) -> Any:
+        """Check everything, fit, and return W."""
         checks.check_settings(self)
         X = self._checked(X, reset=True, zeros=False)
-        with checks.enough_memory(X.shape[0], X.shape[1], self._asked(X)):
+        with checks.enough_memory(X.shape, self._asked(X)):
             return self._fit(X, W, H)
 
     def _fit(self, X: Any, W: Any, H: Any) -> Any:
         n, m = X.shape
         W, H = self._start(X, W, H)
         k = H.shape[0]
-        if k > min(n, m):
-            warnings.warn(
-                f"n_components={k} is more than min(n_samples, n_features)={min(n, m)}: pass that "
-                "or fewer",
-                checks.RankWarning,
-                stacklevel=3,
-            )
         device = device_of(X, self.device)
         size = self.batch_size if self.batch_size != "auto" else automatic_size(X, k, self.solver)
         batches = cut(X, min(n, int(size)), device)
+        self._warn_of_rank(batches, H, device)
         codes = codes_of(W, batches, device)
         steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
-        self._codes: dict[Hashable, Any] = {}
+        self._codes = {}
         entry = k * (k + m) * H.dtype.itemsize
         stored = len(batches) * entry <= self.max_memory
         if not stored:
-            warnings.warn(decaying(len(batches), entry, self.max_memory), stacklevel=3)
+            warnings.warn(decaying(len(batches), entry, self.max_memory), stacklevel=4)
         whole = sum(rows.square for rows in batches)
         eps = float(np.finfo(H.dtype).eps)
         watch = Stopping(self.tol, self.max_no_improvement, whole * eps * eps)
@@ -219,16 +221,29 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 f"interrupted in pass {len(losses) + 1}: components_ are those of batch "
                 f"{steps.steps}, the last one that was finished",
                 checks.InterruptedWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             raise
         finally:
+            exact = steps.statistics.exact
             self._publish()
             self.n_iter_ = len(losses)
             self.loss_history_ = np.array(losses)
-        self.reconstruction_err_ = self._error(batches, codes)
-        steps.statistics.forget_ids()
+            steps.statistics.forget_ids()
+        self.reconstruction_err_ = self._error(batches, codes, exact)
         return joined(codes, X)
+
+    def _warn_of_rank(self, batches: list[Rows], H: Any, device: Any) -> None:
+        k, m = H.shape
+        probes = np.random.default_rng(0).standard_normal((k + 10, m))
+        found = solver.rank(batches, moved(probes, H, device), k)
+        if found < k:
+            warnings.warn(
+                f"n_components={k} is more than the rank of X, {found}: as a rule some components "
+                f"repeat others or stay empty, pass n_components={found}",
+                checks.RankWarning,
+                stacklevel=5,
+            )
 
     def _warn_not_converged(self) -> None:
         if self.tol > 0.0:
@@ -236,7 +251,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 f"max_iter={self.max_iter} passes were made and the loss still falls by more than "
                 f"tol={self.tol} a pass: pass a larger max_iter, or a larger tol",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _after_step(self, codes: list[Any], parts: Array) -> None:
@@ -257,10 +272,10 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         square = 2.0 * total.loss(*_gram(self._solver.parts)) if exact and total else math.nan
         self.reconstruction_err_ = math.sqrt(square)
 
-    def _error(self, batches: list[Rows], codes: list[Any]) -> float:
+    def _error(self, batches: list[Rows], codes: list[Any], exact: bool) -> float:
         """Return |X - W H|, from the statistics where these are exact and have digits left."""
         total, parts = self._solver.statistics.total, self._solver.parts
-        if total is not None and self._solver.statistics.exact:
+        if total is not None and exact:
             square = 2.0 * total.loss(*_gram(parts))
             if solver.trusted(square, total.square, parts):
                 return math.sqrt(square)
@@ -294,15 +309,14 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         checks.check_settings(self)
         first = not hasattr(self, "_solver")
         X = self._checked(X, reset=first, zeros=not first)
-        device = device_of(X, self.device)
         if first:
             W, H = self._start(X, W, H)
-            self._solver = self._new_solver(H, None, device)
-            self._codes = {}
+            device = device_of(X, self.device)
+            steps, known = self._new_solver(H, None, device), {}
         else:
-            X = typed(X, self._solver.parts)
-            W = self._custom(X, W, H, self._solver.parts.shape[0])
-        steps, known = self._solver, self._codes
+            steps, known = self._solver, self._codes
+            X, device = alike(X, steps.parts)
+            W = self._custom(X, W, H, steps.parts.shape[0])
         rows = rows_of(X, device)
         codes = known.get(batch_id) if batch_id is not None else None
         if codes is not None and codes.shape[1] != X.shape[0]:
@@ -310,19 +324,20 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise invalid("X", was, X.shape[0], "pass the same rows, or another id")
         if W is not None:
             (codes,) = codes_of(W, [rows], device)
-        with checks.enough_memory(X.shape[0], X.shape[1], steps.parts.shape[0]):
+        with checks.enough_memory(X.shape, steps.parts.shape[0]):
             codes, _ = steps.step(rows, codes, batch_id, self.forget_factor)
-        if batch_id is not None and steps.statistics.keyed:
-            known[batch_id] = codes
-        else:
+        if not steps.statistics.keyed:
             known.clear()
+        elif batch_id is not None:
+            known[batch_id] = codes
+        self._solver, self._codes = steps, known
         self._publish()
         return self
 
     @property
     def rate_history_(self) -> NDArray[np.float64]:
         """The multiple of 1 / L of each step of the components; empty for HALS."""
-        check_is_fitted(self)
+        check_is_fitted(self, "components_")
         return np.array(self._solver.rates, dtype=np.float64)
 
     def transform(self, X: Any) -> Any:
@@ -334,14 +349,14 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Raises:
             InvalidArgument, WrongType: bad data: which, and the fix.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "components_")
         X = self._checked(X, reset=False, zeros=True)
         device = device_of(X, self.device)
         parts = moved(self.components_, X, device)
         penalty = self._penalty()
         gram = solver.with_diagonal(parts @ parts.T, penalty.codes_l2)
         most = self.max_iter if self.transform_max_iter is None else self.transform_max_iter
-        with checks.enough_memory(X.shape[0], X.shape[1], self.n_components_):
+        with checks.enough_memory(X.shape, self.n_components_):
             codes = [
                 hals.solve(gram, rows.project(parts) - penalty.codes_l1, self.tol, most)
                 for rows in cut(X, _TRANSFORMED, device)
@@ -354,12 +369,15 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Raises:
             InvalidArgument: it has another number of columns.
         """
-        check_is_fitted(self)
-        W = X if sp.issparse(X) or is_tensor(X) else np.asarray(X)
+        check_is_fitted(self, "components_")
+        W: Any = X if sp.issparse(X) or is_tensor(X) else np.asarray(X)
         if W.ndim != 2 or W.shape[1] != self.n_components_:
             shape = f"[n, {self.n_components_}]"
             raise invalid("X", shape, tuple(W.shape), "pass what transform returned")
-        return W @ (moved(self.components_, W, W.device) if is_tensor(W) else self.components_)
+        if is_tensor(W):
+            parts = moved(self.components_, self.components_, W.device)
+            return W @ parts.to(W.dtype) if W.is_floating_point() else W.to(parts.dtype) @ parts
+        return W @ self.components_
 
     @property
     def _n_features_out(self) -> int:
@@ -379,6 +397,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             checks.check_tensor(X, None if reset else self.n_features_in_, name)
             if reset:
                 self.n_features_in_ = int(X.shape[1])
+            X = X.detach()
         else:
             floats, sparse = [np.float64, np.float32], ("csr", "csc")
             try:
@@ -386,7 +405,15 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             except TypeError as error:
                 raise WrongType(str(error)) from error
             except ValueError as error:
-                raise InvalidArgument(str(error)) from error
+                text = str(error)
+                if text.startswith("Input X contains NaN"):  # and a page on models that impute
+                    text = "Input X contains NaN: fill in or drop what is missing"
+                raise InvalidArgument(text) from error
+            except MemoryError as error:
+                fix = "pass a float32 or float64 array, or fewer rows at a time"
+                raise checks.OutOfMemory(
+                    f"no memory to make X an array of floats: {fix}"
+                ) from error
         if sp.issparse(X):
             X = X.tocsr()
             if not X.has_canonical_format:  # the same entry twice would count as two in |X|^2
@@ -408,11 +435,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return self._custom(X, W, None, len(H)), H
         if W is not None or H is not None:
             raise invalid("init", "'custom' where W or H is passed", self.init, "pass it")
-        k = self._asked(host)
-        try:
-            return _initialize_nmf(host, k, init=self.init, random_state=self.random_state)
-        except ValueError as error:
-            raise InvalidArgument(str(error)) from error
+        return initial(host, self._asked(host), self.init, self.random_state)
 
     def _asked(self, X: Any) -> int:
         """Return the number of components that was asked for."""
@@ -430,7 +453,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return checks.check_start("W", to_numpy(W), (X.shape[0], k), to_numpy(X[:1]).dtype)
 
     def _new_solver(self, H: Any, total_steps: int | None, device: Any) -> solver.Solver:
-        total = total_steps if self.total_steps is None else self.total_steps
+        total = total_steps if self.total_steps is None else int(self.total_steps)
         schedule = None
         if self.solver == "sgd" and isinstance(self.schedule, str):
             schedule = schedules.make(self.schedule, self.rate, total, self.policy)
@@ -440,7 +463,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             moved(H, H, device),
             Statistics(self.max_memory),
             self._penalty(),
-            self.sweeps,
+            int(self.sweeps),
             schedule,
             total,
         )

@@ -103,7 +103,7 @@ def solve(gram: Array, target: Array, tol: float, max_sweeps: int) -> Array:
         max_sweeps: >= 1.
 
     Returns:
-        [k, b], >= 0.
+        [k, b], >= 0; 0 for a component of zeros.
 
     Cost: O(k^2) a row and sweep.
 
@@ -113,6 +113,7 @@ def solve(gram: Array, target: Array, tol: float, max_sweeps: int) -> Array:
     """
     xp = namespace(gram)
     codes = first_codes(gram, target)
+    codes[xp.diagonal(gram, 0, -2, -1) <= 0] = 0.0
     result = xp.zeros_like(codes)
     left = xp.arange(codes.shape[1]) if xp is np else xp.arange(codes.shape[1], device=codes.device)
     for _ in range(max_sweeps):

@@ -1,13 +1,14 @@
 r"""A learned schedule of a factorisation's rate: a network's word, clipped to the proven bound.
 
 At the end of each of `windows` equal parts of a run the network sees an observation x
-(`ratewise.nmf.observation`) and gives an action a in [-1, 1], which is a multiple of 1 / L,
+(`ratewise.nmf.observation`) and gives an action a in [-1, 1]. It corrects a cosine, and until the
+next decision the rate of a step at progress t in [0, 1) is c / L with
 
-.. math:: c = \exp\left(\ln c_{\min} + \tfrac{a + 1}{2} (\ln c_{\max} - \ln c_{\min})\right),
-          \qquad c_{\min} = 10^{-3}, \; c_{\max} = 1.9 < 2,
+.. math:: c(t) = \mathrm{clip}\bigl(e^{3 a} \max(0.02, \tfrac{1 + \cos \pi t}{2}),
+          \; 10^{-3}, \; 1.9\bigr),
 
-so that whatever it says stays below the limit 2 / L of docs/theory/nmf-stability.md, Theorem 1.
-Where it sees what it never saw while it was trained, c falls along a cosine from 1.
+so that whatever the network says stays below the limit 2 / L of docs/theory/nmf-stability.md,
+Theorem 1. Where it sees what it never saw while it was trained, a is 0: the cosine as it is.
 """
 
 from __future__ import annotations
@@ -25,29 +26,25 @@ from ratewise.rules.network import FOLDER, Weights
 
 #: The smallest and the largest multiple of 1 / L that a schedule may choose; below 2 it is safe.
 LEAST, MOST = 1e-3, 1.9
-#: The first window runs at c = 1.
-FIRST = 1.0
+#: A correction is at most exp(+-REACH); the cosine ends at FLOOR.
+REACH, FLOOR = 3.0, 0.02
 NMF_FOLDER = FOLDER / "nmf"
 
 
-def multiple(action: Any, xp: Any) -> Any:
-    """Return c of an action in [-1, 1].
+def multiple(action: Any, progress: float, xp: Any) -> Any:
+    """Return c.
 
-    >>> [round(float(multiple(np.array(a), np)), 4) for a in (-1.0, 0.0, 1.0)]
-    [0.001, 0.0436, 1.9]
+    Args:
+        action: the correction, in [-1, 1]; cut to that.
+        progress: share of the run that is over, in [0, 1].
+        xp: `numpy` or `torch`.
+
+    >>> import numpy as np
+    >>> [round(float(multiple(np.array(a), 0.5, np)), 4) for a in (-1.0, 0.0, 1.0)]
+    [0.0249, 0.5, 1.9]
     """
-    low, high = math.log(LEAST), math.log(MOST)
-    return xp.exp(low + (xp.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low))
-
-
-def action_of(c: float) -> float:
-    """Return the action that is a multiple of 1 / L.
-
-    >>> round(action_of(1.0), 4)
-    0.83
-    """
-    low, high = math.log(LEAST), math.log(MOST)
-    return 2.0 * (math.log(c) - low) / (high - low) - 1.0
+    anchor = max(FLOOR, (1.0 + math.cos(math.pi * progress)) / 2.0)
+    return xp.clip(anchor * xp.exp(REACH * xp.clip(action, -1.0, 1.0)), LEAST, MOST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +92,9 @@ class Schedule:
         self._network = policy.arrays(zero, xp)
         self._total, self._xp = total_steps, xp
         self._ends = {round(total_steps * i / policy.windows) for i in range(1, policy.windows + 1)}
-        self._state = init(zero, action_of(FIRST))
-        self._zero = zero
-        self._sums = empty(zero)
-        self._steps = 0
-        self.c = zero + FIRST  #: of the next step
+        self._state, self._sums = init(zero), empty(zero)
+        self._zero, self._steps = zero, 0
+        self.c = multiple(zero, 0.0, xp)  #: of the next step
         self.outside = zero  #: decisions that fell back, so far
 
     def heard(self, loss: Any, inner: Any, square: Any) -> Any:
@@ -114,6 +109,7 @@ class Schedule:
         self._steps += 1
         if self._steps in self._ends and self._steps < self._total:
             self._decide()
+        self.c = multiple(self._state.action, self._steps / self._total, self._xp)
         return self.c
 
     def _decide(self) -> None:
@@ -122,12 +118,9 @@ class Schedule:
             self._state, self._sums, step=self._steps, total_steps=self._total, xp=xp
         )
         action, inside = self._network(seen, xp=xp)
-        back = action_of(max(LEAST, (1.0 + math.cos(math.pi * self._steps / self._total)) / 2.0))
-        action = xp.where(inside, action, back)
+        action = xp.clip(xp.where(inside, action, 0.0), -1.0, 1.0)
         self.outside = self.outside + xp.where(inside, 0.0, 1.0)
-        self._state = state._replace(action=action)
-        self._sums = empty(self._zero)
-        self.c = multiple(action, xp)
+        self._state, self._sums = state._replace(action=action), empty(self._zero)
 
 
 def names() -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from ratewise.errors import CorruptData, MissingData, RatewiseError, invalid
 from ratewise.nmf.checks import OutOfMemory
 
 SUFFIXES = (".npy", ".npz", ".csv", ".mtx")
+#: What the readers raise for files that are not what they end in.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def read_matrix(path: str | Path) -> Any:
@@ -42,22 +47,28 @@ def read_matrix(path: str | Path) -> Any:
         matrix = _READERS[path.suffix.lower()](path)
     except MemoryError as error:
         raise OutOfMemory(f"{path} does not fit into memory: save it as .npy") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         if isinstance(error, RatewiseError):
             raise
         raise CorruptData(f"{path} cannot be read as {path.suffix}: {error}") from error
-    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number):
-        shape = f"{matrix.dtype} of shape {matrix.shape}"
-        raise CorruptData(f"{path} holds {shape}, not a matrix of numbers")
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number) or 0 in matrix.shape:
+        found = f"{matrix.dtype} of shape {tuple(matrix.shape)}"
+        raise CorruptData(f"{path} holds {found}, not a matrix of numbers")
     return matrix.tocsr() if sp.issparse(matrix) else matrix
 
 
 def _npy(path: Path) -> Any:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive: name it .npz")
+    return array
 
 
 def _npz(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as content:
+        file = np.load(content, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is one array: name it .npy")
         names = list(file.files)
         if "format" not in names:
             if "X" not in names and len(names) != 1:
@@ -68,12 +79,16 @@ def _npz(path: Path) -> Any:
 
 
 def _csv(path: Path) -> Any:
-    with path.open(encoding="utf-8") as file:
-        first = file.readline().split(",")
-    return np.loadtxt(path, delimiter=",", skiprows=0 if _numbers(first) else 1, ndmin=2)
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+        lines = itertools.chain([first] if _numbers(first.split(",")) else [], file)
+        with warnings.catch_warnings():  # an empty file: its shape says so
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data", UserWarning)
+            return np.loadtxt(lines, delimiter=",", ndmin=2)
 
 
 def _numbers(cells: list[str]) -> bool:
+    """Return whether all cells are numbers."""
     try:
         [float(cell) for cell in cells]
     except ValueError:

@@ -7,6 +7,7 @@ A batch X_b is [b, m]. Solvers keep its codes transposed, W_b^T as [k, b], and t
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -61,13 +62,13 @@ class DenseRows:
 class SparseRows:
     """Rows of a CSR matrix; the arrays are shared with it.
 
-    Products go a few thousand rows at a time: SciPy copies what it multiplies and its result.
+    Products go a few thousand rows at a time, because SciPy's come out transposed and are copied.
     """
 
     def __init__(self, x: sp.csr_matrix) -> None:
         self._x = x
         self._pieces = [(a, b, _slice(x, a, b)) for a, b in spans(x.shape[0], _PIECE)]
-        self.shape = x.shape
+        self.shape = (int(x.shape[0]), int(x.shape[1]))
         self.square = inner(x.data, x.data)
 
     def project(self, parts: Array) -> Array:
@@ -81,9 +82,9 @@ class SparseRows:
     def cross(self, codes: Array) -> Array:
         """Return W_b^T X_b, [k, m], in O(k nnz)."""
         start, stop, piece = self._pieces[0]
-        product = piece.T @ codes[:, start:stop].T
+        product = _turned(piece) @ codes[:, start:stop].T
         for start, stop, piece in self._pieces[1:]:
-            product += piece.T @ codes[:, start:stop].T
+            product += _turned(piece) @ codes[:, start:stop].T
         return np.ascontiguousarray(product.T)
 
     def dense(self, start: int, stop: int) -> Array:
@@ -98,7 +99,7 @@ class DeviceSparseRows:
         self._x, self._xt = _to_torch(x, device), _to_torch(x.T.tocsr(), device)
         self._device = device
         self._host = x
-        self.shape = x.shape
+        self.shape = (int(x.shape[0]), int(x.shape[1]))
         self.square = inner(x.data, x.data)
 
     def project(self, parts: Array) -> Array:
@@ -120,8 +121,13 @@ def _to_torch(x: sp.csr_matrix, device: Any) -> Any:
     import torch
 
     pointers, indices = (torch.from_numpy(a.astype(np.int64)) for a in (x.indptr, x.indices))
-    values = torch.from_numpy(x.data)
-    return torch.sparse_csr_tensor(pointers, indices, values, size=x.shape, device=device)
+    with warnings.catch_warnings():  # of torch: its CSR is in beta; a read-only array comes in
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        values = torch.from_numpy(x.data)
+        return torch.sparse_csr_tensor(
+            pointers, indices, values, size=x.shape, device=device, check_invariants=False
+        )
 
 
 def rows_of(x: Any, device: Any = None) -> Rows:
@@ -132,11 +138,13 @@ def rows_of(x: Any, device: Any = None) -> Rows:
         return DenseRows(x)
     import torch
 
-    return DenseRows(torch.as_tensor(x, device=device))
+    with warnings.catch_warnings():  # nothing writes into the data
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return DenseRows(torch.as_tensor(x, device=device))
 
 
 def cut(x: Any, size: int, device: Any = None) -> list[Rows]:
-    """Return X in batches of consecutive rows, as even as may be, none larger than `size`.
+    """Return X in batches of `size` consecutive rows; the last one has what is left.
 
     >>> [rows.shape for rows in cut(np.ones((10, 3)), 4)]
     [(4, 3), (4, 3), (2, 3)]
@@ -156,7 +164,19 @@ def _slice(x: Any, start: int, stop: int) -> Any:
         return x[start:stop]
     low, high = x.indptr[start], x.indptr[stop]
     arrays = (x.data[low:high], x.indices[low:high], x.indptr[start : stop + 1] - low)
-    return sp.csr_matrix(arrays, shape=(stop - start, x.shape[1]), copy=False)
+    return _shared(sp.csr_matrix, arrays, (stop - start, x.shape[1]))
+
+
+def _turned(x: sp.csr_matrix) -> sp.csc_matrix:
+    """Return X^T without a copy of what is stored."""
+    return _shared(sp.csc_matrix, (x.data, x.indices, x.indptr), x.shape[::-1])
+
+
+def _shared(kind: Any, arrays: tuple[Any, Any, Any], shape: tuple[int, int]) -> Any:
+    """Return a sparse matrix of arrays as they are: its constructor copies parts of larger ones."""
+    matrix = kind(shape, dtype=arrays[0].dtype)
+    matrix.data, matrix.indices, matrix.indptr = arrays
+    return matrix
 
 
 def automatic_size(x: Any, k: int, solver: str) -> int:

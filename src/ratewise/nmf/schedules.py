@@ -143,6 +143,18 @@ class Learned:
             self._schedule.heard(*(np.array([value]) for value in seen))
         return c
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the schedule's library, a module, which cannot be pickled."""
+        inside = {key: value for key, value in vars(self._schedule).items() if value is not np}
+        return {**vars(self), "_schedule": inside}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from ratewise.nmf import learned
+
+        schedule = object.__new__(learned.Schedule)
+        vars(schedule).update(state["_schedule"], _xp=np)
+        vars(self).update(state, _schedule=schedule)
+
 
 _Builder = Callable[[float, "int | None", Any], Schedule]
 #: name -> schedule from (base multiple, total steps, policy)
@@ -191,10 +203,13 @@ def clipped(c: float) -> float:
     >>> clipped(7.0), clipped(0.0)
     (1.9, 0.001)
     """
-    c = float(c)
-    if math.isnan(c):
+    try:
+        number = float(c)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
         raise invalid("rate(observation)", "a number", c, "mend the schedule")
-    return min(MOST, max(LEAST, c))
+    return min(MOST, max(LEAST, number))
 
 
 def _no_length(name: str) -> RatewiseError:

@@ -7,7 +7,7 @@ metric; components the c that a schedule says.
 
 Nothing here depends on the components' scales: W D^-1 and D H with a diagonal D > 0 step to the
 same W H. Scales that drift apart, which make a rate unsafe that is one number for all, change
-nothing, and need no balancing.
+nothing, and need no balancing, short of overflow.
 
 Source: Beck & Teboulle, SIAM J. Imaging Sci. 2 (2009), for the acceleration.
 """
@@ -104,3 +104,7 @@ class Curvature:
         weight = max(0.1, 1.0 / self._batches)
         self._mean = (1.0 - weight) * self._mean + weight * batch
         return namespace(total).maximum(total, self._mean)
+
+    def scale(self, scale: Array) -> None:
+        """Take every code times a scale of its component, [k]."""
+        self._mean = self._mean * scale[:, None] * scale

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ratewise.nmf import hals, sgd
 from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.conversion import to_numpy
 from ratewise.nmf.rows import Rows, blocks, inner
 from ratewise.nmf.schedules import Observation, Schedule, clipped
 from ratewise.nmf.statistics import Statistics, Sums
@@ -50,8 +53,8 @@ class Penalty(NamedTuple):
 class Solver:
     """Components, statistics and schedule, stepped batch by batch.
 
-    Components and statistics are replaced, never changed in place: an interruption between any two
-    operations leaves those of the last finished batch.
+    Components and statistics are replaced, never changed in place: an interruption leaves those
+    of the last finished batch.
 
     Args:
         parts: H, [k, m], >= 0.
@@ -120,8 +123,26 @@ class Solver:
             self.parts = self._swept(total)
         else:
             self.parts = self._stepped(self._schedule, sums, total, plain)
+        if not self.statistics.exact and not any(self._penalty):
+            codes = self._at_one_scale(codes)
         self.steps += 1
         return codes, loss
+
+    def _at_one_scale(self, codes: Array) -> Array:
+        """Give each component the norm 1, and return the codes times what it had.
+
+        W D^-1 and D H are the same factorisation, and where sums decay nothing holds D: a component
+        that few of the remembered rows use would grow from batch to batch until it overflows. A
+        penalty holds it.
+        """
+        norms = namespace(self.parts).sqrt((self.parts * self.parts).sum(1))
+        norms[norms == 0] = 1.0
+        self.statistics.scale(norms)
+        self._curvature.scale(norms)
+        if self._last is not None:
+            self._last = self._last * norms[:, None]
+        self.parts = self.parts / norms[:, None]
+        return codes * norms[:, None]
 
     def _swept(self, total: Sums) -> Array:
         gram = with_diagonal(total.gram, total.rows * self._penalty.parts_l2)
@@ -204,6 +225,35 @@ def trusted(square: float, whole: float, parts: Array) -> bool:
     """Return whether |X - W H|^2 as a difference of sums as large as |X|^2 has its digits left."""
     eps = float(namespace(parts).finfo(parts.dtype).eps)
     return square > 30.0 * eps**0.5 * whole
+
+
+def rank(batches: list[Rows], probes: Array, most: int) -> int:
+    """Return the rank of X, or `most` if it is that or larger.
+
+    It is counted in the Gram matrix of X probes^T, whose rank is that of X as long as there are
+    more probes: singular values below about 1e-6 of the largest count as 0. As a rule the first
+    batch is enough.
+
+    Args:
+        batches: X.
+        probes: random rows of the normal distribution, [p, m], p > `most`.
+        most: >= 1.
+
+    Cost: O(p nnz + p^2 n), where the rank is `most` of the first batch alone.
+    """
+    total: Array = 0.0
+    found = 0
+    eps = float(namespace(probes).finfo(probes.dtype).eps)
+    for count, rows in enumerate(batches, start=1):
+        seen = to_numpy(rows.project(probes)).astype(np.float64)
+        total = total + seen @ seen.T
+        if count & (count - 1) and count < len(batches):
+            continue  # looked at after 1, 2, 4, 8 ... batches
+        values = np.linalg.eigvalsh(total)
+        found = int((values > max(1e-13, 1e3 * eps**2) * values[-1]).sum())
+        if found >= most:
+            return most
+    return found
 
 
 def with_diagonal(gram: Array, diagonal: float) -> Array:

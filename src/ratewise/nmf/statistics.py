@@ -47,8 +47,13 @@ class Sums(NamedTuple):
         """Return these sums with a weight."""
         return Sums(*(factor * a for a in self))
 
+    def scaled(self, scale: Array) -> Sums:
+        """Return these sums for codes times a scale of each component, [k]."""
+        gram, cross = self.gram * scale[:, None] * scale, self.cross * scale[:, None]
+        return self._replace(gram=gram, cross=cross)
+
     def loss(self, gram: Array, parts: Array) -> float:
-        """Return |X - W H|^2 / 2, never below 0.
+        """Return |X - W H|^2 / 2, never below 0; NaN where there is one.
 
         It is a difference of large numbers: good to about 1e-15 |X|^2 in float64, 1e-6 |X|^2 in
         float32, whatever the loss is.
@@ -58,14 +63,15 @@ class Sums(NamedTuple):
             parts: H, [k, m].
         """
         loss = self.square / 2.0 - inner(self.cross, parts) + inner(self.gram, gram) / 2.0
-        return max(0.0, loss)
+        return 0.0 if loss < 0.0 else loss
 
 
 class Statistics:
     """The store: `put` a batch's sums, read `total`.
 
     Memory: k (k + m) numbers for the total, as much for what came without an id, and as much for
-    each batch with one.
+    each batch with one. What is new is worked out before anything is replaced, so that an
+    interruption leaves what there was.
 
     Args:
         max_memory: bytes that the entries may take; at more, all of them become one part that
@@ -101,29 +107,30 @@ class Statistics:
         if key is not None and self._keyed and key not in self._entries:
             self._check_memory(sums)
         if key is None or not self._keyed:
-            self._base = sums if self._base is None else self._base.fading(keep).plus(sums)
-            self.total = self._all()
+            base = sums if self._base is None else self._base.fading(keep).plus(sums)
+            total = _added(base, self._entries)
+            self._base, self.total = base, total
+            return total
+        entries, old = {**self._entries, key: sums}, self._entries.get(key)
+        self._put += 1
+        if self.total is None or self._put > len(entries):
+            self._put = 0
+            total = _added(self._base, entries)  # once a round: differences pile rounding up
         else:
-            self.total = self._put_entry(sums, key)
-        return self.total
+            total = self.total.plus(sums) if old is None else self.total.replacing(old, sums)
+        self._entries, self.total = entries, total
+        return total
+
+    def scale(self, scale: Array) -> None:
+        """Take every code times a scale of its component, [k]."""
+        base = None if self._base is None else self._base.scaled(scale)
+        entries = {key: sums.scaled(scale) for key, sums in self._entries.items()}
+        total = None if self.total is None else self.total.scaled(scale)
+        self._base, self._entries, self.total = base, entries, total
 
     def forget_ids(self) -> None:
         """Keep the total alone: what comes next joins it, and lets it decay if without an id."""
         self._base, self._entries, self._put = self.total, {}, 0
-
-    def _put_entry(self, sums: Sums, key: Hashable) -> Sums:
-        old = self._entries.get(key)
-        self._entries[key] = sums
-        self._put += 1
-        if self.total is None or self._put > len(self._entries):
-            self._put = 0
-            return self._all()  # once a round: differences would let rounding pile up
-        return self.total.plus(sums) if old is None else self.total.replacing(old, sums)
-
-    def _all(self) -> Sums:
-        """Return everything added up, one after the other."""
-        parts = [] if self._base is None else [self._base]
-        return functools.reduce(Sums.plus, [*parts, *self._entries.values()])
 
     def _check_memory(self, sums: Sums) -> None:
         if (len(self._entries) + 1) * entry_bytes(sums) <= self._max_memory:
@@ -132,8 +139,13 @@ class Statistics:
         warnings.warn(decaying(count, entry_bytes(sums), self._max_memory), stacklevel=5)
         self._keyed = False
         if self._entries:
-            self._base = self._all()
-            self._entries = {}
+            self._base, self._entries = _added(self._base, self._entries), {}
+
+
+def _added(base: Sums | None, entries: dict[Hashable, Sums]) -> Sums:
+    """Return everything added up, one after the other."""
+    parts = [] if base is None else [base]
+    return functools.reduce(Sums.plus, [*parts, *entries.values()])
 
 
 def entry_bytes(sums: Sums) -> int:

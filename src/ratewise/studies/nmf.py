@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from ratewise.compare.training import one_thread
 from ratewise.nmf import random_problems
 from ratewise.nmf.learned import NMFPolicy, load, names
+from ratewise.nmf.noisy import Descent, Problems
 from ratewise.nmf.random_problems import Shape
 from ratewise.progress import tracked
 from ratewise.studies import nmf_real
@@ -23,7 +24,7 @@ from ratewise.studies.nmf_methods import METHODS, TRIED, Learned, Method, Stack,
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
 TUNING, JUDGING, TRANSFER = (20_26, 1), (20_26, 2), (20_26, 3)
 #: Losses below that share of the first one are equal: what a policy is paid for stops there.
-FLOOR = 1e-5
+FLOOR, CAP = 1e-5, 10.0
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,22 @@ class Result:
     stacks: list[str]
     losses: dict[str, list[list[float]]]  #: method -> one list a stack
     outside: dict[str, float]  #: policy -> share of its decisions that fell back
+    misfit: list[list[float]]  #: what `misfit` finds, one list a stack
 
     def log_ratios(self, ours: str, theirs: str) -> list[np.ndarray]:
         """Return ln(ours / theirs), one array a stack."""
-        found = []
-        for a, b in zip(self.losses[ours], self.losses[theirs], strict=True):
-            x, y = (
-                np.log(np.maximum(np.nan_to_num(z, nan=10.0, posinf=10.0), FLOOR)) for z in (a, b)
-            )
-            found.append(x - y)
-        return found
+        pairs = zip(self.losses[ours], self.losses[theirs], strict=True)
+        return [_log(a) - _log(b) for a, b in pairs]
+
+    def free(self, theirs: str) -> list[np.ndarray]:
+        """Return whether most of a method's final loss is no misfit, one array a stack."""
+        pairs = zip(self.misfit, self.losses[theirs], strict=True)
+        return [np.array(floor) < 0.5 * np.array(loss) for floor, loss in pairs]
+
+
+def _log(losses: Sequence[float]) -> np.ndarray:
+    """Return ln of losses over first ones; what diverged counts as 10."""
+    return np.log(np.clip(np.nan_to_num(losses, nan=CAP, posinf=CAP), FLOOR, CAP))
 
 
 def stacks(stream: tuple[int, ...], shape: tuple[int, int]) -> list[Stack]:
@@ -102,7 +109,7 @@ def tune(
     total = 0
     for stack in found:
         losses = tried(method, stack, settings)
-        scores += torch.log(losses.nan_to_num(10.0, 10.0).clamp(FLOOR, 10.0)).sum(0)
+        scores += torch.log(losses.nan_to_num(CAP, CAP).clamp(FLOOR, CAP)).sum(0)
         total += len(stack.problems)
     best = int(scores.argmin())
     return settings[best], float(scores[best] / total)
@@ -129,7 +136,25 @@ def judge(
             share = (rule.outside / (policy.windows - 1)).tolist()
             outside.setdefault(policy.name, []).extend(share)
     fallen = {name: float(np.mean(shares)) for name, shares in outside.items()}
-    return Result(group, [stack.name for stack in found], losses, fallen)
+    floors = [_floats(misfit(stack.problems)) for stack in found]
+    return Result(group, [stack.name for stack in found], losses, fallen, floors)
+
+
+def misfit(problems: Problems, steps: int = 1000) -> Tensor:
+    """Return the loss over the first one that a long descent without noise ends with, [problems].
+
+    About what no rate can remove: noise of the data, and more components than are fitted.
+
+    Args:
+        problems: with their starts.
+        steps: of the descent, at c = 1.
+    """
+    clean = replace(problems, level=torch.zeros_like(problems.level), share=1.0)
+    descent = Descent(clean, seed=0)
+    first, one = descent.loss(), torch.ones(len(problems))
+    for _ in range(steps):
+        descent.step(one)
+    return descent.loss() / first
 
 
 def _floats(x: Tensor) -> list[float]:

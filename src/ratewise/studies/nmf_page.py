@@ -41,6 +41,15 @@ def _columns(result: Result, ours: str, theirs: str) -> list[np.ndarray]:
     return [x[:, None] for x in result.log_ratios(ours, theirs)]
 
 
+def parts(result: Result, ours: str, theirs: str) -> dict[bool, list[np.ndarray]]:
+    """Return ln(ours / theirs) where most of their loss can be removed, and where it cannot."""
+    ratios, free = result.log_ratios(ours, theirs), result.free(theirs)
+    return {
+        wanted: [x[mask == wanted] for x, mask in zip(ratios, free, strict=True)]
+        for wanted in (True, False)
+    }
+
+
 def tail(result: Result, ours: str, theirs: str) -> float:
     """Return the 95th percentile of ours / theirs."""
     return float(np.exp(np.quantile(np.concatenate(result.log_ratios(ours, theirs)), 0.95)))
@@ -78,7 +87,7 @@ def write_up(outcome: Outcome, settings: Settings) -> str:
             "`ratewise learn --tasks nmf",
             "--seed S --out FILE`, with S as in their names.",
             "",
-            "A run makes 40 to 200 noisy, balanced, projected gradient steps of W and H in turn "
+            "A run makes 40 to 300 noisy, balanced, projected gradient steps of W and H in turn "
             "(`ratewise.nmf.noisy`); every",
             "method chooses the multiple c of 1/L, cut to [0.001, 1.9] (the bound is 2), and its "
             "final loss is compared. Noise is",
@@ -105,6 +114,7 @@ def write_up(outcome: Outcome, settings: Settings) -> str:
             "The losses that they make, without noise.",
             "",
             *(line for result in outcome.results for line in _section(result, policies)),
+            *_by_misfit(held, policies),
             "## What each method was tuned to",
             "",
             _tuned(outcome).markdown(),
@@ -117,12 +127,16 @@ def _learned_runs(outcome: Outcome) -> str:
     counts = sorted(
         {
             f"{made['settings']['decisions']:,} decisions, "
-            f"{made['rounds'] * made['settings']['stacks'] * made['settings']['problems']:,} runs"
+            f"{made['rounds'] * _at_once(made['settings']):,} runs"
             for made in outcome.provenance.values()
             if "settings" in made
         }
     )
     return "; ".join(counts) or "as its file says"
+
+
+def _at_once(settings: dict[str, int]) -> int:
+    return settings["stacks"] * settings["problems"] * settings["copies"]
 
 
 def _verdicts(outcome: Outcome, policies: list[str]) -> list[str]:
@@ -182,6 +196,39 @@ def _section(result: Result, policies: list[str]) -> list[str]:
         Table(result.group, header, rows).markdown(),
         "",
         f"Decisions that fell back, since a feature left the range seen in training: {fallen}.",
+        "",
+    ]
+
+
+def _by_misfit(held: Result, policies: list[str]) -> list[str]:
+    """Return where the ratios come from: problems whose loss can still fall, and the others."""
+    rows = []
+    for name in WANTED:
+        row = [name]
+        for policy in policies:
+            for values in parts(held, policy, name).values():
+                kept = [x[:, None] for x in values if len(x)]
+                if not kept:
+                    row += ["0", "-"]
+                    continue
+                found = statistics.bootstrap_interval(kept, seed=BOOTSTRAP_SEED)
+                row += [str(sum(len(x) for x in kept)), ratio(found)]
+        rows.append(row)
+    header = ["against tuned"]
+    for policy in policies:
+        short = policy.removeprefix("learned ")
+        header += ["n", f"{short}: can fall", "n", f"{short}: misfit"]
+    return [
+        "## Where the loss can still fall, and where it cannot",
+        "",
+        "Noise of the data, and components that are missing, leave a loss that no rate removes: "
+        "about what 1000 steps at c = 1",
+        "without noise end with. Medians of the ratios of the problems held out, apart: "
+        "where that is less than half of the other",
+        "method's final loss (can fall), and where it is more (misfit), so that a ratio says "
+        "little of the rate.",
+        "",
+        Table("misfit", header, rows).markdown(),
         "",
     ]
 
