@@ -118,12 +118,25 @@ def test_numpys_numbers_are_numbers_and_memory_may_have_no_limit():
         (None, np.ones((4, 12)), "custom", r"H must be \[3, m\], got \(4, 12\)"),
         (np.ones((89, 3)), np.ones((3, 12)), "custom", r"W must be of shape \(90, 3\)"),
         (None, -np.ones((3, 12)), "custom", "H must be >= 0 and finite"),
+        (None, 5.0, "custom", r"H must be of shape \(12,\), got \(\)"),
+        (None, np.ones((0, 12)), "custom", r"H must be .*got \(0, 12\)"),
         (np.full((90, 3), np.nan), np.ones((3, 12)), "custom", "W must be >= 0 and finite"),
     ],
 )
 def test_bad_starts_are_named(w: Any, h: Any, init: Any, words: str):
     with pytest.raises(InvalidArgument, match=words):
         model(init=init).fit(X, W=w, H=h)
+
+
+def test_a_number_of_numpys_is_compared_with_the_start_too():
+    with pytest.raises(InvalidArgument, match=r"H must be \[4, m\], got \(3, 12\)"):
+        model(np.int64(4), init="custom").fit(X, H=np.ones((3, 12)))
+
+
+def test_a_tensor_has_no_names_of_features():
+    found = model().fit(X)
+    found.feature_names_in_ = np.array(list("abcdefghijkl"), dtype=object)
+    assert not hasattr(found.fit(torch.from_numpy(X)), "feature_names_in_")
 
 
 def test_another_number_of_features_is_named():
@@ -183,7 +196,7 @@ def test_no_memory_for_floats_is_named(monkeypatch: pytest.MonkeyPatch):
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ratewise.nmf.estimator.validate_data", full)
+    monkeypatch.setattr("ratewise.nmf.checks.validate_data", full)
     with pytest.raises(OutOfMemory, match="float32 or float64"):
         model().fit(X)
 
@@ -235,6 +248,18 @@ def test_ctrl_c_leaves_what_the_last_batch_found(solver: str, after: int, max_me
         assert found._solver.statistics.total.rows == rows + 20
     found.after = 0
     assert not found.fit(X).interrupted_
+
+
+def test_an_error_is_no_interruption():
+    class Broken:
+        def rate(self, observation: Any) -> float:
+            return 1.0 if observation.step < 7 else float("nan")
+
+    found = model(solver="sgd", schedule=Broken())
+    with pytest.raises(InvalidArgument, match=r"rate\(observation\)"):
+        found.fit(X)
+    assert not found.interrupted_
+    assert (found.n_iter_, found.n_steps_) == (1, 7)
 
 
 def test_ctrl_c_in_the_first_partial_fit_leaves_an_estimator_as_it_was(

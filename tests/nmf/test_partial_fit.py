@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,23 @@ def test_batches_of_a_mapped_file_are_not_copied(tmp_path: Path, monkeypatch: py
     model().fit(mapped)
     model().fit(X)
     assert shared == [True, False]
+
+
+@pytest.mark.parametrize("init", [None, "random", "nndsvdar"])
+@pytest.mark.parametrize("scale", [1.0, 1e9])
+def test_a_mapped_file_is_never_loaded(init: str | None, scale: float, tmp_path: Path):
+    np.save(tmp_path / "x.npy", scale * np.random.default_rng(0).random((2000, 400)))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    tracemalloc.start()
+    try:
+        for solver in SOLVERS:
+            found = model(solver=solver, init=init, batch_size=100, max_iter=2).fit(mapped)
+            found.transform(mapped)
+        assert tracemalloc.get_traced_memory()[1] < 0.25 * mapped.nbytes
+        np.array(mapped)
+        assert tracemalloc.get_traced_memory()[1] > mapped.nbytes, "nothing is counted"
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_batch_with_an_id_is_replaced_and_not_added():

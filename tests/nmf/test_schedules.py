@@ -126,8 +126,10 @@ def test_a_fit_takes_a_copy_of_a_schedule():
     np.testing.assert_array_equal(first[:4], [0.5, 1.0, 0.5, 1.0])
 
 
-def test_what_a_schedule_sees_is_the_fit_as_it_stands():
-    found = fitted(Said(1.0))
+@pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.02, "l1_ratio": 0.5}])
+def test_what_a_schedule_sees_is_the_fit_as_it_stands(penalty: dict[str, float]):
+    """With penalties the loss is what the steps lower, and not the distance alone."""
+    found = fitted(Said(1.0), **penalty)
     seen = found._solver._schedule.seen
     assert [o.step for o in seen] == list(range(150))
     assert seen[75].progress == 0.5
@@ -156,7 +158,9 @@ def test_what_a_schedule_sees_knows_no_scale_of_a_component():
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_a_learned_schedule_says_what_its_network_says(sign: float):
     """A network that always says the most, or the least, from the end of the first window on."""
-    c = rates("learned", policy=policy(100.0 * sign))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        c = rates("learned", policy=policy(100.0 * sign))
     said = [sign if step >= round(150 / 4) else 0.0 for step in range(150)]
     wanted = [learned.multiple(np.array(a), i / 150, np) for i, a in enumerate(said)]
     np.testing.assert_allclose(c, wanted, rtol=1e-6)
@@ -165,7 +169,10 @@ def test_a_learned_schedule_says_what_its_network_says(sign: float):
 
 def test_a_learned_schedule_out_of_its_range_falls_back():
     narrow = np.zeros(WIDE, np.float32)
-    found = fitted("learned", policy=policy(100.0, low=narrow, high=narrow))
+    words = r"not trained on.* has 150 steps .* training had 100 to 100; total_steps"
+    with pytest.warns(UserWarning, match=words) as caught:
+        found = fitted("learned", policy=policy(100.0, low=narrow, high=narrow))
+    assert len(caught) == 1
     assert found._solver._schedule._schedule.outside[0] == 3
     wanted = [learned.multiple(np.array(0.0), step / 150, np) for step in range(150)]
     np.testing.assert_allclose(found.rate_history_, wanted, rtol=1e-6)

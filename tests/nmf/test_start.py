@@ -23,7 +23,7 @@ def test_usual_data_start_as_in_scikit_learn(init: str | None, scale: float):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("init", [None, "random", "nndsvd"])
+@pytest.mark.parametrize("init", [None, "random", "nndsvd", "nndsvdar"])
 @pytest.mark.parametrize(
     ("scale", "dtype"), [(1e-15, np.float32), (1e15, np.float32), (1e-150, float), (1e150, float)]
 )

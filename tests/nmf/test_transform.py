@@ -56,6 +56,27 @@ def test_codes_come_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose(found.transform(x), whole, rtol=1e-9, atol=1e-12)
 
 
+def test_pieces_come_to_the_device_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    from ratewise.nmf import estimator, hals, rows
+
+    made, solved, rows_of, solve = [], [], rows.rows_of, hals.solve
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return rows_of(*arguments)
+
+    def noted(*arguments: Any) -> Any:
+        solved.append(len(made))
+        return solve(*arguments)
+
+    found = model(device="cpu").fit(data())
+    monkeypatch.setattr(rows, "rows_of", counted)
+    monkeypatch.setattr(hals, "solve", noted)
+    monkeypatch.setattr(estimator, "_TRANSFORMED", 30)
+    found.transform(data())
+    assert solved == [1, 2, 3]
+
+
 def test_a_limit_of_sweeps_is_kept():
     x = data()
     found = model(tol=1e-8).fit(x)

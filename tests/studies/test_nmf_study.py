@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nmf.Settings, 
         )
         learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
-    small = nmf.Settings((2, 4), (3, 4), (2, 4), 4, tuple(names))
+    small = nmf.Settings((2, 4), (3, 4), (2, 4), 4, 1, tuple(names))
     outcome = nmf.run_study(
         folder / "found", folder / "page.md", data=None, settings=small, progress=False
     )
@@ -44,6 +44,7 @@ def test_a_miniature_writes_page_and_figures_and_goes_on(made):
         "digits",
         "against tuned cosine",
         "seed-1",
+        "digits, decaying",
     ):
         assert needed in text
     for picture in ("nmf-rates.png", "nmf-histories.png"):

@@ -1,4 +1,4 @@
-"""What a factorisation refuses: data, settings and starts, each with a named error."""
+"""What a factorisation refuses: settings and data, each with a named error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
+from sklearn.utils.validation import validate_data
 
-from ratewise.errors import RatewiseError, invalid, unknown, wrong_type
-from ratewise.nmf.capping import Array
+from ratewise.errors import (
+    InvalidArgument,
+    RatewiseError,
+    WrongType,
+    invalid,
+    unknown,
+    wrong_type,
+)
+from ratewise.nmf.conversion import is_tensor
 from ratewise.nmf.learned import MOST
 from ratewise.nmf.schedules import NAMED, Schedule
 from ratewise.rules.checks import check_amount, is_number
@@ -85,17 +93,57 @@ def _count(name: str, value: Any, allowed: str) -> None:
         raise invalid(name, allowed, value, "pass 1 or more")
 
 
-def check_values(x: Any, name: str, *, zeros: bool) -> None:
-    """Raise where entries are negative, or all of them 0; NaN is looked for elsewhere.
+def check_data(estimator: Any, x: Any, *, reset: bool, zeros: bool) -> Any:
+    """Return data as a float array, CSR matrix or tensor; an array of floats is not copied.
 
     Args:
-        x: the data.
-        name: of the estimator.
-        zeros: whether the matrix may be all zeros.
+        estimator: whose data they are.
+        x: what was passed.
+        reset: whether the estimator is to learn their features' number and names.
+        zeros: whether all entries may be 0.
 
     Raises:
-        InvalidArgument: negative entries, or no positive one.
+        InvalidArgument, WrongType: it is no matrix of finite numbers >= 0, or not of the features
+            that the estimator has learned.
+        OutOfMemory: there is no memory to make floats of it.
     """
+    name = type(estimator).__name__
+    if is_tensor(x):
+        _check_tensor(x, None if reset else estimator.n_features_in_, name)
+        if reset:
+            estimator.n_features_in_ = int(x.shape[1])
+            vars(estimator).pop("feature_names_in_", None)
+        x = x.detach()
+    else:
+        x = _validated(estimator, x, reset)
+    if sp.issparse(x):
+        x = x.tocsr()
+        if not x.has_canonical_format:  # the same entry twice would count as two in |X|^2
+            x = x.copy()
+            x.sum_duplicates()
+    _check_values(x, name, zeros)
+    return x
+
+
+def _validated(estimator: Any, x: Any, reset: bool) -> Any:
+    """Return what scikit-learn's validation returns, with its errors under our names."""
+    floats, sparse = [np.float64, np.float32], ("csr", "csc")
+    try:
+        return validate_data(estimator, x, accept_sparse=sparse, dtype=floats, reset=reset)
+    except TypeError as error:
+        raise WrongType(str(error)) from error
+    except ValueError as error:
+        text = str(error)
+        if text.startswith("Input X contains NaN"):  # and a page on models that impute
+            text = "Input X contains NaN: fill in or drop what is missing"
+        raise InvalidArgument(text) from error
+    except MemoryError as error:
+        fix = "pass a float32 or float64 array, or fewer rows at a time"
+        raise OutOfMemory(f"no memory to make X an array of floats: {fix}") from error
+
+
+def _check_values(x: Any, name: str, zeros: bool) -> None:
+    """Raise where entries are negative, or all of them 0."""
     data = x.data if sp.issparse(x) else x
     smallest, largest = (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
     if smallest < 0.0:
@@ -105,12 +153,8 @@ def check_values(x: Any, name: str, *, zeros: bool) -> None:
         raise invalid("X", "with an entry above 0", "all zeros", "leave out what is empty")
 
 
-def check_tensor(x: Any, features: int | None, name: str) -> None:
-    """Raise unless a tensor is data: dense, 2-D, float32 or float64, finite, of so many features.
-
-    Raises:
-        InvalidArgument: one of these is not so.
-    """
+def _check_tensor(x: Any, features: int | None, name: str) -> None:
+    """Raise unless a tensor is dense, 2-D, float32 or float64, finite, of so many features."""
     import torch
 
     if x.layout != torch.strided:
@@ -128,20 +172,6 @@ def check_tensor(x: Any, features: int | None, name: str) -> None:
         )
     if not bool(torch.isfinite(x).all()):
         raise invalid("X", "finite", "NaN or infinity", "fill in or drop what is missing")
-
-
-def check_start(name: str, value: Any, shape: tuple[int, int], dtype: Any) -> Array:
-    """Return a start as an array of a type; raise unless it has the shape and is >= 0.
-
-    Raises:
-        InvalidArgument: another shape, or entries that are negative or not finite.
-    """
-    value = np.asarray(value, dtype=dtype)
-    if value.shape != shape:
-        raise invalid(name, f"of shape {shape}", value.shape, "see init='custom'")
-    if not (np.isfinite(value).all() and value.min() >= 0.0):
-        raise invalid(name, ">= 0 and finite", "other entries", "clip it")
-    return value
 
 
 @contextlib.contextmanager

@@ -13,15 +13,16 @@ import scipy.sparse as sp  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ratewise.errors import InvalidArgument, WrongType, invalid
-from ratewise.nmf import checks, hals, schedules, solver
+from ratewise.errors import invalid
+from ratewise.nmf import checks, hals, schedules, solver, start
 from ratewise.nmf.capping import Array
 from ratewise.nmf.conversion import alike, codes_of, device_of, is_tensor, joined, moved, to_numpy
-from ratewise.nmf.rows import Rows, automatic_size, cut, rows_of
-from ratewise.nmf.start import initial
-from ratewise.nmf.statistics import Statistics, decaying
+from ratewise.nmf.fitting import Fitting
+from ratewise.nmf.rank import warn_of_rank
+from ratewise.nmf.rows import automatic_size, cut, rows_of
+from ratewise.nmf.statistics import Statistics
 from ratewise.nmf.stopping import Stopping
 from ratewise.progress import tracked
 
@@ -38,15 +39,17 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     in Frobenius norm, with X [n, m], W [n, k], H [k, m]. For each batch of rows its codes, the
     rows of W, are improved, the batch's part in W^T W and W^T X is replaced, and then H:
 
-    - ``solver="hals"``: two sweeps of coordinate descent on either side. The loss never rises
-      once every batch was seen. The faster one.
+    - ``solver="hals"``: two sweeps of coordinate descent on either side. The faster one.
     - ``solver="sgd"``: four accelerated gradient steps on the codes, one gradient step on H at
       c / L with L the curvature of each component and c in (0, 1.9] from `schedule`: below the
       limit 2 / L of docs/theory/nmf-stability.md. Matrix products alone, for devices.
 
+    With either, the loss never rises once every batch was seen. Where sums decay that holds of a
+    step of H and the loss of what is remembered, and of no more.
+
     Memory beside X and W: k (k + m) numbers a batch for its statistics, ceil(n / batch_size)
-    batches; above `max_memory` bytes one decaying sum instead. Cost of a pass: O(k nnz + k^2 n),
-    and O(k^2 m) a batch. X is never made dense.
+    batches; above `max_memory` bytes one decaying sum instead; for an NNDSVD start 4 n (k + 10).
+    Cost of a pass: O(k nnz + k^2 n), and O(k^2 m) a batch. X is never made dense.
 
     Args:
         n_components: k; "auto" or None takes the number of features.
@@ -61,7 +64,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         rate: c that "constant" holds and "step", "exponential", "cosine" and "greedy" start from.
         total_steps: steps of H that a schedule of time spans; None is `max_iter` passes in `fit`.
             `partial_fit` does not know how many will come: such schedules need it there.
-        policy: for ``schedule="learned"``: a name, a weight file, or an `NMFPolicy`.
+        policy: for ``schedule="learned"``: a name, a weight file, or an `NMFPolicy`. In runs much
+            longer than those it was trained on it is a cosine, with a warning.
         tol: `fit` ends once passes have lowered the loss by less than this, relative; 0 makes
             `max_iter` passes. Also how far rows settle in `transform`.
         max_no_improvement: so many such passes in a row end it.
@@ -71,7 +75,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         forget_factor: what a decaying sum keeps: in `fit` a pass, in `partial_fit` a call without
             an id. 0 remembers the batch alone: plain SGD.
         max_memory: bytes that the statistics of batches may take.
-        device: torch device to work on, e.g. "cuda"; None is NumPy, or where a tensor X lies.
+        device: torch device to work on, e.g. "cuda", and for all of X to lie on in `fit`; None is
+            NumPy, or where a tensor X lies.
         random_state: seed of the initialisation.
         verbose: True shows a progress bar.
 
@@ -80,7 +85,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             nothing is penalised.
         n_components_, n_features_in_: k and m.
         reconstruction_err_: |X - W H|. After `partial_fit`: of the batches with ids, each with
-            its last codes; NaN where one came without.
+            its last codes; NaN where one came without, or a fit came before.
         n_iter_: passes of `fit`.
         n_steps_: mini-batches, in all.
         loss_history_: the loss after each pass of `fit`; where sums decay, of each batch when it
@@ -176,74 +181,44 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _run(self, X: Any, W: Any, H: Any) -> Any:
         """Check everything, fit, and return W."""
         checks.check_settings(self)
-        X = self._checked(X, reset=True, zeros=False)
-        with checks.enough_memory(X.shape, self._asked(X)):
+        X = checks.check_data(self, X, reset=True, zeros=False)
+        with checks.enough_memory(X.shape, start.asked(self, X)):
             return self._fit(X, W, H)
 
     def _fit(self, X: Any, W: Any, H: Any) -> Any:
-        n, m = X.shape
-        W, H = self._start(X, W, H)
-        k = H.shape[0]
-        device = device_of(X, self.device)
-        size = self.batch_size if self.batch_size != "auto" else automatic_size(X, k, self.solver)
-        batches = cut(X, min(n, int(size)), device)
-        self._warn_of_rank(batches, H, device)
-        codes = codes_of(W, batches, device)
+        W, H = start.factors(self, X, W, H)
+        device, size = device_of(X, self.device), self.batch_size
+        size = automatic_size(X, len(H), self.solver) if size == "auto" else int(size)
+        batches = list(cut(X, size, device))
+        warn_of_rank(batches, H, device)
         steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
-        self._codes = {}
-        entry = k * (k + m) * H.dtype.itemsize
-        stored = len(batches) * entry <= self.max_memory
-        if not stored:
-            warnings.warn(decaying(len(batches), entry, self.max_memory), stacklevel=4)
-        whole = sum(rows.square for rows in batches)
-        eps = float(np.finfo(H.dtype).eps)
-        watch = Stopping(self.tol, self.max_no_improvement, whole * eps * eps)
-        losses: list[float] = []
-        self.interrupted_ = True
+        codes = codes_of(W, batches, device)
+        fitting = Fitting(steps, batches, codes, self.forget_factor, self.max_memory)
+        watch = Stopping(self.tol, self.max_no_improvement, fitting.floor)
+        self._codes, self.interrupted_ = {}, False
         try:
-            for _ in tracked(
-                range(self.max_iter), self.max_iter, "passes", show=bool(self.verbose)
-            ):
-                seen = 0.0
-                for i, rows in enumerate(batches):
-                    keep = self.forget_factor ** (rows.shape[0] / n)
-                    codes[i], loss = steps.step(rows, codes[i], i if stored else None, keep)
-                    seen += loss
-                    self._after_step(codes, steps.parts)
-                losses.append(steps.loss() if steps.statistics.exact else seen)
-                if watch.ends(losses[-1]):
+            passes = range(self.max_iter)
+            for _ in tracked(passes, self.max_iter, "passes", show=bool(self.verbose)):
+                if watch.ends(fitting.one_pass(self._after_step)):
                     break
             else:
                 self._warn_not_converged()
-            self.interrupted_ = False
         except KeyboardInterrupt:
+            self.interrupted_ = True
             warnings.warn(
-                f"interrupted in pass {len(losses) + 1}: components_ are those of batch "
+                f"interrupted in pass {len(fitting.losses) + 1}: components_ are those of batch "
                 f"{steps.steps}, the last one that was finished",
                 checks.InterruptedWarning,
                 stacklevel=4,
             )
             raise
         finally:
-            exact = steps.statistics.exact
             self._publish()
-            self.n_iter_ = len(losses)
-            self.loss_history_ = np.array(losses)
+            self.n_iter_ = len(fitting.losses)
+            self.loss_history_ = np.array(fitting.losses)
             steps.statistics.forget_ids()
-        self.reconstruction_err_ = self._error(batches, codes, exact)
-        return joined(codes, X)
-
-    def _warn_of_rank(self, batches: list[Rows], H: Any, device: Any) -> None:
-        k, m = H.shape
-        probes = np.random.default_rng(0).standard_normal((k + 10, m))
-        found = solver.rank(batches, moved(probes, H, device), k)
-        if found < k:
-            warnings.warn(
-                f"n_components={k} is more than the rank of X, {found}: as a rule some components "
-                f"repeat others or stay empty, pass n_components={found}",
-                checks.RankWarning,
-                stacklevel=5,
-            )
+        self.reconstruction_err_ = math.sqrt(fitting.distance())
+        return joined(fitting.codes, X)
 
     def _warn_not_converged(self) -> None:
         if self.tol > 0.0:
@@ -264,23 +239,14 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _publish(self) -> None:
         """Set the attributes that steps leave, whether or not a fit was finished."""
-        total = self._solver.statistics.total
-        self.components_ = to_numpy(self._solver.parts)
-        self.n_components_ = self.components_.shape[0]
+        parts, statistics = self._solver.parts, self._solver.statistics
+        self.components_ = to_numpy(parts)
+        self.n_components_ = len(parts)
         self.n_steps_ = self._solver.steps
-        exact = total is not None and self._solver.statistics.exact
-        square = 2.0 * total.loss(*_gram(self._solver.parts)) if exact and total else math.nan
-        self.reconstruction_err_ = math.sqrt(square)
-
-    def _error(self, batches: list[Rows], codes: list[Any], exact: bool) -> float:
-        """Return |X - W H|, from the statistics where these are exact and have digits left."""
-        total, parts = self._solver.statistics.total, self._solver.parts
-        if total is not None and exact:
-            square = 2.0 * total.loss(*_gram(parts))
-            if solver.trusted(square, total.square, parts):
-                return math.sqrt(square)
-            return math.sqrt(solver.residual(batches, codes, parts))
-        return math.sqrt(max(0.0, solver.distance(batches, codes, parts)))
+        self.reconstruction_err_ = math.nan
+        if statistics.exact and statistics.total is not None:
+            square = 2.0 * statistics.total.loss(parts @ parts.T, parts)
+            self.reconstruction_err_ = math.sqrt(square)
 
     def partial_fit(
         self,
@@ -308,15 +274,17 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         checks.check_settings(self)
         first = not hasattr(self, "_solver")
-        X = self._checked(X, reset=first, zeros=not first)
+        X = checks.check_data(self, X, reset=first, zeros=not first)
         if first:
-            W, H = self._start(X, W, H)
+            W, H = start.factors(self, X, W, H)
             device = device_of(X, self.device)
             steps, known = self._new_solver(H, None, device), {}
         else:
             steps, known = self._solver, self._codes
             X, device = alike(X, steps.parts)
-            W = self._custom(X, W, H, steps.parts.shape[0])
+            if H is not None:
+                raise invalid("H", "None after the first call", "a matrix", "make a new estimator")
+            W = start.codes(self, X, W, len(steps.parts))
         rows = rows_of(X, device)
         codes = known.get(batch_id) if batch_id is not None else None
         if codes is not None and codes.shape[1] != X.shape[0]:
@@ -324,7 +292,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise invalid("X", was, X.shape[0], "pass the same rows, or another id")
         if W is not None:
             (codes,) = codes_of(W, [rows], device)
-        with checks.enough_memory(X.shape, steps.parts.shape[0]):
+        with checks.enough_memory(X.shape, len(steps.parts)):
             codes, _ = steps.step(rows, codes, batch_id, self.forget_factor)
         if not steps.statistics.keyed:
             known.clear()
@@ -350,7 +318,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             InvalidArgument, WrongType: bad data: which, and the fix.
         """
         check_is_fitted(self, "components_")
-        X = self._checked(X, reset=False, zeros=True)
+        X = checks.check_data(self, X, reset=False, zeros=True)
         device = device_of(X, self.device)
         parts = moved(self.components_, X, device)
         penalty = self._penalty()
@@ -390,68 +358,6 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _checked(self, X: Any, *, reset: bool, zeros: bool) -> Any:
-        """Return X as a float array, CSR matrix or tensor; raise a named error where it is none."""
-        name = type(self).__name__
-        if is_tensor(X):
-            checks.check_tensor(X, None if reset else self.n_features_in_, name)
-            if reset:
-                self.n_features_in_ = int(X.shape[1])
-            X = X.detach()
-        else:
-            floats, sparse = [np.float64, np.float32], ("csr", "csc")
-            try:
-                X = validate_data(self, X, accept_sparse=sparse, dtype=floats, reset=reset)
-            except TypeError as error:
-                raise WrongType(str(error)) from error
-            except ValueError as error:
-                text = str(error)
-                if text.startswith("Input X contains NaN"):  # and a page on models that impute
-                    text = "Input X contains NaN: fill in or drop what is missing"
-                raise InvalidArgument(text) from error
-            except MemoryError as error:
-                fix = "pass a float32 or float64 array, or fewer rows at a time"
-                raise checks.OutOfMemory(
-                    f"no memory to make X an array of floats: {fix}"
-                ) from error
-        if sp.issparse(X):
-            X = X.tocsr()
-            if not X.has_canonical_format:  # the same entry twice would count as two in |X|^2
-                X = X.copy()
-                X.sum_duplicates()
-        checks.check_values(X, name, zeros=zeros)
-        return X
-
-    def _start(self, X: Any, W: Any, H: Any) -> tuple[Any, Any]:
-        """Return W and H to start from, as NumPy arrays; W may be None."""
-        host = to_numpy(X)
-        if self.init == "custom":
-            if H is None:
-                raise invalid("H", "a matrix [k, m]", None, "pass H with init='custom'")
-            H = checks.check_start("H", to_numpy(H), (len(H), host.shape[1]), host.dtype)
-            if isinstance(self.n_components, int) and len(H) != self.n_components:
-                shape = f"[{self.n_components}, m]"
-                raise invalid("H", shape, H.shape, "pass n_components='auto', or another H")
-            return self._custom(X, W, None, len(H)), H
-        if W is not None or H is not None:
-            raise invalid("init", "'custom' where W or H is passed", self.init, "pass it")
-        return initial(host, self._asked(host), self.init, self.random_state)
-
-    def _asked(self, X: Any) -> int:
-        """Return the number of components that was asked for."""
-        k = self.n_components
-        return int(X.shape[1]) if k is None or isinstance(k, str) else int(k)
-
-    def _custom(self, X: Any, W: Any, H: Any, k: int) -> Any:
-        """Return a start of the codes that was passed, checked."""
-        if H is not None:
-            raise invalid("H", "None after the first call", "a matrix", "make a new estimator")
-        if W is None:
-            return None
-        if self.init != "custom":
-            raise invalid("init", "'custom' where W or H is passed", self.init, "pass it")
-        return checks.check_start("W", to_numpy(W), (X.shape[0], k), to_numpy(X[:1]).dtype)
-
     def _new_solver(self, H: Any, total_steps: int | None, device: Any) -> solver.Solver:
         total = total_steps if self.total_steps is None else int(self.total_steps)
         schedule = None
@@ -473,8 +379,3 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return solver.Penalty.of(
             self.n_features_in_, float(self.alpha_W), float(alpha_parts), float(self.l1_ratio)
         )
-
-
-def _gram(parts: Array) -> tuple[Array, Array]:
-    """Return H H^T and H, as `Sums.loss` takes them."""
-    return parts @ parts.T, parts

@@ -24,7 +24,7 @@ _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib
 def read_matrix(path: str | Path) -> Any:
     """Return the matrix of a file: an array, or a CSR matrix where the file holds a sparse one.
 
-    - npy: memory-mapped, so that it may be larger than memory.
+    - npy: memory-mapped, so that one of floats may be larger than memory.
     - npz: a sparse matrix of `scipy.sparse.save_npz`, the array X, or the only array.
     - csv: numbers with commas between; a first line that is none is a header.
     - mtx: Matrix Market, dense or sparse.

@@ -143,13 +143,14 @@ def rows_of(x: Any, device: Any = None) -> Rows:
         return DenseRows(torch.as_tensor(x, device=device))
 
 
-def cut(x: Any, size: int, device: Any = None) -> list[Rows]:
-    """Return X in batches of `size` consecutive rows; the last one has what is left.
+def cut(x: Any, size: int, device: Any = None) -> Iterator[Rows]:
+    """Yield X in batches of `size` consecutive rows; the last one has what is left.
 
     >>> [rows.shape for rows in cut(np.ones((10, 3)), 4)]
     [(4, 3), (4, 3), (2, 3)]
     """
-    return [rows_of(_slice(x, start, stop), device) for start, stop in spans(x.shape[0], size)]
+    for start, stop in spans(x.shape[0], size):
+        yield rows_of(_slice(x, start, stop), device)
 
 
 def spans(n: int, size: int) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ that every step stays below the limit 2 / L. `make` builds those that have a nam
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -16,8 +17,8 @@ import numpy as np
 from ratewise.errors import RatewiseError, invalid, unknown
 from ratewise.nmf.capping import Array
 from ratewise.nmf.learned import LEAST, MOST
+from ratewise.nmf.observation import FEATURES
 from ratewise.nmf.rows import inner
-from ratewise.nmf.statistics import Sums
 from ratewise.rules.fixed import fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
@@ -32,10 +33,9 @@ class Observation:
     Args:
         step: steps of the components made before this one.
         total_steps: of the run; None where nobody said.
-        parts: H, [k, m].
-        gram: H H^T, [k, k].
-        sums: the statistics whose gradient is taken.
-        gradient: (A H - B) / rows, [k, m].
+        loss: returns f over the rows whose gradient is taken, with penalties.
+        rows: how many these are, each with the weight that it has left.
+        gradient: of f / rows, [k, m].
         gain: rows / L_j, [k, 1].
         last: the gradient of the step before, where it was, or None.
     """
@@ -44,17 +44,15 @@ class Observation:
         self,
         step: int,
         total_steps: int | None,
-        parts: Array,
-        gram: Array,
-        sums: Sums,
+        loss: Callable[[], float],
+        rows: float,
         gradient: Array,
         gain: Array,
         last: Array | None,
     ) -> None:
         self.step, self.total_steps = step, total_steps
-        self._parts, self._gram, self._sums = parts, gram, sums
-        self._gradient, self._gain = gradient, gain
-        self._last = last
+        self._loss, self._rows = loss, rows
+        self._gradient, self._gain, self._last = gradient, gain, last
 
     @property
     def progress(self) -> float:
@@ -63,8 +61,8 @@ class Observation:
 
     @cached_property
     def loss(self) -> float:
-        """f = |X - W H|^2 / 2 of the rows in the statistics, before the step, per row."""
-        return self._sums.loss(self._gram, self._parts) / self._sums.rows
+        """f of the rows in the statistics, before the step, per row: what the step lowers."""
+        return self._loss() / self._rows
 
     @cached_property
     def square(self) -> float:
@@ -123,17 +121,21 @@ class Greedy:
 
 
 class Learned:
-    """A policy of `ratewise.nmf.learned`, which decides on what the steps before this one saw."""
+    """A policy of `ratewise.nmf.learned`, which decides on what the steps before this one saw.
+
+    Where that is outside of what it was trained on, it leaves the cosine as it is, and warns once.
+    """
 
     def __init__(self, policy: Any, total_steps: int | None) -> None:
         from ratewise.nmf import learned
 
         if total_steps is None:
             raise _no_length("learned")
-        self._total = total_steps
-        self._schedule = learned.Schedule(
-            learned.load(policy), total_steps, np.zeros(1, np.float64), np
-        )
+        known = learned.load(policy)
+        self._total, self._warned = total_steps, False
+        self._schedule = learned.Schedule(known, total_steps, np.zeros(1, np.float64), np)
+        horizon = FEATURES.index("horizon")
+        self._lengths = [100.0 * 10.0 ** float(x[horizon]) for x in (known.low, known.high)]
 
     def rate(self, observation: Observation) -> float:
         """Return c."""
@@ -141,6 +143,15 @@ class Learned:
         if observation.step < self._total:
             seen = (observation.loss, observation.inner, observation.square)
             self._schedule.heard(*(np.array([value]) for value in seen))
+        if self._schedule.outside[0] and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "the learned schedule saw what its policy was not trained on, and there leaves the "
+                "cosine as it is: this run has {:,} steps of the components, those of the training "
+                "had {:,.0f} to {:,.0f}; total_steps sets it".format(self._total, *self._lengths),
+                UserWarning,
+                stacklevel=2,
+            )
         return c
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,6 +5,13 @@ with 1 / L_j = x_j / (G x)_j, x_j = G_jj^(-1/2) (`ratewise.nmf.stability.compone
 docs/theory/nmf-stability.md, Theorem 5). Codes take c = 1, with Nesterov's momentum in the same
 metric; components the c that a schedule says.
 
+What is promised for any c in (0, 2), up to rounding: a step of the components does not raise the
+loss whose gradient it takes, that of the rows in the statistics with their codes and weights. Codes
+end no higher than they began, though single accelerated steps may rise: Lemma 4.1 of the source
+holds of any point in place of the optimum, and of the start x_0 it says that
+2 t^2 (f(x_t) - f(x_0)) <= -|u - x_0|^2. So where sums replace, f(W, H) never rises once all batches
+were seen; where they decay, the loss over all data may.
+
 Nothing here depends on the components' scales: W D^-1 and D H with a diagonal D > 0 step to the
 same W H. Scales that drift apart, which make a rate unsafe that is one number for all, change
 nothing, and need no balancing, short of overflow.
@@ -84,9 +91,10 @@ class Curvature:
     """The Gram matrix per row that components are used with, over the batches seen lately.
 
     The gradient of few rows hardly knows a component that they do not use, whose own curvature
-    there is tiny and step huge. So the largest of two is taken, entry by entry, which bounds the
-    curvature of both: that of the sums whose gradient is stepped along, and a mean over batches
-    with weights that fall by 10% a batch.
+    there is tiny and step huge. So the largest of two is taken, entry by entry: that of the sums
+    whose gradient is stepped along, and a mean over batches with weights that fall by 10% a batch.
+    It is no Gram matrix, but (M x)_j / x_j >= (G x)_j / x_j for each of the two, which is all that
+    Theorem 5 needs.
     """
 
     def __init__(self) -> None:

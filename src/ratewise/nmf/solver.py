@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ratewise.nmf import hals, sgd
 from ratewise.nmf.capping import Array, namespace
-from ratewise.nmf.conversion import to_numpy
-from ratewise.nmf.rows import Rows, blocks, inner
+from ratewise.nmf.rows import Rows
 from ratewise.nmf.schedules import Observation, Schedule, clipped
 from ratewise.nmf.statistics import Statistics, Sums
 
@@ -37,8 +35,14 @@ class Penalty(NamedTuple):
         )
 
     def loss(self, sums: Sums, gram: Array, parts: Array) -> float:
-        """Return what is added to the data's loss, for H and the codes in `sums`."""
-        loss = 0.0
+        """Return |X - W H|^2 / 2 and the penalty, for H and the codes in `sums`.
+
+        Args:
+            sums: of some rows; the components' penalty counts once a row.
+            gram: H H^T, [k, k].
+            parts: H, [k, m].
+        """
+        loss = sums.loss(gram, parts)
         if self.codes_l1 or self.codes_l2:
             trace = float(sums.gram.diagonal().sum())
             loss += self.codes_l1 * sums.mass + self.codes_l2 * trace / 2.0
@@ -116,7 +120,7 @@ class Solver:
             float(codes.sum()) if self._penalty.codes_l1 else 0.0,
             float(rows.shape[0]),
         )
-        loss = sums.loss(plain, self.parts) + self._penalty.loss(sums, plain, self.parts)
+        loss = self._penalty.loss(sums, plain, self.parts)
 
         total = self.statistics.put(sums, key, keep)
         if self._schedule is None:
@@ -160,16 +164,9 @@ class Solver:
         gradient /= total.rows
         if penalty.parts_l1 or penalty.parts_l2:
             gradient += penalty.parts_l1 + penalty.parts_l2 * self.parts
-        seen = Observation(
-            self.steps,
-            self._total_steps,
-            self.parts,
-            gram,
-            total,
-            gradient,
-            gain,
-            self._last,
-        )
+        loss = partial(self._penalty.loss, total, gram, self.parts)
+        rows, last = total.rows, self._last
+        seen = Observation(self.steps, self._total_steps, loss, rows, gradient, gain, last)
         c = clipped(schedule.rate(seen))
         parts = sgd.component_step(self.parts, gradient, gain, c)
         self._last = gradient
@@ -181,79 +178,7 @@ class Solver:
         total = self.statistics.total
         if total is None:
             return 0.0
-        gram = self.parts @ self.parts.T
-        return total.loss(gram, self.parts) + self._penalty.loss(total, gram, self.parts)
-
-
-def residual(batches: list[Rows], codes: list[Array], parts: Array) -> float:
-    """Return |X - W H|^2 by one pass over the data, made dense a small block at a time.
-
-    Exact where the loss is so small that a difference of inner products is rounding.
-
-    Args:
-        batches: X.
-        codes: W_b^T of each, [k, b].
-        parts: H, [k, m].
-    """
-    total = 0.0
-    for rows, own in zip(batches, codes, strict=True):
-        for start, stop in blocks(rows):
-            left = rows.dense(start, stop) - own[:, start:stop].T @ parts
-            total += inner(left, left)
-    return total
-
-
-def distance(batches: list[Rows], codes: list[Array], parts: Array) -> float:
-    """Return |X - W H|^2, as accurate as the data's type allows.
-
-    Args:
-        batches: X.
-        codes: W_b^T of each, [k, b].
-        parts: H, [k, m].
-
-    Cost: O(k nnz) unless the distance is tiny, then O(k n m) and small blocks of memory.
-    """
-    gram = parts @ parts.T
-    whole = sum(rows.square for rows in batches)
-    found = whole
-    for rows, own in zip(batches, codes, strict=True):
-        found += inner(own @ own.T, gram) - 2.0 * inner(own, rows.project(parts))
-    return found if trusted(found, whole, parts) else residual(batches, codes, parts)
-
-
-def trusted(square: float, whole: float, parts: Array) -> bool:
-    """Return whether |X - W H|^2 as a difference of sums as large as |X|^2 has its digits left."""
-    eps = float(namespace(parts).finfo(parts.dtype).eps)
-    return square > 30.0 * eps**0.5 * whole
-
-
-def rank(batches: list[Rows], probes: Array, most: int) -> int:
-    """Return the rank of X, or `most` if it is that or larger.
-
-    It is counted in the Gram matrix of X probes^T, whose rank is that of X as long as there are
-    more probes: singular values below about 1e-6 of the largest count as 0. As a rule the first
-    batch is enough.
-
-    Args:
-        batches: X.
-        probes: random rows of the normal distribution, [p, m], p > `most`.
-        most: >= 1.
-
-    Cost: O(p nnz + p^2 n), where the rank is `most` of the first batch alone.
-    """
-    total: Array = 0.0
-    found = 0
-    eps = float(namespace(probes).finfo(probes.dtype).eps)
-    for count, rows in enumerate(batches, start=1):
-        seen = to_numpy(rows.project(probes)).astype(np.float64)
-        total = total + seen @ seen.T
-        if count & (count - 1) and count < len(batches):
-            continue  # looked at after 1, 2, 4, 8 ... batches
-        values = np.linalg.eigvalsh(total)
-        found = int((values > max(1e-13, 1e3 * eps**2) * values[-1]).sum())
-        if found >= most:
-            return most
-    return found
+        return self._penalty.loss(total, self.parts @ self.parts.T, self.parts)
 
 
 def with_diagonal(gram: Array, diagonal: float) -> Array:

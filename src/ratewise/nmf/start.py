@@ -1,24 +1,80 @@
-"""Factors to start from: scikit-learn's initialisations, at any scale of the data."""
+"""Factors to start from: what was passed, or scikit-learn's initialisations at any scale."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
 from sklearn.decomposition._nmf import _initialize_nmf
+from sklearn.utils import check_random_state
 
-from ratewise.errors import InvalidArgument
+from ratewise.errors import InvalidArgument, invalid
 from ratewise.nmf.capping import Array
+from ratewise.nmf.conversion import to_numpy
 
 #: Means of data that scikit-learn's NNDSVD bears: it cuts factors at 1e-6 and fills with the mean.
 _USUAL = (1e-6, 1e6)
 
 
+def asked(settings: Any, x: Any) -> int:
+    """Return how many components an estimator is to find in data [n, m]."""
+    k = settings.n_components
+    return int(x.shape[1]) if k is None or isinstance(k, str) else int(k)
+
+
+def factors(settings: Any, x: Any, w: Any, h: Any) -> tuple[Any, Any]:
+    """Return W and H to start from, as NumPy arrays; W may be None.
+
+    Args:
+        settings: the estimator.
+        x: [n, m], checked.
+        w, h: what was passed, for ``init="custom"``.
+
+    Raises:
+        InvalidArgument: a start of another shape, with entries that are negative or not finite,
+            or without ``init="custom"``; no H with it; or as `initial`.
+    """
+    x = to_numpy(x)
+    if settings.init != "custom":
+        if w is not None or h is not None:
+            raise invalid("init", "'custom' where W or H is passed", settings.init, "pass it")
+        return initial(x, asked(settings, x), settings.init, settings.random_state)
+    if h is None:
+        raise invalid("H", "a matrix [k, m]", None, "pass H with init='custom'")
+    h = to_numpy(h)
+    rows = np.shape(h)[:1]
+    h = _checked("H", h, (*rows, x.shape[1]), x.dtype)
+    if settings.n_components not in (None, "auto", len(h)):
+        shape = f"[{settings.n_components}, m]"
+        raise invalid("H", shape, h.shape, "pass n_components='auto', or another H")
+    return codes(settings, x, w, len(h)), h
+
+
+def codes(settings: Any, x: Any, w: Any, k: int) -> Any:
+    """Return a start of the codes that was passed, checked, [n, k]; None for None.
+
+    Raises:
+        InvalidArgument: as `factors`.
+    """
+    if w is None:
+        return None
+    if settings.init != "custom":
+        raise invalid("init", "'custom' where W or H is passed", settings.init, "pass it")
+    return _checked("W", to_numpy(w), (x.shape[0], k), to_numpy(x[:1]).dtype)
+
+
+def _checked(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    value = np.asarray(value, dtype=dtype)
+    if value.shape != shape or not value.size:
+        raise invalid(name, f"of shape {shape}", value.shape, "see init='custom'")
+    if not (np.isfinite(value).all() and value.min() >= 0.0):
+        raise invalid(name, ">= 0 and finite", "other entries", "clip it")
+    return value
+
+
 def initial(x: Any, k: int, init: str | None, random_state: Any) -> tuple[Array, Array]:
     """Return W, [n, k], and H, [k, m], of X's float type.
-
-    Data of an unusual scale are brought to the mean 1 for it, in a copy: as they are, NNDSVD would
-    cut factors of small ones to 0, from where no step leads away.
 
     Args:
         x: [n, m], >= 0, array or CSR matrix.
@@ -26,16 +82,37 @@ def initial(x: Any, k: int, init: str | None, random_state: Any) -> tuple[Array,
         init: of scikit-learn's NMF.
         random_state: a seed, as scikit-learn takes it.
 
+    Memory: of an NNDSVD about 4 n (k + 10) numbers.
+
     Raises:
         InvalidArgument: an NNDSVD of more components than min(n, m), or no seed.
     """
+    if init is None:
+        init = "nndsvda" if k <= min(x.shape) else "random"
     mean = float(x.mean())
-    scale = x.dtype.type(1.0 if mean <= 0.0 or _USUAL[0] <= mean <= _USUAL[1] else mean)
+    usual = init == "random" or mean <= 0.0 or _USUAL[0] <= mean <= _USUAL[1]
     try:
-        data = x if scale == 1.0 else x / scale
-        w, h = _initialize_nmf(data, k, init=init, random_state=random_state)
+        if usual:
+            factors = _initialize_nmf(x, k, init=init, random_state=random_state)
+        else:
+            factors = _rescaled(x, k, init, random_state, math.sqrt(mean))
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    root = math.sqrt(scale)
-    w, h = (factor.astype(x.dtype, copy=False) for factor in (w, h))  # of sparse float32: float64
-    return (w, h) if root == 1.0 else (w * x.dtype.type(root), h * x.dtype.type(root))
+    w, h = (factor.astype(x.dtype, copy=False) for factor in factors)  # of sparse float32: float64
+    return w, h
+
+
+def _rescaled(x: Any, k: int, init: str, random_state: Any, root: float) -> tuple[Array, Array]:
+    """Return sqrt(mean) times the NNDSVD of X / mean, without a copy of X.
+
+    As it is, scikit-learn's would cut factors of small data to 0, from where no step leads away.
+    """
+    w, h = _initialize_nmf(x, k, init="nndsvd", eps=1e-6 * root, random_state=random_state)
+    rng = check_random_state(random_state)
+    for factor in (w, h):
+        empty = factor == 0
+        if init == "nndsvda":
+            factor[empty] = root
+        elif init == "nndsvdar":
+            factor[empty] = abs(root * rng.standard_normal(size=int(empty.sum())) / 100)
+    return w, h

@@ -18,7 +18,7 @@ from ratewise.nmf.learned import NMFPolicy, load, names
 from ratewise.nmf.noisy import Descent, Problems
 from ratewise.nmf.random_problems import Shape
 from ratewise.progress import tracked
-from ratewise.studies import nmf_real
+from ratewise.studies import nmf_estimator, nmf_real
 from ratewise.studies.nmf_methods import METHODS, TRIED, Learned, Method, Stack, run, tried
 
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
@@ -35,6 +35,7 @@ class Settings:
     judging: tuple[int, int] = (40, 16)
     transfer: tuple[int, int] = (4, 16)
     tried: int = TRIED
+    starts: int = 5  #: of StochasticNMF, on each real set
     policies: tuple[str, ...] = field(default_factory=lambda: tuple(names()))
 
 
@@ -169,6 +170,7 @@ class Outcome:
     scores: dict[str, float]  #: mean ln loss on the tuning problems
     results: list[Result]
     provenance: dict[str, Any]  #: policy -> how it was learned
+    estimator: dict[str, dict[str, list[float]]]  #: of `nmf_estimator.measure`
 
 
 def run_study(
@@ -205,18 +207,23 @@ def run_study(
             "200 x 120": lambda: large(settings.transfer),
             **nmf_real.groups(settings.transfer[1], data),
         }
+        digests = [policy.digest for policy in policies]
         results = []
         for name in tracked(list(groups), len(groups), "judged", show=progress):
-            digests = [policy.digest for policy in policies]
-            key = {"group": name, "settings": asdict(settings), "chosen": chosen, "of": digests}
+            sizes = [settings.judging, settings.transfer]
+            key = {"group": name, "sizes": sizes, "chosen": chosen, "of": digests}
             results.append(
                 Result(**kept(key, lambda n=name: asdict(judge(n, groups[n](), chosen, policies))))
             )
+        matrices = nmf_real.matrices(data)
+        key = {"estimator": list(matrices), "starts": settings.starts, "of": digests}
+        estimator = kept(key, lambda: nmf_estimator.measure(matrices, policies, settings.starts))
     outcome = Outcome(
         chosen,
         {name: score for name, (_, score) in found.items()},
         results,
         {policy.name: dict(policy.provenance) for policy in policies},
+        estimator,
     )
     from ratewise.studies import nmf_figures, nmf_page  # draw: loaded when needed
 

@@ -11,6 +11,7 @@ from ratewise.compare import statistics
 from ratewise.compare.analysis import BOOTSTRAP_SEED
 from ratewise.compare.report.tables import Table, ratio
 from ratewise.compare.statistics import Interval
+from ratewise.studies import nmf_estimator
 from ratewise.studies.nmf_figures import HISTORIES, RATES
 from ratewise.studies.nmf_methods import METHODS
 
@@ -115,6 +116,7 @@ def write_up(outcome: Outcome, settings: Settings) -> str:
             "",
             *(line for result in outcome.results for line in _section(result, policies)),
             *_by_misfit(held, policies),
+            *nmf_estimator.section(outcome.estimator, settings.starts),
             "## What each method was tuned to",
             "",
             _tuned(outcome).markdown(),

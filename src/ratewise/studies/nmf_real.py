@@ -39,6 +39,21 @@ def groups(count: int, data: str | None) -> dict[str, Callable[[], list[Stack]]]
     }
 
 
+def matrices(data: str | None) -> dict[str, Callable[[], tuple[np.ndarray, int]]]:
+    """Return, by name, what makes each whole set [rows, columns] and its number of components."""
+    made = {"digits": (lambda: _digits(), 10)}
+    try:
+        faces, genes = _faces(data), _genes(data)
+    except MissingData:
+        pass
+    else:
+        made |= {"faces": (lambda: faces, 16), "gene expression": (lambda: genes, 4)}
+    return {
+        name: (lambda make=make, k=k: (make().double().numpy(), k))
+        for name, (make, k) in made.items()
+    }
+
+
 def _digits() -> Tensor:
     from sklearn.datasets import load_digits
 

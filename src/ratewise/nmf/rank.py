@@ -1,0 +1,62 @@
+"""Whether the data have the rank for so many components."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.checks import RankWarning
+from ratewise.nmf.conversion import moved, to_numpy
+from ratewise.nmf.rows import Rows
+
+
+def warn_of_rank(batches: list[Rows], parts: Any, device: Any) -> None:
+    """Warn where X has a smaller rank than there are components.
+
+    Args:
+        batches: X.
+        parts: H to start from, [k, m].
+        device: where the batches lie; None for NumPy.
+    """
+    k, m = parts.shape
+    probes = np.random.default_rng(0).standard_normal((k + 10, m))
+    found = rank(batches, moved(probes, parts, device), k)
+    if found < k:
+        warnings.warn(
+            f"n_components={k} is more than the rank of X, {found}: as a rule some components "
+            f"repeat others or stay empty, pass n_components={found}",
+            RankWarning,
+            stacklevel=5,
+        )
+
+
+def rank(batches: list[Rows], probes: Array, most: int) -> int:
+    """Return the rank of X, or `most` if it is that or larger.
+
+    It is counted in the Gram matrix of X probes^T, whose rank is that of X as long as there are
+    more probes: singular values below about 1e-6 of the largest count as 0. As a rule the first
+    batch is enough.
+
+    Args:
+        batches: X.
+        probes: random rows of the normal distribution, [p, m], p > `most`.
+        most: >= 1.
+
+    Cost: O(p nnz + p^2 n), where the rank is `most` of the first batch alone.
+    """
+    total: Array = 0.0
+    found = 0
+    eps = float(namespace(probes).finfo(probes.dtype).eps)
+    for count, rows in enumerate(batches, start=1):
+        seen = to_numpy(rows.project(probes)).astype(np.float64)
+        total = total + seen @ seen.T
+        if count & (count - 1) and count < len(batches):
+            continue  # looked at after 1, 2, 4, 8 ... batches
+        values = np.linalg.eigvalsh(total)
+        found = int((values > max(1e-13, 1e3 * eps**2) * values[-1]).sum())
+        if found >= most:
+            return most
+    return found
