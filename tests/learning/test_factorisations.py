@@ -13,14 +13,28 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env
 
 from ratewise.errors import InvalidArgument
-from ratewise.learning.factorisations import FactorisationEnv, Factorisations, Rates, Run, Settings
+from ratewise.learning.factorisations import (
+    FAR,
+    FactorisationEnv,
+    Factorisations,
+    Rates,
+    Run,
+    Settings,
+)
 from ratewise.learning.ppo import Learner, learn
 from ratewise.nmf import learned
 from ratewise.nmf.learned import Schedule
 from ratewise.nmf.observation import FEATURES
 from ratewise.nmf.random_problems import Shape, draw
 
-TINY: dict[str, Any] = {"stacks": 1, "problems": 2, "copies": 4, "windows": 4, "minibatch": 24}
+TINY: dict[str, Any] = {
+    "stacks": 1,
+    "wide": 0,
+    "problems": 2,
+    "copies": 4,
+    "windows": 4,
+    "minibatch": 24,
+}
 
 
 def test_the_environment_is_one_that_others_can_learn_in():
@@ -34,7 +48,8 @@ def test_rewards_add_up_to_how_far_a_run_is_ahead_of_its_copies_and_all_end_toge
     seen = env.reset()
     assert seen.shape == (12, len(FEATURES))
     start = env._log_losses().reshape(4, 3)
-    assert (start == start[:, :1]).all()  # copies of one problem, under the same noise
+    # copies of one problem, under the same noise
+    np.testing.assert_allclose(start, np.repeat(start[:, :1], 3, 1), rtol=1e-4)
     actions = np.tile(np.array([[-0.5], [0.0], [0.3]], np.float32), (4, 1))
     total = np.zeros(12)
     for step in range(4):
@@ -44,7 +59,9 @@ def test_rewards_add_up_to_how_far_a_run_is_ahead_of_its_copies_and_all_end_toge
     assert all("terminal_observation" in info for info in infos)
     scores = np.concatenate([score for _, score in env.ended]).reshape(4, 3)
     np.testing.assert_allclose(
-        total.reshape(4, 3), np.arcsinh(scores - scores.mean(1, keepdims=True)), atol=1e-4
+        total.reshape(4, 3),
+        FAR * np.arcsinh((scores - scores.mean(1, keepdims=True)) / FAR),
+        atol=1e-4,
     )
     assert np.ptp(scores, 1).min() > 0.01  # who acts otherwise ends elsewhere
     assert env.round == 1

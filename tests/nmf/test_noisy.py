@@ -101,6 +101,29 @@ def test_shapes_are_mixed_and_drawn_from_their_generator():
     assert h.min() >= 0
 
 
+def test_wide_ones_are_larger_and_leave_more_than_their_components_can_fit():
+    narrow, wide = ([shape(np.random.default_rng(i), w) for i in range(40)] for w in (False, True))
+    assert max(one.n for one in wide) > 80 >= max(one.n for one in narrow)
+    one = Shape(60, 50, 3, 40)
+    rest = []
+    for w in (False, True):
+        v = draw(one, 40, np.random.default_rng(0), w).v
+        values = torch.linalg.svdvals(v).square()
+        rest.append(float((values[:, 3:].sum(1) / values.sum(1)).median()))
+    assert rest[1] > 2 * rest[0]
+
+
+def test_lengths_beyond_those_of_training_count_as_the_nearest():
+    sums = observation.empty(np.zeros(1)).add(np.ones(1), np.ones(1), np.ones(1))
+    seen = {}
+    for total in (20, 40, 100, 300, 5000):
+        features, _ = observation.observe(
+            observation.init(np.zeros(1)), sums, step=total // 2, total_steps=total, xp=np
+        )
+        seen[total] = features[observation.FEATURES.index("horizon"), 0]
+    assert seen[20] == seen[40] < seen[100] < seen[300] == seen[5000]
+
+
 def test_features_have_no_scale():
     """A problem a million times as large is seen as the same one."""
     stack = problems(4, level=0.2)

@@ -16,6 +16,7 @@ from tests.nmf.test_learned_rate import WIDE, policy
 from ratewise.errors import InvalidArgument, UnknownName
 from ratewise.nmf import StochasticNMF, learned, schedules
 from ratewise.nmf.learned import LEAST, MOST
+from ratewise.nmf.observation import LENGTHS
 
 X = data()
 
@@ -169,8 +170,7 @@ def test_a_learned_schedule_says_what_its_network_says(sign: float):
 
 def test_a_learned_schedule_out_of_its_range_falls_back():
     narrow = np.zeros(WIDE, np.float32)
-    words = r"not trained on.* has 150 steps .* training had 100 to 100; total_steps"
-    with pytest.warns(UserWarning, match=words) as caught:
+    with pytest.warns(UserWarning, match=r"was not trained on.* the cosine as it is") as caught:
         found = fitted("learned", policy=policy(100.0, low=narrow, high=narrow))
     assert len(caught) == 1
     assert found._solver._schedule._schedule.outside[0] == 3
@@ -188,9 +188,11 @@ def test_a_policy_may_be_a_file(tmp_path: Path):
         fitted("learned", policy="none-of-this-name")
 
 
-@pytest.mark.skipif("default" not in learned.names(), reason="no policy ships yet")
-def test_the_policy_that_ships_factorises():
+def test_the_policy_that_ships_factorises_and_knows_runs_longer_than_in_training():
     assert fitted("learned").reconstruction_err_ < 0.45 * np.linalg.norm(X)
+    found = fitted("learned", max_iter=200, tol=0.0)  # 600 steps of the components and more
+    assert found.n_steps_ > LENGTHS[1]
+    assert found._solver._schedule._schedule.outside[0] == 0
 
 
 def test_partial_fit_needs_a_length_where_time_counts():

@@ -14,7 +14,7 @@ from ratewise.learning.factorisations import Rates, Settings
 from ratewise.learning.ppo import learn
 from ratewise.nmf.noisy import Step
 from ratewise.nmf.random_problems import Shape, draw
-from ratewise.studies import nmf, nmf_page
+from ratewise.studies import nmf, nmf_numbers
 from ratewise.studies.nmf_methods import METHODS, Stack, run, tried
 
 
@@ -24,11 +24,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nmf.Settings, 
     names = []
     for seed in (0, 1):
         settings = Settings(
-            decisions=24, stacks=1, problems=2, copies=4, windows=4, minibatch=24, seed=seed
+            decisions=24,
+            stacks=1,
+            wide=0,
+            problems=2,
+            copies=4,
+            windows=4,
+            minibatch=24,
+            seed=seed,
         )
         learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
-    small = nmf.Settings((2, 4), (3, 4), (2, 4), 4, 1, tuple(names))
+    small = nmf.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
     outcome = nmf.run_study(
         folder / "found", folder / "page.md", data=None, settings=small, progress=False
     )
@@ -41,8 +48,10 @@ def test_a_miniature_writes_page_and_figures_and_goes_on(made):
     for needed in (
         "held out: 12 problems",
         "200 x 120",
+        "60 steps",
         "digits",
-        "against tuned cosine",
+        "cosine, median",
+        "warmup-hold-decay, geometric mean",
         "seed-1",
         "digits, decaying",
     ):
@@ -139,8 +148,8 @@ def result(ours: float, spread: float = 0.1) -> nmf.Result:
 
 @pytest.mark.parametrize(("ours", "wanted"), [(0.8, True), (0.97, False), (1.0, False)])
 def test_a_claim_is_reached_only_if_the_numbers_say_so(ours: float, wanted: bool):
-    found = nmf_page.median_interval(result(ours), "learned p", "cosine")
-    assert nmf_page.reached("cosine", found) is wanted
+    found = nmf_numbers.median_interval(result(ours), "learned p", "cosine")
+    assert nmf_numbers.reached("cosine", found) is wanted
     assert math.exp(found.estimate) == pytest.approx(ours, rel=0.05)
 
 
@@ -148,8 +157,11 @@ def test_a_tail_of_failures_is_seen():
     bad = result(0.9)
     bad.losses["learned p"][0] = [10.0] * 16
     bad.losses["learned p"][1] = [math.inf] * 16
-    assert nmf_page.tail(bad, "learned p", "cosine") > 10
-    assert nmf_page.tail(result(0.9), "learned p", "cosine") < 1.2
+    assert nmf_numbers.tail(bad, "learned p", "cosine") > 10
+    assert nmf_numbers.tail(result(0.9), "learned p", "cosine") < 1.2
+    assert nmf_numbers.transferred(result(0.9), "learned p")
+    assert not nmf_numbers.transferred(bad, "learned p")
+    assert not nmf_numbers.transferred(result(1.05), "learned p")
 
 
 def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
@@ -159,7 +171,7 @@ def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
     exact = replace(exact, v=a @ b)
     short = replace(short, v=torch.rand(40, 20, 24, generator=generator))  # of full rank
     assert nmf.misfit(exact, 300).median() < 0.01 < 0.1 < nmf.misfit(short, 300).min()
-    both = nmf_page.parts(result(0.8), "learned p", "cosine")
+    both = nmf_numbers.parts(result(0.8), "learned p", "cosine")
     assert [sum(len(x) for x in both[free]) for free in (True, False)] == [160, 160]
 
 

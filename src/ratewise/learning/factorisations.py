@@ -23,6 +23,8 @@ from ratewise.rules.checks import check_count
 
 #: Losses outside of these multiples of the first one are no better, or no worse.
 FLOOR, CAP = 1e-5, 10.0
+#: Differences of ln f beyond that count by their logarithm, asinh.
+FAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Settings:
         seed: of weights, problems, noise and exploration.
         stacks: shapes that are worked on at once.
         problems: of each shape.
+        wide: of the shapes, how many are wide: see `ratewise.nmf.random_problems.draw`.
         copies: runs of each problem, with the same noise: a run is paid for how much better it
             does than they do on average, whatever the problem lets anyone reach.
         windows: parts of a run, with a decision after each but the last.
@@ -46,6 +49,7 @@ class Settings:
     decisions: int = 480_000
     seed: int = 0
     stacks: int = 8
+    wide: int = 3
     problems: int = 4
     copies: int = 8
     windows: int = 20
@@ -60,6 +64,7 @@ class Settings:
             check_count(name, getattr(self, name), 1)
         check_count("copies", self.copies, 2)
         check_count("seed", self.seed, 0)
+        check_count("wide", self.wide, 0)
 
     @property
     def a_round(self) -> int:
@@ -80,6 +85,7 @@ class Run:
         steps: the length of a run, a multiple of `windows`.
         windows: parts of the run.
         seed: of the noise.
+        wide: of the shapes, how many are wide: see `ratewise.nmf.random_problems.draw`.
         copies: runs of each problem, in a row.
     """
 
@@ -131,7 +137,7 @@ class Factorisations(Together):
 
     The reward of a decision is how much ln f fell in its window, less what it fell by on average
     over the copies of that problem: a hard problem is no punishment, and its noise no news. Runs
-    far behind or ahead count by the logarithm of that, asinh: few would speak for all otherwise.
+    far behind or ahead count by the logarithm of that: few would speak for all otherwise.
 
     Args:
         settings: how many, and the seed.
@@ -148,9 +154,10 @@ class Factorisations(Together):
         """Begin all problems of this round, and step up to the first decision."""
         rng = np.random.default_rng([self._settings.seed, self.round])
         self._runs, self._names = [], []
-        for _ in range(self._settings.stacks):
-            found = shape(rng)
-            problems = draw(found, self._settings.problems, rng)
+        for number in range(self._settings.stacks):
+            wide = number < self._settings.wide
+            found = shape(rng, wide)
+            problems = draw(found, self._settings.problems, rng, wide)
             noise = int(rng.integers(2**31))
             run = Run(problems, found.steps, self._settings.windows, noise, self._settings.copies)
             self._runs.append(run)
@@ -185,9 +192,10 @@ class Factorisations(Together):
         return np.concatenate([run.log_loss() for run in self._runs])
 
     def _ahead(self, losses: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return asinh of losses less their mean over the copies of a problem, [runs]."""
+        """Return losses less their mean over the copies of a problem, the far ones drawn in."""
         each = losses.reshape(-1, self._settings.copies)
-        return np.arcsinh(each - each.mean(1, keepdims=True)).reshape(-1)
+        off = each - each.mean(1, keepdims=True)
+        return (FAR * np.arcsinh(off / FAR)).reshape(-1)
 
     def close(self) -> None:
         """Let the problems go."""

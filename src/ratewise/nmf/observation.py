@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 FEATURES = ("progress", "horizon", "level", "change", "signal", "promise", "gradient", "action")
 #: Features are cut off there: beyond, more is no news.
 MOST = 5.0
+#: Lengths of the runs in training, in steps; what is shorter or longer counts as these.
+LENGTHS = (40, 300)
 #: Losses and squares below that share of the first ones are zero.
 _FLOOR = 1e-12
 
@@ -93,10 +95,11 @@ def observe(
         return xp.log((abs(a) + least) / (abs(b) + least))
 
     flat = 0.0 * loss
+    length = min(max(total_steps, LENGTHS[0]), LENGTHS[1])
     seen = xp.stack(
         [
             flat + (2.0 * step / total_steps - 1.0),
-            flat + math.log10(total_steps / 100.0),
+            flat + math.log10(length / 100.0),
             log_ratio(loss, first_loss, first_loss) / 3.0,
             log_ratio(loss, last, first_loss),
             sums.inner / (sums.square + _FLOOR * first_square + 1e-30),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ratewise.nmf.noisy import Problems
+from ratewise.nmf.observation import LENGTHS
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,30 @@ class Shape:
     share: float = 1.0
 
 
-def shape(rng: np.random.Generator) -> Shape:
+def shape(rng: np.random.Generator, wide: bool = False) -> Shape:
     """Return a shape: 20 to 80 rows and columns, 2 to 10 components, 40 to 300 steps.
 
     Half of them have isotropic noise, half samples of 5 to 50% of the rows and columns.
+
+    Args:
+        rng: what is drawn comes from it.
+        wide: up to 200 rows and columns.
     """
 
     def between(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
-    n, m, k = round(between(20, 80)), round(between(20, 80)), int(rng.integers(2, 11))
-    steps = 20 * round(between(40, 300) / 20)
+    most = 200 if wide else 80
+    n, m, k = round(between(20, most)), round(between(20, most)), int(rng.integers(2, 11))
+    steps = 20 * round(between(*LENGTHS) / 20)
     share = between(0.05, 0.5) if rng.random() < 0.5 else 1.0
     return Shape(n, m, k, steps, share)
 
 
-def draw(shape: Shape, count: int, rng: np.random.Generator) -> Problems:
+def draw(shape: Shape, count: int, rng: np.random.Generator, wide: bool = False) -> Problems:
     """Return a stack of random problems.
 
-    V = A B + noise of the data, with A and B of exponential entries of which a share is 0, and
+    V = A B + noise of the data, with A and B of exponential entries of which up to 70% are 0, and
     components of unequal weight; their number is k, half of it or twice. Gradients carry
     isotropic noise, 0.03 to 1 times the norm of the first gradient, or come from samples of rows
     and columns.
@@ -56,16 +62,19 @@ def draw(shape: Shape, count: int, rng: np.random.Generator) -> Problems:
         shape: of all of them.
         count: how many.
         rng: what is drawn comes from it.
+        wide: as real matrices are: up to 90% of the entries of A and B are 0, and there are up to
+            8 k components, so that k of them leave a rest.
     """
     n, m, k = shape.n, shape.m, shape.k
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    most = 2 * k
-    rank = torch.tensor(rng.choice([max(1, k // 2), k, 2 * k], count))
+    ranks = [k, 2 * k, 4 * k, 8 * k] if wide else [max(1, k // 2), k, 2 * k]
+    most, zeros = max(ranks), 0.9 if wide else 0.7
+    rank = torch.tensor(rng.choice(ranks, count))
     alive = (torch.arange(most) < rank[:, None]).float()
     spread = torch.tensor(rng.uniform(0.0, 1.5, count), dtype=torch.float32)[:, None]
     weight = alive * torch.exp(spread * torch.randn(count, most, generator=generator))
-    a = _sparse((count, n, most), rng, generator) * weight[:, None, :]
-    b = _sparse((count, most, m), rng, generator)
+    a = _sparse((count, n, most), zeros, rng, generator) * weight[:, None, :]
+    b = _sparse((count, most, m), zeros, rng, generator)
     v = a @ b
     mean = v.mean((1, 2), keepdim=True).clamp_min(1e-6)
     dirt = torch.tensor(rng.choice([0.0, 0.03, 0.1, 0.3], count), dtype=torch.float32)
@@ -87,8 +96,10 @@ def start(v: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor
     return scale * w, scale * h
 
 
-def _sparse(size: tuple[int, ...], rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-    """Return exponential entries, of which a share between 0 and 70% is 0."""
-    zero = torch.tensor(rng.uniform(0.0, 0.7, size[0]), dtype=torch.float32)[:, None, None]
+def _sparse(
+    size: tuple[int, ...], zeros: float, rng: np.random.Generator, generator: torch.Generator
+) -> Tensor:
+    """Return exponential entries, of which a share between 0 and `zeros` is 0."""
+    zero = torch.tensor(rng.uniform(0.0, zeros, size[0]), dtype=torch.float32)[:, None, None]
     entries = torch.empty(size).exponential_(generator=generator)
     return entries * (torch.rand(size, generator=generator) >= zero)

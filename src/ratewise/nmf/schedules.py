@@ -17,7 +17,6 @@ import numpy as np
 from ratewise.errors import RatewiseError, invalid, unknown
 from ratewise.nmf.capping import Array
 from ratewise.nmf.learned import LEAST, MOST
-from ratewise.nmf.observation import FEATURES
 from ratewise.nmf.rows import inner
 from ratewise.rules.fixed import fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
@@ -131,11 +130,10 @@ class Learned:
 
         if total_steps is None:
             raise _no_length("learned")
-        known = learned.load(policy)
         self._total, self._warned = total_steps, False
-        self._schedule = learned.Schedule(known, total_steps, np.zeros(1, np.float64), np)
-        horizon = FEATURES.index("horizon")
-        self._lengths = [100.0 * 10.0 ** float(x[horizon]) for x in (known.low, known.high)]
+        self._schedule = learned.Schedule(
+            learned.load(policy), total_steps, np.zeros(1, np.float64), np
+        )
 
     def rate(self, observation: Observation) -> float:
         """Return c."""
@@ -146,9 +144,8 @@ class Learned:
         if self._schedule.outside[0] and not self._warned:
             self._warned = True
             warnings.warn(
-                "the learned schedule saw what its policy was not trained on, and there leaves the "
-                "cosine as it is: this run has {:,} steps of the components, those of the training "
-                "had {:,.0f} to {:,.0f}; total_steps sets it".format(self._total, *self._lengths),
+                "the learned schedule saw what its policy was not trained on, and leaves the "
+                "cosine as it is while that lasts",
                 UserWarning,
                 stacklevel=2,
             )

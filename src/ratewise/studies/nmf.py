@@ -22,7 +22,7 @@ from ratewise.studies import nmf_estimator, nmf_real
 from ratewise.studies.nmf_methods import METHODS, TRIED, Learned, Method, Stack, run, tried
 
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
-TUNING, JUDGING, TRANSFER = (20_26, 1), (20_26, 2), (20_26, 3)
+TUNING, JUDGING, TRANSFER, LONG = ((20_26, part) for part in (1, 2, 3, 4))
 #: Losses below that share of the first one are equal: what a policy is paid for stops there.
 FLOOR, CAP = 1e-5, 10.0
 
@@ -34,7 +34,9 @@ class Settings:
     tuning: tuple[int, int] = (32, 16)  #: stacks, problems of each
     judging: tuple[int, int] = (40, 16)
     transfer: tuple[int, int] = (4, 16)
+    longest: int = 1000  #: steps of the runs that are longer than any in training
     tried: int = TRIED
+    clean: int = 1000  #: steps without noise, whose end is the misfit
     starts: int = 5  #: of StochasticNMF, on each real set
     policies: tuple[str, ...] = field(default_factory=lambda: tuple(names()))
 
@@ -94,6 +96,13 @@ def large(shape: tuple[int, int]) -> list[Stack]:
     ]
 
 
+def long(shape: tuple[int, int], steps: int) -> list[Stack]:
+    """Return stacks whose runs are longer than any that a policy was trained on."""
+    rng = np.random.default_rng(LONG)
+    shapes = [replace(random_problems.shape(rng), steps=steps) for _ in range(shape[0])]
+    return [_stack(str(one), one, shape[1], rng) for one in shapes]
+
+
 def tune(
     method: Method, found: Sequence[Stack], count: int, seed: int
 ) -> tuple[dict[str, float], float]:
@@ -121,8 +130,9 @@ def judge(
     found: Sequence[Stack],
     chosen: dict[str, dict[str, float]],
     policies: Sequence[NMFPolicy],
+    clean: int,
 ) -> Result:
-    """Run every method on every stack, with the same noise."""
+    """Run every method on every stack, with the same noise; `clean` as in `Settings`."""
     losses: dict[str, list[list[float]]] = {}
     outside: dict[str, list[float]] = {}
     for stack in found:
@@ -137,11 +147,11 @@ def judge(
             share = (rule.outside / (policy.windows - 1)).tolist()
             outside.setdefault(policy.name, []).extend(share)
     fallen = {name: float(np.mean(shares)) for name, shares in outside.items()}
-    floors = [_floats(misfit(stack.problems)) for stack in found]
+    floors = [_floats(misfit(stack.problems, clean)) for stack in found]
     return Result(group, [stack.name for stack in found], losses, fallen, floors)
 
 
-def misfit(problems: Problems, steps: int = 1000) -> Tensor:
+def misfit(problems: Problems, steps: int) -> Tensor:
     """Return the loss over the first one that a long descent without noise ends with, [problems].
 
     About what no rate can remove: noise of the data, and more components than are fitted.
@@ -205,16 +215,19 @@ def run_study(
         groups = {
             "held out": lambda: stacks(JUDGING, settings.judging),
             "200 x 120": lambda: large(settings.transfer),
+            f"{settings.longest} steps": lambda: long(settings.transfer, settings.longest),
             **nmf_real.groups(settings.transfer[1], data),
         }
         digests = [policy.digest for policy in policies]
         results = []
         for name in tracked(list(groups), len(groups), "judged", show=progress):
-            sizes = [settings.judging, settings.transfer]
+            sizes = [settings.judging, settings.transfer, settings.clean]
             key = {"group": name, "sizes": sizes, "chosen": chosen, "of": digests}
-            results.append(
-                Result(**kept(key, lambda n=name: asdict(judge(n, groups[n](), chosen, policies))))
+            found_there = kept(
+                key,
+                lambda n=name: asdict(judge(n, groups[n](), chosen, policies, settings.clean)),
             )
+            results.append(Result(**found_there))
         matrices = nmf_real.matrices(data)
         key = {"estimator": list(matrices), "starts": settings.starts, "of": digests}
         estimator = kept(key, lambda: nmf_estimator.measure(matrices, policies, settings.starts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ MODES: dict[str, dict[str, Any]] = {"stored": {}, "decaying": {"max_memory": 0.0
 
 
 def measure(
-    matrices: dict[str, Callable[[], tuple[np.ndarray, int]]],
+    matrices: dict[str, tuple[np.ndarray, int]],
     policies: Sequence[NMFPolicy],
     seeds: int,
 ) -> dict[str, dict[str, list[float]]]:
     """Return |X - W H|^2 over that of "cosine", one a seed, by set and mode, then by schedule.
 
     Args:
-        matrices: by name, what makes the matrix and its number of components.
+        matrices: by name, [rows, columns], and its number of components.
         policies: each of them is a schedule, too.
         seeds: of random starts, and of the order of rows.
     """
@@ -35,8 +35,7 @@ def measure(
     named: dict[str, dict[str, Any]] = {name: {"schedule": name} for name in SCHEDULES}
     for policy in policies:
         named[f"learned {policy.name}"] = {"schedule": "learned", "policy": policy}
-    for name, make in matrices.items():
-        x, k = make()
+    for name, (x, k) in matrices.items():
         for mode, memory in MODES.items():
             rows = found.setdefault(f"{name}, {mode}", {})
             for seed in range(seeds):

@@ -3,70 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ratewise.compare import statistics
 from ratewise.compare.analysis import BOOTSTRAP_SEED
 from ratewise.compare.report.tables import Table, ratio
-from ratewise.compare.statistics import Interval
 from ratewise.studies import nmf_estimator
 from ratewise.studies.nmf_figures import HISTORIES, RATES
 from ratewise.studies.nmf_methods import METHODS
+from ratewise.studies.nmf_numbers import (
+    TAIL,
+    WANTED,
+    mean_interval,
+    median_interval,
+    parts,
+    reached,
+    tail,
+    transferred,
+)
 
 if TYPE_CHECKING:
     from ratewise.studies.nmf import Outcome, Result, Settings
 
-#: method -> the median ratio that was wanted on problems held out; None: below 1 with the interval.
-WANTED: dict[str, float | None] = {
-    "cosine": 0.95,
-    "step": 0.95,
-    "GreedyLR": 0.90,
-    "warmup-hold-decay": None,
-}
-
-
-def median_interval(result: Result, ours: str, theirs: str) -> Interval:
-    """Return the median of ln(ours / theirs), resampled over stacks and problems within them."""
-    return statistics.bootstrap_interval(_columns(result, ours, theirs), seed=BOOTSTRAP_SEED)
-
-
-def mean_interval(result: Result, ours: str, theirs: str) -> Interval:
-    """Return the mean of ln(ours / theirs), whose exponential is the geometric mean."""
-    groups = _columns(result, ours, theirs)
-    return statistics.bootstrap_interval(groups, seed=BOOTSTRAP_SEED, statistic=np.mean)
-
-
-def _columns(result: Result, ours: str, theirs: str) -> list[np.ndarray]:
-    return [x[:, None] for x in result.log_ratios(ours, theirs)]
-
-
-def parts(result: Result, ours: str, theirs: str) -> dict[bool, list[np.ndarray]]:
-    """Return ln(ours / theirs) where most of their loss can be removed, and where it cannot."""
-    ratios, free = result.log_ratios(ours, theirs), result.free(theirs)
-    return {
-        wanted: [x[mask == wanted] for x, mask in zip(ratios, free, strict=True)]
-        for wanted in (True, False)
-    }
-
-
-def tail(result: Result, ours: str, theirs: str) -> float:
-    """Return the 95th percentile of ours / theirs."""
-    return float(np.exp(np.quantile(np.concatenate(result.log_ratios(ours, theirs)), 0.95)))
-
-
-def reached(name: str, interval: Interval) -> bool:
-    """Return whether what was wanted against a method was reached.
-
-    >>> reached("cosine", Interval(-0.2, -0.3, -0.1, 99, "bootstrap"))
-    True
-    >>> reached("cosine", Interval(-0.02, -0.03, -0.01, 99, "bootstrap"))
-    False
-    """
-    wanted = WANTED[name]
-    below = interval.high < 0.0
-    return below if wanted is None else below and interval.estimate <= math.log(wanted)
+#: What happened before these numbers; it cannot be made again from them.
+HISTORY = (
+    "These are the second policies. The first were trained without wide problems (up to 200 rows "
+    "and columns, 90% zeros, 8 k",
+    "components), and were judged on the same problems: as good on those held out (default 0.933 "
+    "[0.890, 0.959] against tuned cosine),",
+    "but with medians up to 1.015 on digits and 1.005 on gene expression, and 95% of the faces "
+    "below 1.27. What was changed then was",
+    "chosen on parts of Fashion-MNIST, CIFAR-10 and WikiText-2 and on other random problems, none "
+    "of which judge here. The default is",
+    "seed 0, settled before any of the three was judged.",
+)
 
 
 def write_up(outcome: Outcome, settings: Settings) -> str:
@@ -84,26 +55,34 @@ def write_up(outcome: Outcome, settings: Settings) -> str:
         [
             "# Learned schedules of a factorisation's rate",
             "",
-            "Made by `ratewise study nmf --data DATA`. The policies are those that ship: "
-            "`ratewise learn --tasks nmf",
-            "--seed S --out FILE`, with S as in their names.",
+            "Made by `ratewise study nmf --data DATA`. The policies are those that ship, made by",
+            "`ratewise learn --tasks nmf --seed S --out FILE`; default is S = 0.",
             "",
-            "A run makes 40 to 300 noisy, balanced, projected gradient steps of W and H in turn "
-            "(`ratewise.nmf.noisy`); every",
-            "method chooses the multiple c of 1/L, cut to [0.001, 1.9] (the bound is 2), and its "
-            "final loss is compared. Noise is",
-            "isotropic (0.03 to 1 times the first gradient) or comes from samples of rows and "
-            "columns; problems are 20 to 80 by 20 to 80.",
-            f"Each method was tuned by {settings.tried} random settings on "
-            f"{settings.tuning[0] * settings.tuning[1]} problems ({runs:,} runs; a policy had "
-            f"{_learned_runs(outcome)}), by the mean",
-            f"logarithm of the loss, and all were judged on {problems} other problems with the "
-            "same starts and noise. Ratios below 1: the policy's loss is lower.",
-            "Intervals: 95%, resampled over stacks of one shape and problems within them.",
+            "A run makes 40 to 300 noisy, balanced, projected gradient steps of W and H in turn",
+            "(`ratewise.nmf.noisy`); every method chooses the multiple c of 1/L, cut to [0.001, "
+            "1.9] (the bound",
+            "is 2), and its final loss is compared. Noise is isotropic (0.03 to 1 times the first "
+            "gradient) or",
+            "comes from samples of rows and columns; problems are 20 to 80 by 20 to 80. Each "
+            f"method was tuned by {settings.tried}",
+            f"random settings on {settings.tuning[0] * settings.tuning[1]} problems ({runs:,} "
+            f"runs; a policy had {_learned_runs(outcome)}),",
+            f"by the mean logarithm of the loss, and all were judged on {problems} other problems "
+            "with the same starts and",
+            "noise. Ratios below 1: the policy's loss is lower. Intervals: 95%, resampled over "
+            "stacks of one shape",
+            "and problems within them.",
             "",
             "## What was wanted and what came out",
             "",
-            *_verdicts(outcome, policies),
+            _verdicts(held, policies).markdown(),
+            "",
+            "Against the best tuned cosine on what no policy was trained on: the median, and what "
+            f"95% of the problems lie below (wanted: 1 and {TAIL}).",
+            "",
+            _transfers(outcome.results[1:], policies).markdown(),
+            "",
+            *HISTORY,
             "",
             f"![Rates]({RATES})",
             "",
@@ -115,7 +94,7 @@ def write_up(outcome: Outcome, settings: Settings) -> str:
             "The losses that they make, without noise.",
             "",
             *(line for result in outcome.results for line in _section(result, policies)),
-            *_by_misfit(held, policies),
+            *_by_misfit(held, policies, settings.clean),
             *nmf_estimator.section(outcome.estimator, settings.starts),
             "## What each method was tuned to",
             "",
@@ -141,98 +120,89 @@ def _at_once(settings: dict[str, int]) -> int:
     return settings["stacks"] * settings["problems"] * settings["copies"]
 
 
-def _verdicts(outcome: Outcome, policies: list[str]) -> list[str]:
-    held = outcome.results[0]
-    lines = []
+def _short(policies: list[str]) -> list[str]:
+    return [name.removeprefix("learned ") for name in policies]
+
+
+def _all(results: list[bool]) -> str:
+    return "all" if all(results) else f"{sum(results)} of {len(results)}"
+
+
+def _verdicts(held: Result, policies: list[str]) -> Table:
+    rows = []
     for name, wanted in WANTED.items():
-        parts = []
-        for policy in policies:
-            found = median_interval(held, policy, name)
-            word = "reached" if reached(name, found) else "missed"
-            parts.append(f"{policy.removeprefix('learned ')} {ratio(found)} {word}")
-        goal = "the interval below 1" if wanted is None else f"at most {wanted:g}"
-        lines.append(f"- against tuned {name}, median {goal}: {'; '.join(parts)}.")
+        found = [median_interval(held, policy, name) for policy in policies]
+        goal = "interval < 1" if wanted is None else f"<= {wanted:.2f}, interval < 1"
+        by = _all([reached(name, interval) for interval in found])
+        rows.append([f"{name}, median", goal, *map(ratio, found), by])
         if wanted is None:
-            means = "; ".join(
-                f"{policy.removeprefix('learned ')} {ratio(mean_interval(held, policy, name))}"
+            found = [mean_interval(held, policy, name) for policy in policies]
+            by = _all([interval.high < 0.0 for interval in found])
+            rows.append([f"{name}, geometric mean", goal, *map(ratio, found), by])
+    return Table("wanted", ["against tuned", "wanted", *_short(policies), "reached by"], rows)
+
+
+def _transfers(results: list[Result], policies: list[str]) -> Table:
+    rows = [
+        [
+            result.group,
+            *(
+                f"{ratio(median_interval(result, policy, 'cosine'))}, "
+                f"{tail(result, policy, 'cosine'):.2f}"
                 for policy in policies
-            )
-            lines.append(f"  Its geometric mean: {means}.")
-    for result in outcome.results[1:]:
-        parts = []
-        for policy in policies:
-            found, worst = median_interval(result, policy, "cosine"), tail(result, policy, "cosine")
-            good = found.estimate <= 0.0 and worst <= 1.2
-            word = "reached" if good else "missed"
-            parts.append(
-                f"{policy.removeprefix('learned ')} {ratio(found)}, 95% of the problems below "
-                f"{worst:.2f}, {word}"
-            )
-        lines.append(
-            f"- {result.group}, median no worse than tuned cosine and 95th percentile at most "
-            f"1.2: {'; '.join(parts)}."
-        )
-    return lines
+            ),
+            _all([transferred(result, policy) for policy in policies]),
+        ]
+        for result in results
+    ]
+    return Table("transfer", ["problems", *_short(policies), "reached by"], rows)
 
 
 def _section(result: Result, policies: list[str]) -> list[str]:
     count = sum(len(stack) for stack in next(iter(result.losses.values())))
-    rows = []
-    for name in METHODS:
-        row = [name]
-        for policy in policies:
-            row += [
-                ratio(median_interval(result, policy, name)),
-                ratio(mean_interval(result, policy, name)),
-                f"{tail(result, policy, name):.2f}",
-            ]
-        rows.append(row)
-    header = ["against tuned"]
-    for policy in policies:
-        short = policy.removeprefix("learned ")
-        header += [f"{short}: median", "geometric mean", "95%"]
+    statistic: dict[str, Callable[[str, str], str]] = {
+        "median": lambda ours, theirs: ratio(median_interval(result, ours, theirs)),
+        "geometric mean": lambda ours, theirs: ratio(mean_interval(result, ours, theirs)),
+        "95% below": lambda ours, theirs: f"{tail(result, ours, theirs):.2f}",
+    }
+    lines = [f"## {result.group}: {count} problems", ""]
+    for name, of in statistic.items():
+        rows = [[method, *(of(policy, method) for policy in policies)] for method in METHODS]
+        header = [f"{name}, against tuned", *_short(policies)]
+        lines += [Table(result.group, header, rows).markdown(), ""]
     fallen = ", ".join(f"{name} {100 * share:.1f}%" for name, share in result.outside.items())
     return [
-        f"## {result.group}: {count} problems",
-        "",
-        Table(result.group, header, rows).markdown(),
-        "",
+        *lines,
         f"Decisions that fell back, since a feature left the range seen in training: {fallen}.",
         "",
     ]
 
 
-def _by_misfit(held: Result, policies: list[str]) -> list[str]:
+def _by_misfit(held: Result, policies: list[str], clean: int) -> list[str]:
     """Return where the ratios come from: problems whose loss can still fall, and the others."""
-    rows = []
-    for name in WANTED:
-        row = [name]
-        for policy in policies:
-            for values in parts(held, policy, name).values():
-                kept = [x[:, None] for x in values if len(x)]
-                if not kept:
-                    row += ["0", "-"]
-                    continue
-                found = statistics.bootstrap_interval(kept, seed=BOOTSTRAP_SEED)
-                row += [str(sum(len(x) for x in kept)), ratio(found)]
-        rows.append(row)
-    header = ["against tuned"]
-    for policy in policies:
-        short = policy.removeprefix("learned ")
-        header += ["n", f"{short}: can fall", "n", f"{short}: misfit"]
-    return [
+    lines = [
         "## Where the loss can still fall, and where it cannot",
         "",
         "Noise of the data, and components that are missing, leave a loss that no rate removes: "
-        "about what 1000 steps at c = 1",
-        "without noise end with. Medians of the ratios of the problems held out, apart: "
-        "where that is less than half of the other",
-        "method's final loss (can fall), and where it is more (misfit), so that a ratio says "
-        "little of the rate.",
-        "",
-        Table("misfit", header, rows).markdown(),
+        f"about what {clean}",
+        "steps at c = 1 without noise end with, the misfit. Medians of the ratios, apart: where "
+        "that is less than",
+        "half of the other method's final loss, and where it is more, so that a ratio says little "
+        "of the rate.",
         "",
     ]
+    for free, words in ((True, "can fall"), (False, "misfit")):
+        rows = []
+        for name in WANTED:
+            each = [parts(held, policy, name)[free] for policy in policies]
+            rows.append([name, str(sum(len(x) for x in each[0]))])
+            for values in each:
+                kept = [x[:, None] for x in values if len(x)]
+                found = statistics.bootstrap_interval(kept, seed=BOOTSTRAP_SEED) if kept else None
+                rows[-1].append(ratio(found) if found else "-")
+        header = [f"{words}, against tuned", "problems", *_short(policies)]
+        lines += [Table(words, header, rows).markdown(), ""]
+    return lines
 
 
 def _tuned(outcome: Outcome) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -39,19 +40,12 @@ def groups(count: int, data: str | None) -> dict[str, Callable[[], list[Stack]]]
     }
 
 
-def matrices(data: str | None) -> dict[str, Callable[[], tuple[np.ndarray, int]]]:
-    """Return, by name, what makes each whole set [rows, columns] and its number of components."""
-    made = {"digits": (lambda: _digits(), 10)}
-    try:
-        faces, genes = _faces(data), _genes(data)
-    except MissingData:
-        pass
-    else:
-        made |= {"faces": (lambda: faces, 16), "gene expression": (lambda: genes, 4)}
-    return {
-        name: (lambda make=make, k=k: (make().double().numpy(), k))
-        for name, (make, k) in made.items()
-    }
+def matrices(data: str | None) -> dict[str, tuple[np.ndarray, int]]:
+    """Return, by name, each whole set, [rows, columns], and its number of components."""
+    sets_of: dict[str, tuple[Tensor, int]] = {"digits": (_digits(), 10)}
+    with contextlib.suppress(MissingData):
+        sets_of |= {"faces": (_faces(data), 16), "gene expression": (_genes(data), 4)}
+    return {name: (rows.double().numpy(), k) for name, (rows, k) in sets_of.items()}
 
 
 def _digits() -> Tensor:
