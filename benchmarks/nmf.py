@@ -65,11 +65,11 @@ class Watch:
         self._stopped = 0.0
         self._start = time.perf_counter()
 
-    def look(self, w: np.ndarray, h: np.ndarray) -> None:
-        """Note the error now; raise if that is enough."""
+    def look(self, factors: Callable[[], tuple[Any, Any]]) -> None:
+        """Note the error of W and H as they are now; raise if that is enough."""
         now = time.perf_counter()
         taken = now - self._start - self._stopped
-        self.points.append((taken, self._problem.error(w, h)))
+        self.points.append((taken, self._problem.error(*factors())))
         self._stopped += time.perf_counter() - now
         if self.points[-1][1] <= self._target or taken > self._most:
             raise Enough
@@ -113,7 +113,7 @@ def run_ours(solver: str) -> Callable[..., None]:
             def _after_step(self, codes: list[Any], parts: Any) -> None:
                 steps = self._solver.steps
                 if steps % len(codes) == 0:
-                    watch.look(np.concatenate(codes, 1).T, parts)
+                    watch.look(lambda: (np.concatenate(codes, 1).T, parts))
 
         Watched(h.shape[0], solver=solver, init="custom", **settings).fit(problem.x, W=w, H=h)
 
@@ -128,7 +128,7 @@ def run_mini(problem: Problem, w: Any, h: Any, watch: Watch, settings: dict[str,
             ends = super()._minibatch_convergence(*args)
             parts, n, step = args[2], args[4], args[5]
             if ends or (step + 1) % -(-n // self._batch_size) == 0:
-                watch.look(w, parts)
+                watch.look(lambda: (w, parts))
             return ends
 
     Watched(h.shape[0], init="custom", **settings).fit(problem.x, W=w, H=h)
@@ -142,7 +142,7 @@ def run_cd(problem: Problem, w: Any, h: Any, watch: Watch, settings: dict[str, A
         violation = original(x, moved, other, *rest)
         calls[0] += 1
         if calls[0] % 2 == 0:  # W, then H
-            watch.look(other, moved.T)
+            watch.look(lambda: (other, moved.T))
         return violation
 
     _nmf._update_coordinate_descent = watched

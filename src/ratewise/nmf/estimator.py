@@ -190,7 +190,6 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         device, size = device_of(X, self.device), self.batch_size
         size = automatic_size(X, len(H), self.solver) if size == "auto" else int(size)
         batches = list(cut(X, size, device))
-        warn_of_rank(batches, H, device)
         steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
         codes = codes_of(W, batches, device)
         fitting = Fitting(steps, batches, codes, self.forget_factor, self.max_memory)
@@ -198,8 +197,11 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._codes, self.interrupted_ = {}, False
         try:
             passes = range(self.max_iter)
-            for _ in tracked(passes, self.max_iter, "passes", show=bool(self.verbose)):
-                if watch.ends(fitting.one_pass(self._after_step)):
+            for done in tracked(passes, self.max_iter, "passes", show=bool(self.verbose)):
+                loss = fitting.one_pass(self._after_step)
+                if done == 0:
+                    warn_of_rank(batches, fitting.cross, device)
+                if watch.ends(loss):
                     break
             else:
                 self._warn_not_converged()

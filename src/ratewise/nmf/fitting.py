@@ -52,6 +52,12 @@ class Fitting:
         eps = float(np.finfo(to_numpy(self._steps.parts[:1]).dtype).eps)
         return sum(rows.square for rows in self._batches) * eps * eps
 
+    @property
+    def cross(self) -> Array:
+        """W^T X, [k, m], of what is remembered; after the first batch."""
+        total = self._steps.statistics.total
+        return self._steps.parts if total is None else total.cross
+
     def one_pass(self, after: Callable[[list[Any], Array], None]) -> float:
         """Take every batch in once, and return the loss.
 
