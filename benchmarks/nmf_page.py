@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import platform
 import statistics
-from collections.abc import Sequence
 from importlib import metadata
 from typing import NamedTuple
+
+from aligned import table
 
 HALS, SGD, MINI, CD = "hals", "sgd", "MiniBatchNMF", "NMF(cd)"
 
@@ -146,21 +147,6 @@ def close_ratio(result: Result) -> Spread:
     if math.isfinite(ratio.median) and ratio.median > 0.0:
         return ratio
     return result.ratio((CD, "own"), (HALS, "own"))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Return a table whose first columns are set left and the others right, padded."""
-    widths = [max(3, *(len(row[i]) for row in (head, *rows))) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = ("-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths))
-    return [line(head), line(list(rule)), *map(line, rows), ""]
 
 
 def page(report: Report, command: str) -> str:

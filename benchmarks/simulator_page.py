@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from aligned import table
+
 TINY, SMALL, MLP = "tiny mlp", "small mlp", "mlp batch 64"
 CONVOLUTIONAL = ("lenet", "vgg", "resnet")
 TRANSFORMERS = ("vit", "deep-transformer", "wide-transformer")
@@ -161,21 +163,6 @@ def verdicts(report: Report) -> list[tuple[str, str, str]]:
 
 def _met(met: bool) -> str:
     return "met" if met else "missed"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Return a table whose first columns are set left and the others right, padded."""
-    widths = [max(3, *(len(row[i]) for row in (head, *rows))) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = ("-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths))
-    return [line(head), line(list(rule)), *map(line, rows), ""]
 
 
 def section(report: Report) -> list[str]:
