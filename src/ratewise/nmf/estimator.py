@@ -263,7 +263,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         With a `batch_id` the batch's part in the statistics is replaced when it comes again, and
         its codes go on from where they were: calls in the order of `fit`'s batches do what `fit`
         does. That keeps k (k + m + b) numbers an id. Without one what was seen decays by
-        `forget_factor`, and memory stays as it is.
+        `forget_factor`, and memory stays as it is. After `fit` a batch joins what `fit` saw: of
+        rows that were in it, too, it makes two.
 
         Args:
             X: [b, m], >= 0: array, CSR or CSC matrix, or torch tensor.
