@@ -16,13 +16,11 @@ from torch import Tensor
 from ratewise.learning.together import Together
 from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy, multiple
-from ratewise.nmf.noisy import Descent, Problems
+from ratewise.nmf.noisy import Descent, Problems, log_share
 from ratewise.nmf.observation import FEATURES, MOST
 from ratewise.nmf.random_problems import draw, shape
 from ratewise.rules.checks import check_count
 
-#: Losses outside of these multiples of the first one are no better, or no worse.
-FLOOR, CAP = 1e-5, 10.0
 #: Differences of ln f beyond that count by their logarithm, asinh.
 FAR = 0.1
 
@@ -123,7 +121,7 @@ class Run:
 
     def log_loss(self) -> NDArray[np.float32]:
         """Return ln f over its first value, without noise, [runs]."""
-        return torch.log((self.descent.loss() / self._first).clamp(FLOOR, CAP)).numpy()
+        return log_share(self.descent.loss() / self._first).numpy()
 
 
 def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:

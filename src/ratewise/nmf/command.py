@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +59,15 @@ def fit_file(
     except KeyboardInterrupt:
         if hasattr(model, "components_"):
             folder.mkdir(parents=True, exist_ok=True)
-            path = _saved(folder / "H.npy", model.components_)
+            path = _whole(folder / "H.npy", lambda path: np.save(path, model.components_))
             warnings.warn(f"{path} has the components so far", InterruptedWarning, stacklevel=2)
         raise
     seconds = time.perf_counter() - start
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_saved(folder / "W.npy", w), _saved(folder / "H.npy", model.components_)]
+    files = [
+        _whole(folder / "W.npy", lambda path: np.save(path, w)),
+        _whole(folder / "H.npy", lambda path: np.save(path, model.components_)),
+    ]
     norm = math.sqrt(sum(rows.square for rows in cut(x, 4096)))
     summary = _summary(Path(data), x, norm, model, w, seconds)
     if _draw(model, norm, folder / PICTURE):
@@ -71,14 +75,14 @@ def fit_file(
     else:
         summary += f"\nno {PICTURE}: it needs matplotlib"
     text = folder / "summary.txt"
-    text.write_text(summary + "\n", encoding="utf-8")
-    return Fitted(model, summary, (*files, text))
+    files.append(_whole(text, lambda path: path.write_text(summary + "\n", encoding="utf-8")))
+    return Fitted(model, summary, tuple(files))
 
 
-def _saved(path: Path, array: Any) -> Path:
-    """Write an array whole or not at all."""
+def _whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file whole or not at all, and return its path."""
     temporary = path.with_name(f".tmp-{path.name}")
-    np.save(temporary, array)
+    write(temporary)
     temporary.replace(path)
     return path
 

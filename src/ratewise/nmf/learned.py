@@ -129,7 +129,7 @@ def names() -> list[str]:
     >>> "default" in names()
     True
     """
-    return sorted(path.stem for path in NMF_FOLDER.glob("*.safetensors"))
+    return network.names(NMF_FOLDER)
 
 
 def load(policy: str | Path | NMFPolicy) -> NMFPolicy:
@@ -141,7 +141,7 @@ def load(policy: str | Path | NMFPolicy) -> NMFPolicy:
     """
     if isinstance(policy, NMFPolicy):
         return policy
-    path = network.find(policy, names(), NMF_FOLDER)
+    path = network.find(policy, NMF_FOLDER)
     arrays, about = network.read(path, FEATURES)
     with network.fitting(path):
         return NMFPolicy(

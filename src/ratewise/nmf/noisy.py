@@ -16,6 +16,8 @@ from torch import Tensor
 from ratewise.nmf.learned import LEAST, MOST
 from ratewise.nmf.stability import balance, largest_eigenvalue
 
+#: Shares of the first loss outside of these are no better, or no worse.
+FLOOR, CAP = 1e-5, 10.0
 #: Power iterations a step, each from the last vector.
 _ITERATIONS = 2
 
@@ -156,6 +158,15 @@ class Descent:
         noise = torch.randn(one, generator=self._generator, dtype=sigma.dtype)
         noise = noise.to(sigma.device).repeat_interleave(self._copies, 0)
         return noise * (sigma / (shape[1] * shape[2]) ** 0.5)[:, None, None]
+
+
+def log_share(share: Tensor) -> Tensor:
+    """Return ln of final losses over first ones, within FLOOR and CAP; what diverged is at CAP.
+
+    >>> [round(x, 3) for x in log_share(torch.tensor([0.0, 1.0, torch.nan])).tolist()]
+    [-11.513, 0.0, 2.303]
+    """
+    return torch.log(share.nan_to_num(CAP, CAP).clamp(FLOOR, CAP))
 
 
 def _loss(residual: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ def names() -> list[str]:
     >>> "default" in names()
     True
     """
-    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+    return network.names(FOLDER)
 
 
 def load(policy: str | Path | Policy) -> Policy:
@@ -171,7 +171,7 @@ def load(policy: str | Path | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
-    path = network.find(policy, names())
+    path = network.find(policy)
     arrays, about = network.read(path, FEATURES)
     with network.fitting(path):
         return Policy(

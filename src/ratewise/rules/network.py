@@ -127,23 +127,32 @@ class Weights:
         part.replace(target)
 
 
-def find(policy: str | Path, names: Sequence[str], folder: Path = FOLDER) -> Path:
+def names(folder: Path = FOLDER) -> list[str]:
+    """Return the policies that lie in a folder.
+
+    >>> "default" in names()
+    True
+    """
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
+
+
+def find(policy: str | Path, folder: Path = FOLDER) -> Path:
     """Return the file of a policy that ships, or the path that was given.
 
     Args:
-        policy: one of the names, or a path.
-        names: of those that ship.
-        folder: where these lie.
+        policy: one of `names`, or a path.
+        folder: where those that ship lie.
 
     Raises:
         UnknownName: neither.
         CorruptPolicy: the file is too large to be one.
     """
     path = Path(policy)
-    if str(policy) in names:
+    known = names(folder)
+    if str(policy) in known:
         path = folder / f"{policy}.safetensors"
     elif not path.is_file():
-        raise unknown("policy", str(policy), names)
+        raise unknown("policy", str(policy), known)
     if path.stat().st_size > _BYTES:
         raise CorruptPolicy(f"{path}: too large for a policy: pass a file of `ratewise learn`")
     return path

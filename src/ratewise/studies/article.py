@@ -17,7 +17,7 @@ from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule, named
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import tuned_rates
-from ratewise.runs import RunRecord, Store
+from ratewise.runs import RunRecord, Store, files
 from ratewise.studies import article_cost, article_tasks
 
 TASKS = (
@@ -179,7 +179,7 @@ def run(
 
     page.parent.mkdir(parents=True, exist_ok=True)
     article_figures.draw(parts, settings.tasks, page.parent)
-    page.write_text(article_page.write_up(parts, settings), encoding="utf-8")
+    files.write_bytes(page, article_page.write_up(parts, settings).encode())
     return parts
 
 

@@ -19,6 +19,7 @@ from ratewise.compare.optimizers import named, step
 from ratewise.compare.training import one_thread
 from ratewise.models.sequence import CharTransformer
 from ratewise.progress import tracked
+from ratewise.runs import files
 from ratewise.studies.article_tasks import SIZES
 
 ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
@@ -97,9 +98,7 @@ def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Co
         for model, device in tracked(cells, len(cells), "costs", show=progress):
             found += _model(model, device, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps([asdict(cost) for cost in found]))
-    temporary.replace(path)
+    files.write_bytes(path, json.dumps([asdict(cost) for cost in found]).encode())
     return found
 
 

@@ -21,7 +21,7 @@ from ratewise.compare.schedules import Schedule
 from ratewise.compare.statistics import CAP
 from ratewise.compare.sweep import Comparison
 from ratewise.compare.tuning import Method, Tuned
-from ratewise.runs import Store
+from ratewise.runs import Store, files
 
 OPTIMIZERS = ("sgd", "adamw")
 RATES = 5
@@ -253,5 +253,5 @@ def run(
     from ratewise.studies.greedy_defaults_page import write_up
 
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(write_up(settings, first, second, chosen, final), encoding="utf-8")
+    files.write_bytes(page, write_up(settings, first, second, chosen, final).encode())
     return chosen

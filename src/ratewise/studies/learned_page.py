@@ -12,7 +12,7 @@ from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP
 from ratewise.errors import StoreError
 from ratewise.rules.learned import FOLDER
-from ratewise.runs import Store
+from ratewise.runs import Store, files
 from ratewise.studies import learned, learned_figures
 from ratewise.studies.learned import Settings
 from ratewise.studies.learned_claims import (
@@ -82,9 +82,7 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     }
     shown_ones = {"rates": True, "schedules": bool(drawn), "curve": curves}
     pictures = [lines[kind] for kind in PICTURES if shown_ones[kind]]
-    temporary = page.with_name(f".tmp-{page.name}")
-    temporary.write_text(text(numbers, provenance(settings.policies), pictures), encoding="utf-8")
-    temporary.replace(page)
+    files.write_bytes(page, text(numbers, provenance(settings.policies), pictures).encode())
 
 
 def _curve_of(policy: str) -> Path:

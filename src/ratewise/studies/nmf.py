@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,16 +16,15 @@ from torch import Tensor
 from ratewise.compare.training import one_thread
 from ratewise.nmf import random_problems
 from ratewise.nmf.learned import NMFPolicy, load, names
-from ratewise.nmf.noisy import Descent, Problems
+from ratewise.nmf.noisy import Descent, Problems, log_share
 from ratewise.nmf.random_problems import Shape
 from ratewise.progress import tracked
+from ratewise.runs import files
 from ratewise.studies import nmf_estimator, nmf_real
 from ratewise.studies.nmf_methods import METHODS, TRIED, Learned, Method, Stack, run, tried
 
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
 TUNING, JUDGING, TRANSFER, LONG = ((20_26, part) for part in (1, 2, 3, 4))
-#: Losses below that share of the first one are equal: what a policy is paid for stops there.
-FLOOR, CAP = 1e-5, 10.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Result:
     def log_ratios(self, ours: str, theirs: str) -> list[np.ndarray]:
         """Return ln(ours / theirs), one array a stack."""
         pairs = zip(self.losses[ours], self.losses[theirs], strict=True)
-        return [_log(a) - _log(b) for a, b in pairs]
+        return [(_log(a) - _log(b)).numpy() for a, b in pairs]
 
     def free(self, theirs: str) -> list[np.ndarray]:
         """Return whether most of a method's final loss is no misfit, one array a stack."""
@@ -62,9 +62,8 @@ class Result:
         return [np.array(floor) < 0.5 * np.array(loss) for floor, loss in pairs]
 
 
-def _log(losses: Sequence[float]) -> np.ndarray:
-    """Return ln of losses over first ones; what diverged counts as 10."""
-    return np.log(np.clip(np.nan_to_num(losses, nan=CAP, posinf=CAP), FLOOR, CAP))
+def _log(losses: Sequence[float]) -> Tensor:
+    return log_share(torch.tensor(losses, dtype=torch.float64))
 
 
 def stacks(stream: tuple[int, ...], shape: tuple[int, int]) -> list[Stack]:
@@ -119,7 +118,7 @@ def tune(
     total = 0
     for stack in found:
         losses = tried(method, stack, settings)
-        scores += torch.log(losses.nan_to_num(CAP, CAP).clamp(FLOOR, CAP)).sum(0)
+        scores += log_share(losses).sum(0)
         total += len(stack.problems)
     best = int(scores.argmin())
     return settings[best], float(scores[best] / total)
@@ -242,7 +241,7 @@ def run_study(
 
     page.parent.mkdir(parents=True, exist_ok=True)
     nmf_figures.draw(outcome, policies, page.parent)
-    page.write_text(nmf_page.write_up(outcome, settings), encoding="utf-8")
+    files.write_bytes(page, nmf_page.write_up(outcome, settings).encode())
     return outcome
 
 
@@ -253,13 +252,9 @@ class _Kept:
         self._folder = folder
 
     def __call__(self, key: dict[str, Any], make: Any) -> Any:
-        import hashlib
-
         text = json.dumps(key, sort_keys=True)
         path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"of": key, "found": make()}))
-            part.replace(path)
+            files.write_bytes(path, json.dumps({"of": key, "found": make()}).encode())
         return json.loads(path.read_text())["found"]

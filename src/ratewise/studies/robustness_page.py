@@ -10,7 +10,7 @@ import numpy as np
 from ratewise.compare.report.tables import Table, ratio
 from ratewise.compare.statistics import Interval, verdict
 from ratewise.plotting import PALETTE, Bar, Forest, Heat, save_forest, save_heat
-from ratewise.runs import Store
+from ratewise.runs import Store, files
 from ratewise.studies import robustness, robustness_claims
 from ratewise.studies.robustness import FULL, OURS, SWEEP_BOUNDS, Settings, Unit, sweep_name
 from ratewise.studies.robustness_numbers import (
@@ -39,9 +39,7 @@ def write(store: Store, settings: Settings, wanted: dict[Unit, list[str]], page:
     heat, forest = (page.with_name(f"{page.stem}-{kind}.png") for kind in ("heat", "forest"))
     _draw_heat(numbers, heat)
     _draw_forest(numbers, forest)
-    temporary = page.with_name(f".tmp-{page.name}")
-    temporary.write_text(text(numbers, heat.name, forest.name), encoding="utf-8")
-    temporary.replace(page)
+    files.write_bytes(page, text(numbers, heat.name, forest.name).encode())
 
 
 def text(numbers: Numbers, heat: str, forest: str) -> str:

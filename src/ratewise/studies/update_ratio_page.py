@@ -14,7 +14,7 @@ from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP, TIE, Interval
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
 from ratewise.rules.update_ratio import DEFAULT
-from ratewise.runs import Store
+from ratewise.runs import Store, files
 from ratewise.studies.update_ratio import Settings
 from ratewise.studies.update_ratio_numbers import (
     FLAT,
@@ -37,9 +37,7 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     numbers = load(store, settings)
     page.parent.mkdir(parents=True, exist_ok=True)
     _draw(numbers, page.with_suffix(".png"))
-    temporary = page.with_name(f".tmp-{page.name}")
-    temporary.write_text(text(numbers, page.with_suffix(".png").name), encoding="utf-8")
-    temporary.replace(page)
+    files.write_bytes(page, text(numbers, page.with_suffix(".png").name).encode())
 
 
 def text(numbers: Numbers, figure: str) -> str:
