@@ -144,7 +144,7 @@ def ordinary(
     lr: Any = None,
     schedule: Callable[[optim.Optimizer], Callable[[float], object]] | None = None,
     dtype: torch.dtype = torch.float64,
-    nudged: bool = False,
+    nudge: int | None = None,
     norms: bool = True,
 ) -> Alone:
     """Train as one does: a module, an optimizer, a loop.
@@ -158,15 +158,18 @@ def ordinary(
         schedule: takes the optimizer, and returns what is called with each step's loss and sets
             the next rate; `lr` is then the base rate.
         dtype: of everything.
-        nudged: move each weight to the next number, up or down, before each step: what rounding
-            may do to a run at its least.
+        nudge: a seed; at each step the last bit of each weight, each module's output and each
+            gradient is changed, up or down as drawn from it: the least that rounding may do.
         norms: measure gradients and updates too.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = task.model().to(dtype)
     parameters = list(model.parameters())
-    nudge = torch.Generator().manual_seed(seed)
+    shift = _shift(nudge, dtype) if nudge is not None else None
+    for part in model.modules() if shift else ():
+        if not any(part.children()):
+            part.register_forward_hook(lambda module, given, output: shift(output))
     data = [x.to(dtype) if x.is_floating_point() else x for x in task.data_for(seed)]
     rates = [lr] * steps if isinstance(lr, float) else lr
     optimizer = build(parameters, lr=float(rates[0]))
@@ -179,12 +182,13 @@ def ordinary(
             optimizer.param_groups[0]["lr"] = float(rates[step])
         rows = next(order) if order else None
         batch = [part[rows] for part in data]
-        for p in parameters if nudged else ():
-            aim = torch.randn(p.shape, generator=nudge, dtype=dtype) * math.inf
-            p.data.copy_(torch.nextafter(p.data, aim))
+        for p in parameters if shift else ():
+            shift(p)
         optimizer.zero_grad()
         loss = task.loss(model(*batch[:1]), *batch[1:])
         loss.backward()
+        for p in parameters if shift else ():
+            shift(p.grad)
         value = loss.item()
         if not math.isfinite(value):
             diverged = step + 1
@@ -202,6 +206,28 @@ def ordinary(
     with torch.no_grad():
         final = task.loss(model(*data[:1]), *data[1:]).item()
     return Alone(*histories, diverged, final)
+
+
+def _shift(seed: int, dtype: torch.dtype) -> Callable[[Tensor], None]:
+    """Return what changes the last bit of each number of a tensor, up or down, under autograd.
+
+    A layer's backward reads what its forward left (1 - tanh² of a tanh near one loses every digit),
+    so the number is changed where it lies. Zero and one stay: a tanh that is saturated is one on
+    every kernel, and its gradient zero.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    signs = 2 * torch.randint(2, (4096,), generator=draw).to(dtype) - 1
+    factors, at = 1 + torch.finfo(dtype).eps * signs, 0
+
+    def shift(x: Tensor) -> None:
+        nonlocal at
+        if at + x.numel() > len(factors):
+            at %= 61  # another part of the pool
+        factor = factors[at : at + x.numel()].view(x.shape)
+        x.data.mul_(factor.where(x.abs() != 1, factor.new_ones(())))
+        at += x.numel()
+
+    return shift
 
 
 def _order(seed: int, size: int, batch_size: int) -> Any:
