@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check install format clean
+.PHONY: demo test numerics check install format clean
 
 demo: .venv/.demo
 	$(BIN)/ratewise compare --tasks digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru \
@@ -13,6 +13,11 @@ demo: .venv/.demo
 
 test: check
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(BIN)/python -m tests.kernels --numprocesses 2 --dist load
+
+# The tests marked `numerics` again, under the kernels that other processors would choose.
+numerics: .venv/.dev
+	$(BIN)/python -m tests.kernels --numprocesses 2 --dist load
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

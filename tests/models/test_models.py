@@ -11,6 +11,8 @@ from ratewise.models.recurrent import GRU
 from ratewise.models.sequence import AttentionNet, CharTransformer, RecurrentNet
 from ratewise.models.vision import ResNet, VisionTransformer
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

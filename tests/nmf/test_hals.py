@@ -9,6 +9,8 @@ from sklearn.decomposition._cdnmf_fast import _update_cdnmf_fast
 
 from ratewise.nmf import hals
 
+pytestmark = pytest.mark.numerics
+
 
 def problem(k: int = 4, n: int = 30, seed: int = 0, dtype: type = np.float64):
     rng = np.random.default_rng(seed)

@@ -15,6 +15,8 @@ from ratewise.nmf import sgd
 from ratewise.nmf.solver import Solver
 from ratewise.nmf.stability import component_bound
 
+pytestmark = pytest.mark.numerics
+
 
 def loss_of(x: torch.Tensor, gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The loss of the codes x, [k, b], up to a constant."""

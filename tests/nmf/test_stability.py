@@ -24,6 +24,8 @@ from tests.nmf.problems import (
 
 from ratewise.nmf import stability
 
+pytestmark = pytest.mark.numerics
+
 Tensor = torch.Tensor
 KINDS = list(SHAPES)
 BELOW = [0.1, 0.5, 1.0, 1.5, 1.9, 1.99]

@@ -9,6 +9,8 @@ from tests.nmf.problems import SHAPES, Stack, candidates, losses, never_rises, n
 
 from ratewise.nmf import stability
 
+pytestmark = pytest.mark.numerics
+
 KINDS = list(SHAPES)
 
 

@@ -12,6 +12,8 @@ from tests.nmf.problems import SHAPES, Stack, stack, steps
 from ratewise.nmf import stability
 from ratewise.nmf.stability import largest_eigenvalue
 
+pytestmark = pytest.mark.numerics
+
 
 def grams(kind: str, k: int, problems: int = 60) -> np.ndarray:
     """Return H H^T of random H [problems, k, 60]."""

@@ -12,6 +12,8 @@ from tests.nmf.problems import SHAPES, Stack, candidates, never_rises, norm, sta
 
 from ratewise.nmf import stability
 
+pytestmark = pytest.mark.numerics
+
 Tensor = torch.Tensor
 KINDS = list(SHAPES)
 #: What the edge is at most, over the limit: on all kinds but sparse noise, and there.

@@ -21,6 +21,8 @@ from tests.nmf.problems import (
 
 from ratewise.nmf import stability
 
+pytestmark = pytest.mark.numerics
+
 KINDS = list(SHAPES)
 
 

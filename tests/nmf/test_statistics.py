@@ -9,6 +9,8 @@ import pytest
 
 from ratewise.nmf.statistics import Statistics, Sums, entry_bytes
 
+pytestmark = pytest.mark.numerics
+
 RNG = np.random.default_rng(0)
 
 

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ratewise.optimizers.line_search import StochasticLineSearch
 
+pytestmark = pytest.mark.numerics
+
 BETA = 0.9
 
 

@@ -19,6 +19,8 @@ from ratewise.rules.features import FEATURES
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
 
+pytestmark = pytest.mark.numerics
+
 
 def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)

@@ -25,6 +25,8 @@ from ratewise.rules.update_ratio import (
     update,
 )
 
+pytestmark = pytest.mark.numerics
+
 CONFIGS = st.builds(
     UpdateRatioConfig,
     ratio=st.floats(1e-4, 0.1),

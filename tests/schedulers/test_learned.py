@@ -30,6 +30,8 @@ from ratewise.rules.update_ratio import DEFAULT
 from ratewise.simulate import Learned, UpdateRatio
 from ratewise.simulate.order import DataOrder
 
+pytestmark = pytest.mark.numerics
+
 STEPS = 60
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda params, lr: torch.optim.SGD(params, lr=lr, momentum=0.9),

@@ -17,6 +17,8 @@ from ratewise.errors import InvalidArgument, PastHorizonWarning, UnknownName, Wr
 from ratewise.rules import update_ratio as rule
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
 
+pytestmark = pytest.mark.numerics
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "per group": {"per": "group"},

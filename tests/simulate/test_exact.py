@@ -26,6 +26,8 @@ from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.simulate import Greedy, Plateau, Task, Trajectories, optimizers, run
 
+pytestmark = pytest.mark.numerics
+
 STEPS = 100
 QUICK: dict[str, Any] = {"factor": 0.7, "patience": 1, "window": 3}
 NERVOUS: dict[str, Any] = {"factor": 0.5, "patience": 0, "window": 1, "reference": "previous"}

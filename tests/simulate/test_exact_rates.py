@@ -22,6 +22,8 @@ from torch import Tensor
 from ratewise.simulate import run
 from ratewise.simulate.stack import Stack
 
+pytestmark = pytest.mark.numerics
+
 STEPS, SEED = 100, 5
 #: Five decades.
 RATES = [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]

@@ -16,6 +16,8 @@ from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Learned, UpdateRatio
 from ratewise.simulate.order import DataOrder
 
+pytestmark = pytest.mark.numerics
+
 TEACHER: dict[str, Any] = {"data": "teacher", "size": 96, "inputs": 6, "batch_size": 16}
 RULES = (
     UpdateRatio(),
