@@ -93,5 +93,6 @@ def test_the_certified_eigenvalue_over_a_run(name: str) -> None:
         exact = torch.linalg.eigvalsh(gram)[-1]
         cold, _ = stability.largest_eigenvalue(gram)
         bound, warm[step.block] = stability.largest_eigenvalue(gram, warm.get(step.block))
+        slack = 8 * gram.shape[-1] * torch.finfo(torch.float64).eps  # LAPACK's, and a sum's
         for value in (cold, bound):
-            assert exact * (1 - 1e-14) <= value <= exact * 1.01
+            assert exact * (1 - slack) <= value <= exact * 1.01
