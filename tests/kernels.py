@@ -28,7 +28,7 @@ KERNELS: dict[str, dict[str, str]] = (
             "MKL_CBWR": "COMPATIBLE",
             "DNNL_MAX_CPU_ISA": "SSE41",
             "OPENBLAS_CORETYPE": "Nehalem",
-            "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+            "XLA_FLAGS": "--xla_cpu_max_isa=AVX",
         },
         "AVX2": {
             "ATEN_CPU_CAPABILITY": "avx2",
