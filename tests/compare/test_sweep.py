@@ -109,17 +109,18 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
     script, out = tmp_path / "sweep.py", tmp_path / "out"
     script.write_text(KILLED)
     command = [sys.executable, str(script), str(out)]
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE
+    )
     deadline = time.monotonic() + 120
     while len(whole(out)) < after and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(0.2)
+    process.communicate()  # its workers hold the pipe too: until all have ended
     survivors = files(out)
     assert after <= len(survivors) < 36, "killed too early or too late to show anything"
     assert len(Store(out).load()) == len(survivors), "a file that is there is not whole"
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=900)
     finished = files(out)
     assert survivors.items() <= finished.items(), "a finished run was lost or repeated"
     assert len(analysis.load(Store(out)).records) == len(finished)
@@ -130,16 +131,20 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     script, out = tmp_path / "sweep.py", tmp_path / "out"
     script.write_text(KILLED.replace("steps=150", "steps=600"))
-    process = subprocess.Popen([sys.executable, str(script), str(out)], cwd=tmp_path)
+    command = [sys.executable, str(script), str(out)]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE
+    )
     deadline = time.monotonic() + 120
     while not whole(out) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()  # the parent alone
-    process.wait()
-    time.sleep(4.0)
-    count = len(whole(out))
-    time.sleep(2.0)
-    assert len(whole(out)) == count, "workers go on without their parent"
+    try:
+        process.communicate(timeout=300)  # the workers hold the pipe: until the last has ended
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("workers go on without their parent")
+    assert len(whole(out)) < 36, "the work was done before the parent was killed"
 
 
 def model() -> nn.Module:

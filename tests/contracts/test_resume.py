@@ -107,15 +107,14 @@ def test_in_a_fresh_process_it_goes_on_to_the_bit(stop: int, tmp_path: Path):
 
 def test_killed_in_mid_run_it_goes_on_to_the_bit(tmp_path: Path):
     whole = Training(QUICK).run(STEPS)
-    process = in_a_process(QUICK.name, tmp_path, "--slow")
+    process = in_a_process(QUICK.name, tmp_path, "--held")
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
+    process.communicate(timeout=60)
     reached = len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["rates"])
-    assert 0 < reached < STEPS, "the kill came too early or too late to show anything"
+    assert 0 < reached <= STEPS // 2
     assert not (tmp_path / "result.json").exists()
     second = in_a_process(QUICK.name, tmp_path)
     _, errors = second.communicate(timeout=120)

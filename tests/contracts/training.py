@@ -1,6 +1,6 @@
 """A small real training that can be saved at any step, for the resume battery and its processes.
 
-    python -m tests.contracts.training ROW CHECKPOINT STEPS RESULT [--slow]
+    python -m tests.contracts.training ROW CHECKPOINT STEPS RESULT [--held]
 
 goes on from CHECKPOINT if there is one, saves there after every step, and writes RESULT at the
 end: rates after each step and the final weights, as numbers that compare to the bit.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +87,21 @@ class Training:
         return self
 
 
-def main(name: str, checkpoint: Path, steps: int, result: Path, slow: bool) -> None:
+def main(name: str, checkpoint: Path, steps: int, result: Path, held: bool) -> None:
+    """Train and save each step; `held`, save half-way again and again until killed."""
     torch.set_num_threads(1)
     training = Training(next(row for row in ROWS if row.name == name))
     if checkpoint.exists():
         training.load(checkpoint)
     while len(training.rates) < steps:
-        training.step()
+        if not (held and len(training.rates) == steps // 2):
+            training.step()
         partial = checkpoint.with_suffix(".partial")
         training.save(partial)
         os.replace(partial, checkpoint)
-        time.sleep(0.05 if slow else 0.0)
     result.write_text(json.dumps({"rates": training.rates, "weights": training.weights()}))
 
 
 if __name__ == "__main__":
     row, checkpoint, steps, result, *flags = sys.argv[1:]
-    main(row, Path(checkpoint), int(steps), Path(result), "--slow" in flags)
+    main(row, Path(checkpoint), int(steps), Path(result), "--held" in flags)

@@ -133,13 +133,15 @@ def test_a_killed_study_goes_on_and_ends_the_same(made: tuple[Path, Path], tmp_p
     (tmp_path / "tests_small.py").write_text(small)
     out = tmp_path / "runs"
     command = [sys.executable, str(tmp_path / "go.py"), str(out)]
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE
+    )
     wanted = len(robustness.units(SMALL))
     deadline = time.monotonic() + 120
     while len(list(out.glob("runs/*.parquet"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # its workers hold the pipe too: until all have ended
     there = {p.name: p.stat().st_mtime_ns for p in out.glob("runs/*.parquet")}
     assert 2 <= len(there) < wanted
     assert not (tmp_path / "robustness.md").exists()
