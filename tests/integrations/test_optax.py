@@ -21,8 +21,6 @@ from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.greedy import GreedyLR
 
-pytestmark = pytest.mark.numerics
-
 BASE = 0.125  # a power of two, so that dividing a rate by it rounds nothing
 STEPS = 60
 #: Moves often, in both directions.

@@ -26,8 +26,6 @@ from ratewise.rules.update_ratio import DEFAULT, Horizon
 from ratewise.simulate import Learned
 from ratewise.simulate.noise import Noise
 
-pytestmark = pytest.mark.numerics
-
 TINY: dict[str, Any] = {"groups": 1, "trainings": 2, "copies": 4, "windows": 5, "minibatch": 16}
 
 

@@ -18,8 +18,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ratewise.nmf import StochasticNMF
 
-pytestmark = pytest.mark.numerics
-
 SOLVERS = ("hals", "sgd")
 DIGITS = load_digits().data
 

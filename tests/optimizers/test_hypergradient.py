@@ -16,8 +16,6 @@ from ratewise.optimizers import hypergradient_base
 from ratewise.optimizers.hypergradient import HypergradientAdam, HypergradientSGD
 from ratewise.optimizers.hypergradient_base import Hypergradient
 
-pytestmark = pytest.mark.numerics
-
 Kind = type[Hypergradient]
 SHAPES: list[list[tuple[int, ...]]] = [[(2, 3), (3,)], [(2,), ()]]
 STEPS = 20

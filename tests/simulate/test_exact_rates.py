@@ -22,8 +22,6 @@ from torch import Tensor
 from ratewise.simulate import run
 from ratewise.simulate.stack import Stack
 
-pytestmark = pytest.mark.numerics
-
 STEPS, SEED = 100, 5
 #: Five decades.
 RATES = [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]
@@ -71,6 +69,7 @@ def allowed(name: str, lr: float, enough: float = math.inf) -> float:
     return largest
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", KINDS)
 def test_a_run_is_off_by_no_more_than_rounding_makes_an_ordinary_loop(name):
     build, many = OPTIMIZERS[name], len(RATES)

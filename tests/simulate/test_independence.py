@@ -24,8 +24,6 @@ from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.simulate import Noise, Task, Trajectories, families, run
 from ratewise.simulate.trajectories import PER_STEP
 
-pytestmark = pytest.mark.numerics
-
 #: Six runs of which no two are alike.
 MIXED: dict[str, Any] = {
     "rule": ["cosine", GreedyConfig(patience=1, window=2), "constant", "plateau", "greedy", "step"],
