@@ -1,10 +1,11 @@
 # `make demo` and `make test` do all their own set-up on a machine with python3 >= 3.10, pip and make.
 SHELL := /bin/bash
 PYTHON ?= python3
+SEED ?= 0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test numerics check install format clean
+.PHONY: demo test numerics check fuzz install format clean
 
 demo: .venv/.demo
 	$(BIN)/ratewise compare --tasks digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru \
@@ -24,6 +25,10 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: .venv/.dev
+	$(BIN)/python -m tests.fuzz --seconds 3600 --seed $(SEED) --jobs 2 \
+		--findings fuzz --counts fuzz/counts.json
 
 format: .venv/.dev
 	$(BIN)/ruff format .
@@ -48,4 +53,4 @@ install: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo report fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
