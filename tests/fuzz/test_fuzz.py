@@ -152,6 +152,11 @@ def test_a_page_without_marks_is_refused(tmp_path):
         write_page(page, "the command", Counts(seed=0))
 
 
-def test_the_reliability_page_has_the_marks():
+def test_the_reliability_page_takes_counts_and_names_what_exists():
     text = PAGE.read_text(encoding="utf-8")
     assert text.index("<!-- counts -->") < text.index("<!-- end of counts -->")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", text))
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+    described = re.findall(r"^\| (\w+) \| an? ", text, re.MULTILINE)
+    assert described == list(AREAS)
