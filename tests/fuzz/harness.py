@@ -108,10 +108,7 @@ def attempt(trial: Trial, folder: Path) -> Tried:
     except BaseException as error:  # an exit, too, is something that no case may do
         kind = "fault" if isinstance(error, Fault) else f"error {type(error).__name__}"
         text = "".join(traceback.format_exception(error))
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        words = re.sub(r"\d+", "#", str(error)[:60]).splitlines() or [""]
-        where = f"{Path(last.filename).name}, line {last.lineno}: {type(error).__name__} {words[0]}"
-        return Tried(trial, kind, text[-_LONGEST:], where)
+        return Tried(trial, kind, text[-_LONGEST:], _where(error))
 
 
 def run(trial: Trial, folder: Path) -> str:
@@ -132,3 +129,12 @@ def run(trial: Trial, folder: Path) -> str:
         area.REGRESSIONS[trial.case](folder)
         return "held"
     return area.case(np.random.default_rng(entropy), folder)
+
+
+def _where(error: BaseException) -> str:
+    """Return what tells findings apart: the place and the words of an error's first cause."""
+    while error.__cause__ is not None and error.__cause__.__traceback__ is not None:
+        error = error.__cause__
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    words = re.sub(r"\d+", "#", str(error)[:60]).splitlines() or [""]
+    return f"{Path(last.filename).name}, line {last.lineno}: {type(error).__name__} {words[0]}"
