@@ -136,5 +136,6 @@ def _where(error: BaseException) -> str:
     while error.__cause__ is not None and error.__cause__.__traceback__ is not None:
         error = error.__cause__
     last = traceback.extract_tb(error.__traceback__)[-1]
-    words = re.sub(r"\d+", "#", str(error)[:60]).splitlines() or [""]
-    return f"{Path(last.filename).name}, line {last.lineno}: {type(error).__name__} {words[0]}"
+    words = re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", str(error)[:300]).splitlines() or [""]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"{place}: {type(error).__name__} {words[0][:40]}"
