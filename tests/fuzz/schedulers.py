@@ -233,6 +233,7 @@ def _is_interrupted(run: Run, rng: np.random.Generator) -> tuple[Run, bool]:
     def closure() -> Any:
         raise Stop
 
+    run.train()  # the schedule is where the optimizer is, and has no reason to move the rates
     rates = [float(group["lr"]) for group in run.optimizer.param_groups]
     weights = _plain(run.model.state_dict())
     with contextlib.suppress(Stop):
