@@ -104,7 +104,7 @@ def test_damaged_cifar_files_are_named(tmp_path: Path):
         read_cifar(packed)
     with pytest.raises(CorruptData, match="lacks data_batch"):
         read_cifar(tmp_path)
-    (tmp_path / "data_batch_1.bin").write_bytes(b"x" * 3073)
+    (tmp_path / "data_batch_1.bin").write_bytes(b"\5" * 3073)
     (tmp_path / "test_batch.bin").write_bytes(b"x" * 3000)
     with pytest.raises(CorruptData, match=r"test_batch.bin holds 3000 bytes"):
         read_cifar(tmp_path)

@@ -1,35 +1,38 @@
 """CIFAR-10 in three layouts: one .npz, the official binary version, the official Python version.
 
-The Python version is a pickle. It is read by an unpickler that admits byte strings, numbers and
-the one NumPy function that rebuilds an array, so a foreign file cannot run anything.
+A file from a stranger is safe to read: nothing in it is run, unpickled or taken for a pointer, no
+more memory is used than it has bytes for (`contents.MOST`), and what comes out are images of bytes
+and labels from 0 to 9. The Python version's pickles are read as data by `batches`.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ratewise.data.batches import read_batch
 from ratewise.errors import CorruptData
+from ratewise.files.arrays import read_arrays
+from ratewise.files.contents import contents
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 _RECORD = 1 + 3 * 32 * 32
+_CLASSES = 10
 
 
 def read_cifar(path: Path) -> tuple[Part, Part]:
-    """Return the train and the test part: images [n, 3, 32, 32] uint8 and labels [n].
+    """Return the train and the test part: images [n, 3, 32, 32] uint8 and labels [n], 0 to 9.
 
     Args:
         path: an .npz with train_images, train_labels, test_images, test_labels (images
             [n, 32, 32, 3]), a folder of data_batch_*.bin, or one of data_batch_* pickles.
 
     Raises:
-        CorruptData: a file is missing, cut short or not of its format; the error names it.
+        CorruptData: a file is missing, cut short or not of its format, its images are not bytes
+            or its labels no classes; the error names it.
     """
     if path.suffix == ".npz":
         return _read_npz(path)
@@ -42,50 +45,54 @@ def read_cifar(path: Path) -> tuple[Part, Part]:
 
 
 def _read_npz(path: Path) -> tuple[Part, Part]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptData(f"{path} is cut short or no .npz ({error}): fetch it again") from error
+    names = [f"{part}_{kind}" for part in ("train", "test") for kind in ("images", "labels")]
+    arrays = read_arrays(path, names)
+    for name in names:
+        if name not in arrays:
+            raise CorruptData(f"{path} has no array {name!r}: save one of that name")
     parts = []
     for part in ("train", "test"):
-        try:
-            images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
-        except KeyError as error:
-            raise CorruptData(f"{path} has no array {error}, it has {sorted(arrays)}") from error
-        if images.shape != (len(labels), 32, 32, 3):
+        images = arrays[f"{part}_images"]
+        if images.ndim != 4 or images.shape[1:] != (32, 32, 3):
             raise CorruptData(f"{path}: {part}_images has shape {images.shape}, not (n, 32, 32, 3)")
-        parts.append((np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)))
+        first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        parts.append(_checked(path, first, arrays[f"{part}_labels"]))
     return parts[0], parts[1]
 
 
 def _read_bin(path: Path) -> Part:
-    raw = np.fromfile(path, np.uint8)
+    raw = np.frombuffer(contents(path), np.uint8)
     if raw.size == 0 or raw.size % _RECORD:
         raise CorruptData(f"{path} holds {raw.size} bytes, not a multiple of {_RECORD}")
     records = raw.reshape(-1, _RECORD)
-    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits what the official files hold, and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        allowed = {
-            "_reconstruct": np.empty(0).__reduce__()[0],
-            "ndarray": np.ndarray,
-            "dtype": np.dtype,
-        }
-        if module.split(".")[0] == "numpy" and name in allowed:
-            return allowed[name]
-        raise CorruptData(f"a CIFAR-10 file asks for {module}.{name}, which is not read")
+    return _checked(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0])
 
 
 def _read_python(path: Path) -> Part:
     try:
-        batch = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
-        labels = np.asarray(batch[b"labels"], np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise CorruptData(f"{path} is cut short or no CIFAR-10 batch ({error})") from error
-    return images, labels
+        batch = read_batch(contents(path))
+    except CorruptData as error:
+        raise CorruptData(f"{path}: {error}") from error
+    images, labels = batch.get(b"data"), batch.get(b"labels")
+    if not isinstance(images, np.ndarray) or images.shape[1:] != (_RECORD - 1,):
+        raise CorruptData(f"{path} has no array `data` of {_RECORD - 1} bytes an image")
+    if type(labels) is list:
+        if not all(type(label) is int and 0 <= label < _CLASSES for label in labels):
+            raise CorruptData(f"{path}: `labels` are not integers from 0 to {_CLASSES - 1}")
+        labels = np.array(labels, np.int64)
+    if not isinstance(labels, np.ndarray):
+        raise CorruptData(f"{path} has no list `labels`")
+    return _checked(path, images.reshape(-1, 3, 32, 32), labels)
+
+
+def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> Part:
+    """Return images and labels, or say which of them are none."""
+    if images.dtype != np.uint8 or not len(images):
+        raise CorruptData(f"{path} has {len(images)} images of {images.dtype}, not n >= 1 of uint8")
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise CorruptData(f"{path} has labels of {found}, not one integer for each image")
+    if labels.min() < 0 or labels.max() >= _CLASSES:
+        found = f"{labels.min()} to {labels.max()}"
+        raise CorruptData(f"{path} has labels from {found}, not from 0 to {_CLASSES - 1}")
+    return np.require(images, requirements="W"), labels.astype(np.int64)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
+from ratewise.files.contents import decoded
 
 _NUMBERS = (
     "longitude",
@@ -31,10 +34,13 @@ def read_housing(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     (`cal_housing.data`) has eight, and no header.
 
     Raises:
-        CorruptData: a column is missing, a line is cut short or is not numbers.
+        CorruptData: a column is missing or there twice, a line is cut short, is not numbers or
+            has one that is not finite, or the text is not UTF-8.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.reader(file))
+    try:
+        lines = list(csv.reader(io.StringIO(decoded(path), newline="")))
+    except csv.Error as error:
+        raise CorruptData(f"{path} is no csv ({error}): fetch it again") from error
     if not lines:
         raise CorruptData(f"{path} is empty: fetch it again")
     if path.suffix == ".data":
@@ -45,19 +51,29 @@ def read_housing(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     lacking = sorted(set(needed) - set(header))
     if lacking:
         raise CorruptData(f"{path} lacks the columns {', '.join(lacking)}")
+    if len(set(header)) < len(header):
+        raise CorruptData(f"{path} has columns of the same name: {', '.join(header)[:200]}")
     features, targets = [], []
     for number, row in enumerate(rows, start=1 if path.suffix == ".data" else 2):
         if len(row) != len(header):
             raise CorruptData(f"{path}, line {number}: {len(row)} fields, not {len(header)}")
         cells = dict(zip(header, row, strict=True))
         try:
-            numbers = [float(cells[name] or "nan") for name in _NUMBERS]
-            targets.append(float(cells[_TARGET]))
+            numbers = [_number(cells[name]) if cells[name] else math.nan for name in _NUMBERS]
+            targets.append(_number(cells[_TARGET]))
         except ValueError as error:
-            raise CorruptData(f"{path}, line {number}: {error}") from error
+            raise CorruptData(f"{path}, line {number}: {str(error)[:200]}") from error
         place = cells.get(_CATEGORY)
         one_hot = [] if place is None else [float(place == known) for known in _PLACES]
         features.append(numbers + one_hot)
     if len(features) < 100:
         raise CorruptData(f"{path} holds {len(features)} rows, fewer than 100: fetch it again")
     return np.asarray(features), np.asarray(targets)
+
+
+def _number(cell: str) -> float:
+    """Return the finite number of a cell; a missing one is written as nothing, not as NaN."""
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"{cell[:20]!r} is not a finite number")
+    return number

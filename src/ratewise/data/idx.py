@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
+from ratewise.files.contents import contents, unpacked
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Return the unsigned bytes of an IDX file in the shape that its header gives.
 
     Raises:
-        CorruptData: not gzip though it is called so, cut short, or not an IDX file of bytes.
+        CorruptData: not gzip though it is called so, cut short, not an IDX file of bytes, or of
+            more than `contents.MOST` bytes when unpacked.
     """
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorruptData(f"{path} cannot be unpacked ({error}): fetch it again") from error
+    raw = unpacked(path) if path.suffix == ".gz" else contents(path)
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != 8 or not 1 <= raw[3] <= 4:
         raise CorruptData(f"{path} is not an IDX file of bytes: it begins with {raw[:4].hex()}")
     header = 4 + 4 * raw[3]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ratewise.errors import MissingData
+from ratewise.files.contents import unreadable
 
 #: Environment variable that names the data folder where no argument does.
 VARIABLE = "RATEWISE_DATA"
@@ -29,6 +30,7 @@ def find(what: str, candidates: Sequence[str], how: str, data: str | Path | None
 
     Raises:
         MissingData: one line: what is missing, where it was looked for, how to get it.
+        CorruptData: the system does not let it be looked for.
     """
     root = folder(data)
     if root is None:
@@ -38,7 +40,10 @@ def find(what: str, candidates: Sequence[str], how: str, data: str | Path | None
         )
     for candidate in candidates:
         path = root / candidate
-        if path.exists():
-            return path
+        try:
+            if path.exists():
+                return path
+        except OSError as error:  # a folder that may not be looked into, a name that is too long
+            raise unreadable(path, error) from error
     looked = ", ".join(str(root / candidate) for candidate in candidates)
     raise MissingData(f"{what} is missing: looked for {looked}; get it: {how}")

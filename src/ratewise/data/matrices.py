@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
+from ratewise.files.arrays import read_arrays
+from ratewise.files.contents import decoded
 
 
 def read_faces(path: Path) -> NDArray[np.uint8]:
@@ -18,12 +20,10 @@ def read_faces(path: Path) -> NDArray[np.uint8]:
     Raises:
         CorruptData: the file is damaged, or holds no images.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images = file["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptData(f"{path} holds no images ({error}): fetch it again") from error
-    if images.ndim != 3 or images.dtype != np.uint8 or not len(images):
+    images = read_arrays(path, ["images"]).get("images")
+    if images is None:
+        raise CorruptData(f"{path} has no array `images`: fetch it again")
+    if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
         raise CorruptData(
             f"{path}: images of shape {images.shape}, {images.dtype}, not [n, height, width] of "
             "bytes: fetch it again"
@@ -37,12 +37,15 @@ def read_expression(path: Path) -> NDArray[np.float64]:
     Raises:
         CorruptData: the file is cut short, or does not hold such numbers.
     """
+    lines = io.StringIO(decoded(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # an empty file is an error, below
-            table = np.loadtxt(path, delimiter="\t", ndmin=2)
-    except (OSError, ValueError) as error:
-        raise CorruptData(f"{path} is not a table of numbers ({error}): fetch it again") from error
+            table = np.loadtxt(lines, delimiter="\t", ndmin=2)
+    except ValueError as error:
+        raise CorruptData(
+            f"{path} is not a table of numbers ({str(error)[:200]}): fetch it again"
+        ) from error
     if not table.size or not np.isfinite(table).all() or table.min() < 0:
         raise CorruptData(f"{path}: numbers that are negative or not finite: fetch it again")
     return table

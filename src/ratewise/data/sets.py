@@ -36,8 +36,11 @@ def fashion(data: str | Path | None) -> tuple[Images, Images]:
         arrays.append(read_idx(find(f"Fashion-MNIST's {name}", candidates, how, data)))
     images, labels, test_images, test_labels = arrays
     for x, y in ((images, labels), (test_images, test_labels)):
-        if len(x) != len(y):
-            raise CorruptData(f"Fashion-MNIST: {len(x)} images but {len(y)} labels")
+        if x.shape != (len(y), 28, 28) or y.ndim != 1 or not len(y):
+            found = f"images {x.shape} and labels {y.shape}"
+            raise CorruptData(f"Fashion-MNIST: {found}, not (n, 28, 28) and (n,): fetch it again")
+        if y.max() > 9:
+            raise CorruptData(f"Fashion-MNIST: a label of {y.max()}, not 0 to 9: fetch it again")
     return (images, labels), (test_images, test_labels)
 
 

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from ratewise.errors import CorruptData
+from ratewise.files.contents import contents
 
 
 def read_text(path: Path, least: int = 1000) -> str:
-    """Return a text file, UTF-8 or else Latin-1; one shorter than `least` is refused."""
-    raw = path.read_bytes()
+    """Return a text file, UTF-8 or else Latin-1.
+
+    Raises:
+        CorruptData: shorter than `least` characters, too large, or no regular file.
+    """
+    raw = contents(path)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
