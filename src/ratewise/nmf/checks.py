@@ -21,7 +21,9 @@ from ratewise.errors import (
 )
 from ratewise.nmf.conversion import is_tensor
 from ratewise.nmf.learned import MOST
+from ratewise.nmf.rows import shared
 from ratewise.nmf.schedules import NAMED, Schedule
+from ratewise.nmf.sparse_structure import damage
 from ratewise.rules.checks import check_amount, is_number
 
 SOLVERS = ("hals", "sgd")
@@ -115,13 +117,49 @@ def check_data(estimator: Any, x: Any, *, reset: bool, zeros: bool) -> Any:
             vars(estimator).pop("feature_names_in_", None)
         x = x.detach()
     else:
-        x = _validated(estimator, x, reset)
+        x = _validated(estimator, sound(x) if sp.issparse(x) else x, reset)
     if sp.issparse(x):
-        x = x.tocsr()
-        if not x.has_canonical_format:  # the same entry twice would count as two in |X|^2
-            x = x.copy()
-            x.sum_duplicates()
+        x = _canonical(x.tocsr())
     _check_values(x, name, zeros)
+    return x
+
+
+def sound(x: Any) -> Any:
+    """Return a sparse matrix, of CSR or CSC, whose index arrays were seen to lie inside it.
+
+    Its arrays are shared, without what lies behind the last entry. What the matrix remembers of
+    itself is left behind: its arrays may have been written to since.
+
+    Raises:
+        InvalidArgument: they do not: what was found.
+    """
+    found = damage(x)
+    if not found and x.format not in ("csr", "csc"):
+        try:
+            x = x.tocsr()
+            found = damage(x)
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            found = str(error)
+    if found:
+        fix = "build it anew, e.g. csr_matrix((data, (rows, columns)), shape)"
+        raise invalid("X", "a sparse matrix whose indices lie inside it", found, fix)
+    stored, kind = x.indptr[-1], sp.csr_matrix if x.format == "csr" else sp.csc_matrix
+    return shared(kind, (x.data[:stored], x.indices[:stored], x.indptr), x.shape)
+
+
+def _canonical(x: Any) -> Any:
+    """Return a CSR matrix with each entry once: twice, it would count as two in |X|^2.
+
+    Raises:
+        InvalidArgument: what stands at one place adds up to infinity.
+    """
+    if x.has_canonical_format:
+        return x
+    x = x.copy()
+    x.sum_duplicates()
+    if not np.isfinite(x.data).all():
+        found = "infinity as the sum of what is stored for one place"
+        raise invalid("X", "finite", found, "scale the data down")
     return x
 
 

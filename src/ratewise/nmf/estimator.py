@@ -341,7 +341,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             InvalidArgument: it has another number of columns.
         """
         check_is_fitted(self, "components_")
-        W: Any = X if sp.issparse(X) or is_tensor(X) else np.asarray(X)
+        W: Any = X if is_tensor(X) else checks.sound(X) if sp.issparse(X) else np.asarray(X)
         if W.ndim != 2 or W.shape[1] != self.n_components_:
             shape = f"[n, {self.n_components_}]"
             raise invalid("X", shape, tuple(W.shape), "pass what transform returned")

@@ -165,15 +165,15 @@ def _slice(x: Any, start: int, stop: int) -> Any:
         return x[start:stop]
     low, high = x.indptr[start], x.indptr[stop]
     arrays = (x.data[low:high], x.indices[low:high], x.indptr[start : stop + 1] - low)
-    return _shared(sp.csr_matrix, arrays, (stop - start, x.shape[1]))
+    return shared(sp.csr_matrix, arrays, (stop - start, x.shape[1]))
 
 
 def _turned(x: sp.csr_matrix) -> sp.csc_matrix:
     """Return X^T without a copy of what is stored."""
-    return _shared(sp.csc_matrix, (x.data, x.indices, x.indptr), x.shape[::-1])
+    return shared(sp.csc_matrix, (x.data, x.indices, x.indptr), x.shape[::-1])
 
 
-def _shared(kind: Any, arrays: tuple[Any, Any, Any], shape: tuple[int, int]) -> Any:
+def shared(kind: Any, arrays: tuple[Any, Any, Any], shape: tuple[int, int]) -> Any:
     """Return a sparse matrix of arrays as they are: its constructor copies parts of larger ones."""
     matrix = kind(shape, dtype=arrays[0].dtype)
     matrix.data, matrix.indices, matrix.indptr = arrays
