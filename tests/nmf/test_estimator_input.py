@@ -201,6 +201,17 @@ def test_no_memory_for_floats_is_named(monkeypatch: pytest.MonkeyPatch):
         model().fit(X)
 
 
+def test_factors_larger_than_the_machine_are_refused_before_they_are_begun(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    wide = sp.csr_matrix(([1.0, 2.0], [0, 2**38], [0, 1, 2]), shape=(2, 2**40))
+    found = model(2, init="random")
+    monkeypatch.setattr("ratewise.nmf.start.factors", lambda *_: pytest.fail("they were begun"))
+    for call in (found.fit, found.partial_fit):
+        with pytest.raises(OutOfMemory, match=r"2 components of 2 x 1099511627776 data"):
+            call(wide)
+
+
 def test_other_errors_of_torch_are_not_called_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes do not fit")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse as sp
+from tests.child import outcome
 
 from ratewise.errors import CorruptData, InvalidArgument, MissingData
 from ratewise.nmf.checks import OutOfMemory
@@ -66,6 +69,29 @@ def flipped(path: Path) -> None:
     path.write_bytes(whole)
 
 
+def mtx(path: Path, kind: str, *lines: str) -> None:
+    path.write_text("\n".join([f"%%MatrixMarket matrix {kind}", *lines]))
+
+
+def array(shape: str) -> bytes:
+    """An array of one number with a header that says another shape."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(8)
+
+
+def header(path: Path, shape: str) -> None:
+    path.write_bytes(array(shape))
+
+
+def foreign(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", content)
+
+
+def huge(path: Path, shape: str) -> None:
+    foreign(path, array(shape))
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -86,7 +112,38 @@ def flipped(path: Path) -> None:
         ("ragged.csv", lambda path: path.write_text("1,2\n3\n")),
         ("words.csv", lambda path: path.write_text("1,2\n3,x\n")),
         ("binary.csv", lambda path: path.write_bytes(b"\xff\xfe\x00")),
+        ("latin.csv", lambda path: path.write_bytes("m\u00fcller,b\n1,2\n".encode("latin-1"))),
+        ("nul.csv", lambda path: path.write_bytes(b"1,2\n3,\0\n")),
+        ("damaged first row.csv", lambda path: path.write_text("1,2,x\n3,4,5\n")),
+        ("numbers in a header.csv", lambda path: path.write_text("name,1\n3,4\n")),
+        ("gap in the first row.csv", lambda path: path.write_text("1,,2\n3,4,5\n")),
+        ("short header.csv", lambda path: path.write_text("a,b\n3,4,5\n")),
         ("text.mtx", lambda path: path.write_text("hello")),
+        ("dense header.mtx", lambda path: mtx(path, "array real general", f"{2**40} {2**20}", "1")),
+        ("header.mtx", lambda path: mtx(path, "coordinate real general", f"3 3 {2**40}", "1 1 1")),
+        ("rows.mtx", lambda path: mtx(path, "coordinate real general", f"{2**40} 3 1", "1 1 1")),
+        ("outside.mtx", lambda path: mtx(path, "coordinate real general", "3 3 1", "4 1 1")),
+        ("long.npy", lambda path: header(path, f"({2**40}, {2**30})")),
+        ("negative.npy", lambda path: header(path, "(-1, 3)")),
+        ("deep.npy", lambda path: header(path, "(" * 5000)),
+        ("brackets.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x04\x00(((((")),
+        ("version.npy", lambda path: path.write_bytes(b"\x93NUMPY\x07\x00\x04\x00(((((")),
+        ("huge.npz", lambda path: huge(path, f"({2**40}, 3)")),
+        ("no array.npz", lambda path: foreign(path, b"hello")),
+        ("no format.npz", lambda path: np.savez(path, format="xyz", shape=[3, 3], data=X[0])),
+        ("format.npz", lambda path: np.savez(path, format=[b"csr"], shape=[3, 3], data=X[0])),
+        ("no shape.npz", lambda path: np.savez(path, format="csr", data=X[0])),
+        (
+            "shape.npz",
+            lambda path: np.savez(path, format="dia", shape=[[3]], data=X, offsets=[0, 1]),
+        ),
+        ("offsets.npz", lambda path: np.savez(path, format="dia", shape=[3, 3], data=X, offsets=X)),
+        (
+            "many rows.npz",
+            lambda path: np.savez(
+                path, format="coo", shape=[2**50, 3], data=X[0], row=[0, 1, 2], col=[0, 1, 2]
+            ),
+        ),
         ("half.mtx", lambda path: truncated(path, WRITERS["dense.mtx"])),
     ],
 )
@@ -109,6 +166,47 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path: Path):
     np.savez(tmp_path / "two.npz", a=X, b=X)
     with pytest.raises(InvalidArgument, match=r"the array X, or one array, got \['a', 'b'\]"):
         read_matrix(tmp_path / "two.npz")
+
+
+def test_what_is_compressed_unpacks_to_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ratewise.nmf import matrix_files
+
+    np.savez_compressed(tmp_path / "x.npz", X=np.zeros((500, 500)))
+    sp.save_npz(tmp_path / "sparse.npz", sp.csr_matrix(np.ones((200, 200))))
+    np.savez(tmp_path / "plain.npz", X=np.zeros((500, 500)))
+    monkeypatch.setattr(matrix_files, "MOST", 100_000)
+    for name in ("x.npz", "sparse.npz"):
+        assert (tmp_path / name).stat().st_size < 10_000
+        with pytest.raises(CorruptData, match=rf"{name} unpacks to .* at most 100,000 bytes"):
+            read_matrix(tmp_path / name)
+    assert read_matrix(tmp_path / "plain.npz").shape == (500, 500), "it is as large as it says"
+
+
+def test_an_encrypted_member_is_named(tmp_path: Path):
+    path = tmp_path / "x.npz"
+    np.savez(path, X=X)
+    whole = bytearray(path.read_bytes())
+    whole[6] |= 1
+    whole[whole.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(whole)
+    with pytest.raises(CorruptData, match=r"x\.npz: 'X.npy' is encrypted"):
+        read_matrix(path)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "skew-symmetric", "hermitian"])
+def test_a_symmetric_matrix_that_is_not_square_ends_no_process(tmp_path: Path, kind: str):
+    """SciPy mirrors its entries into memory that is not the matrix's."""
+    field = "complex" if kind == "hermitian" else "real"
+    entries = ["1 1" if kind == "hermitian" else "1"] * 9000
+    mtx(tmp_path / "x.mtx", f"array {field} {kind}", "2 4000", *entries)
+    code = """
+from ratewise.nmf.matrix_files import read_matrix
+
+def call(path):
+    return read_matrix(path).shape
+"""
+    found = outcome(code, tmp_path / "x.mtx")
+    assert f"its header says {kind}, and 2 x 4,000" in found
 
 
 def test_no_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -216,6 +217,9 @@ def _check_tensor(x: Any, features: int | None, name: str) -> None:
 def enough_memory(shape: tuple[int, int], k: int) -> Iterator[None]:
     """Turn a lack of memory, of NumPy or torch, into an error that says what did not fit.
 
+    Factors larger than the machine's memory are refused at once: where memory is promised before
+    it is there, the system would end the process in the middle of the fit.
+
     Args:
         shape: of the data, rows and features.
         k: components.
@@ -223,15 +227,27 @@ def enough_memory(shape: tuple[int, int], k: int) -> Iterator[None]:
     Raises:
         OutOfMemory: sizes, and what would make it smaller.
     """
+    n, m = shape
+    numbers = (n + 2 * m) * k
+    short = OutOfMemory(
+        f"no memory for {k} components of {n} x {m} data (about {numbers:,} numbers "
+        "beside the data and the statistics): pass a smaller n_components, max_memory or "
+        "batch_size, or float32 data"
+    )
+    if 4 * numbers > _physical_memory():
+        raise short
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or "memory" in str(error)  # torch has no one class
-        if isinstance(error, RatewiseError) or not short:
+        lacking = isinstance(error, MemoryError) or "memory" in str(error)  # torch has no one class
+        if isinstance(error, RatewiseError) or not lacking:
             raise
-        n, m = shape
-        raise OutOfMemory(
-            f"no memory for {k} components of {n} x {m} data (about {(n + 2 * m) * k:,} numbers "
-            "beside the data and the statistics): pass a smaller n_components, max_memory or "
-            "batch_size, or float32 data"
-        ) from error
+        raise short from error
+
+
+def _physical_memory() -> float:
+    """Return the machine's memory in bytes; infinity where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return math.inf

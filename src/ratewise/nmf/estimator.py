@@ -279,7 +279,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first = not hasattr(self, "_solver")
         X = checks.check_data(self, X, reset=first, zeros=not first)
         if first:
-            W, H = start.factors(self, X, W, H)
+            with checks.enough_memory(X.shape, start.asked(self, X)):
+                W, H = start.factors(self, X, W, H)
             device = device_of(X, self.device)
             steps, known = self._new_solver(H, None, device), {}
         else:

@@ -163,7 +163,7 @@ def _mtx(path: Path) -> Any:
     rows, columns, entries, kind, _, symmetry = scipy.io.mminfo(path)
     least = 4 * entries if kind == "coordinate" else rows * columns  # "1 1\n"; half is mirrored
     if least > path.stat().st_size + columns + 1:
-        sizes = f"{rows:,} x {columns:,} with {entries:,} entries"
+        sizes = f"{rows:,} x {columns:,} with {entries or rows * columns:,} entries"
         raise ValueError(f"its header says {sizes}, more than the file holds: it is cut short")
     if symmetry != "general" and rows != columns:
         raise ValueError(f"its header says {symmetry}, and {rows:,} x {columns:,}")
