@@ -170,9 +170,9 @@ def _validated(estimator: Any, x: Any, reset: bool) -> Any:
     try:
         return validate_data(estimator, x, accept_sparse=sparse, dtype=floats, reset=reset)
     except TypeError as error:
-        raise WrongType(str(error)) from error
+        raise WrongType(str(error).partition("\n")[0]) from error
     except ValueError as error:
-        text = str(error)
+        text = str(error).partition("\n")[0]  # below it, the data themselves or a page of advice
         if text.startswith("Input X contains NaN"):  # and a page on models that impute
             text = "Input X contains NaN: fill in or drop what is missing"
         raise InvalidArgument(text) from error

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io  # type: ignore[import-untyped]
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
 from ratewise.errors import CorruptData, MissingData, RatewiseError, invalid
 from ratewise.files import contents as content
 from ratewise.files.arrays import array_names, map_array, read_arrays
 from ratewise.nmf.checks import OutOfMemory
+from ratewise.nmf.matrix_market import read_matrix_market
 from ratewise.nmf.sparse_structure import damage
 
 SUFFIXES = (".npy", ".npz", ".csv", ".mtx")
@@ -35,7 +35,7 @@ def read_matrix(path: str | Path) -> Any:
     - npy: memory-mapped, so that one of floats may be larger than memory.
     - npz: a sparse matrix of `scipy.sparse.save_npz`, the array X, or the only array.
     - csv: numbers with commas between; a first line that is none is a header.
-    - mtx: Matrix Market, dense or sparse.
+    - mtx: Matrix Market, dense or sparse, real, integer or pattern, general or symmetric.
 
     Args:
         path: the file, with one of these endings.
@@ -154,20 +154,4 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _mtx(path: Path) -> Any:
-    """Return what SciPy reads, once the header was seen to fit the file.
-
-    SciPy reserves memory for what the header says, and mirrors entries of symmetric matrices
-    without a look at the shape.
-    """
-    rows, columns, entries, kind, _, symmetry = scipy.io.mminfo(path)
-    least = 4 * entries if kind == "coordinate" else rows * columns  # "1 1\n"; half is mirrored
-    if least > path.stat().st_size + columns + 1:
-        sizes = f"{rows:,} x {columns:,} with {entries or rows * columns:,} entries"
-        raise ValueError(f"its header says {sizes}, more than the file holds: it is cut short")
-    if symmetry != "general" and rows != columns:
-        raise ValueError(f"its header says {symmetry}, and {rows:,} x {columns:,}")
-    return scipy.io.mmread(path)
-
-
-_READERS = {".npy": map_array, ".npz": _npz, ".csv": _csv, ".mtx": _mtx}
+_READERS = {".npy": map_array, ".npz": _npz, ".csv": _csv, ".mtx": read_matrix_market}
