@@ -186,11 +186,11 @@ def _check(x: Any, w: Any, model: StochasticNMF, exact: bool) -> None:
     """Raise unless W and H are finite, >= 0, no worse than nothing, and as far off as is said."""
     w, h = np.asarray(w, np.float64), model.components_.astype(np.float64)
     dense = np.asarray(x.toarray() if sp.issparse(x) else x, np.float64)
+    scale = dense.max() or 1.0
     if not (np.isfinite(w).all() and np.isfinite(h).all()):
-        raise Fault("W or H is not finite")
+        raise Fault(f"W or H is not finite for entries up to {scale}")
     if w.min() < 0 or h.min() < 0:
         raise Fault("W or H is negative")
-    scale = dense.max() or 1.0
     top = h.max() or 1.0
     left = dense / scale - (w / scale * top) @ (h / top)
     distance, norm = float(np.linalg.norm(left)), float(np.linalg.norm(dense / scale))
@@ -199,7 +199,7 @@ def _check(x: Any, w: Any, model: StochasticNMF, exact: bool) -> None:
     if exact:
         said = model.reconstruction_err_ / scale
         if not abs(said - distance) <= 1e-2 * norm:
-            raise Fault(f"|X - W H| / |X| is {distance / norm}, and {said / norm} is said")
+            raise Fault(f"|X - W H| / |X| is {distance / norm}, {said / norm} is said: {scale}")
 
 
 def _structure(kind: str, what: str, act: str) -> Callable[[Path], None]:
@@ -241,6 +241,32 @@ def _scaled(factor: float, dtype: str, solver: str) -> Callable[[Path], None]:
     return regression
 
 
+class _Watched(StochasticNMF):
+    """Calls back after each batch."""
+
+    def _after_step(self, codes: Any, parts: Any) -> None:
+        self.after(self._solver.steps)
+
+
+def _turns_nan(solver: str) -> Callable[[Path], None]:
+    """A memory-mapped file that somebody writes to while it is factorised."""
+
+    def regression(folder: Path) -> None:
+        np.save(folder / "x.npy", np.random.default_rng(0).random((30, 8)))
+        file = np.load(folder / "x.npy", mmap_mode="r+")
+        model = _Watched(3, solver=solver, batch_size=10, max_iter=5, tol=0.0, random_state=0)
+        model.after = lambda step: file.fill(np.nan) if step == 4 else None
+        try:
+            w = model.fit_transform(read_matrix(folder / "x.npy"))
+        except RatewiseError:
+            return
+        for name, found in (("W", w), ("H", model.components_)):
+            if not np.isfinite(found).all():
+                raise Fault(f"{name} is not finite, in silence")
+
+    return regression
+
+
 REGRESSIONS: dict[str, Callable[[Path], None]] = {
     **{
         f"{what} of a {kind} matrix, {act}": _structure(kind, what, act)
@@ -253,6 +279,10 @@ REGRESSIONS: dict[str, Callable[[Path], None]] = {
     **{
         f"entries of {factor:g} in {dtype}, {solver}": _scaled(factor, dtype, solver)
         for factor, dtype in ((1e30, "f4"), (1e200, "f8"), (1e-30, "f4"), (1e-200, "f8"))
+        for solver in ("hals", "sgd")
+    },
+    **{
+        f"a memory map that turns NaN in mid-fit, {solver}": _turns_nan(solver)
         for solver in ("hals", "sgd")
     },
 }  # fmt: skip

@@ -37,6 +37,7 @@ CHANGES: dict[str, Callable[[Arrays], Arrays]] = {
     "indices of floats": lambda a: {"indices": a["indices"] + 0.5},
     "pointers of floats": lambda a: {"indptr": a["indptr"].astype(float)},
     "indices of two dimensions": lambda a: {"indices": a["indices"][:, None]},
+    "data that are text": lambda a: {"data": a["data"].astype("U3")},
     "data of two dimensions": lambda a: {"data": a["data"][:, None]},
 }
 

@@ -25,6 +25,8 @@ def damage(x: Any) -> str | None:
     """
     if x.ndim != 2:
         return f"{x.ndim} dimensions, not 2"
+    if x.format in ("coo", "csr", "csc", "bsr", "dia") and x.data.dtype.kind not in "biufc":
+        return f"values of type {x.data.dtype}"
     if x.format == "coo":
         return _coordinates(x)
     if x.format in ("csr", "csc"):
