@@ -100,6 +100,14 @@ def test_bad_settings_are_named(settings: dict[str, Any], error: Any, words: str
             getattr(model(**{"init": "random", **settings}), call)(X)
 
 
+@pytest.mark.parametrize("x", [X * 1j, sp.csr_matrix(X * 1j), X[0], X[None]])
+def test_an_error_does_not_hold_the_data(x: Any):
+    with pytest.raises(InvalidArgument) as caught:
+        model().fit(x)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
 def test_numpys_numbers_are_numbers_and_memory_may_have_no_limit():
     settings = {"tol": np.float32(1e-3), "max_iter": np.int64(5), "max_memory": float("inf")}
     found = model(np.int64(2), solver="sgd", schedule="cosine", total_steps=np.int64(9), **settings)

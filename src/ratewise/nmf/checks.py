@@ -170,11 +170,16 @@ def _validated(estimator: Any, x: Any, reset: bool) -> Any:
     try:
         return validate_data(estimator, x, accept_sparse=sparse, dtype=floats, reset=reset)
     except TypeError as error:
-        raise WrongType(str(error).partition("\n")[0]) from error
+        raise WrongType(str(error)) from error
     except ValueError as error:
-        text = str(error).partition("\n")[0]  # below it, the data themselves or a page of advice
-        if text.startswith("Input X contains NaN"):  # and a page on models that impute
+        text = str(error)
+        first, *lines = text.splitlines()
+        if first.startswith("Input X contains NaN"):  # and a page on models that impute
             text = "Input X contains NaN: fill in or drop what is missing"
+        elif first.startswith("Complex data"):  # and the data
+            text = f"{first}: pass abs(X), or its real part"
+        elif first.startswith("Expected 2D array"):  # and the data, before the advice
+            text = f"{first} {lines[-1]}"
         raise InvalidArgument(text) from error
     except MemoryError as error:
         fix = "pass a float32 or float64 array, or fewer rows at a time"
