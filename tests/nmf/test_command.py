@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse as sp
+from tests.nmf import damaged
 from tests.nmf.test_estimator import data
 from typer.testing import CliRunner
 
@@ -88,7 +90,12 @@ def test_the_picture_has_what_the_fit_did(tmp_path: Path, monkeypatch: pytest.Mo
     from ratewise.nmf import command
 
     drawn: list[Any] = []
-    monkeypatch.setattr(command, "save_panels", lambda panels, *_, **__: drawn.append(panels))
+
+    def draw(panels: Any, path: Path, **_: Any) -> None:
+        drawn.append(panels)
+        path.touch()
+
+    monkeypatch.setattr(command, "save_panels", draw)
     FORMATS["x.npy"](tmp_path / "x.npy")
     for solver in ("hals", "sgd"):
         model = fit_file(tmp_path / "x.npy", tmp_path / solver, 3, solver=solver).model
@@ -125,6 +132,8 @@ def test_a_warning_is_one_line(tmp_path: Path):
         (["x.npy", "--components", 2, "--schedule", "cosin"], "did you mean 'cosine'"),
         (["x.npy", "--components", 2, "--batch-size", 0], "batch_size must be"),
         (["x.npy", "--components", 2, "--out", "bad.csv"], "--out must be a folder"),
+        (["x.npy", "--components", 2, "--out", "bad.csv/deep/out"], "--out must be a folder"),
+        (["outside.npz", "--components", 2], "outside.npz is damaged: an index of 1073741824"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(
@@ -135,6 +144,7 @@ def test_what_is_wrong_is_one_line_and_status_2(
     Path("bad.csv").write_text("1,2\n3,x\n")
     Path("negative.csv").write_text("1,2\n3,-1\n")
     Path("gap.csv").write_text("1,2\n3,nan\n")
+    damaged.save("outside.npz", "csr", "a large index")
     before = {path: path.read_bytes() for path in Path().iterdir()}
     line = failed(monkeypatch, capsys, *arguments)
     assert line.startswith("ratewise: ")
@@ -193,6 +203,30 @@ def test_an_earlier_result_is_replaced(tmp_path: Path):
     with pytest.raises(UnknownName, match="solver"):
         fit_file(tmp_path / "x.npy", tmp_path / "out", 2, solver="none")
     assert np.load(tmp_path / "out" / "H.npy").shape == (3, 12)
+
+
+@pytest.mark.parametrize("name", ["W.npy", "summary.txt", PICTURE])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    FORMATS["x.npy"](tmp_path / "x.npy")
+    (tmp_path / "out").mkdir()
+    replace = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    arguments = [tmp_path / "x.npy", "--components", 2, "--out", tmp_path / "out"]
+    line = failed(monkeypatch, capsys, *arguments)
+    assert "--out must be a folder that can be written to" in line
+    assert f"{name} (No space left on device)" in line
+    assert not [path for path in (tmp_path / "out").iterdir() if "tmp" in path.name]
+    assert not (tmp_path / "out" / name).exists()
+    monkeypatch.undo()
+    assert run(*arguments).exit_code == 0
 
 
 def test_without_scikit_learn_the_extra_is_named(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -44,13 +45,15 @@ def fit_file(
 
     Raises:
         MissingData, CorruptData: the file is absent or unreadable.
-        InvalidArgument, UnknownName: the matrix or a setting is none that can be used.
+        InvalidArgument, UnknownName: the matrix or a setting is none that can be used, or the
+            folder cannot be written to.
         OutOfMemory: it does not fit.
         KeyboardInterrupt: Ctrl-C; if a batch was finished, H.npy has its components.
     """
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise invalid("--out", "a folder", str(out), "name another")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise invalid("--out", "a folder", str(there), "name another")
     x = read_matrix(data)
     model = StochasticNMF(components, random_state=seed, **settings)
     start = time.perf_counter()
@@ -58,12 +61,10 @@ def fit_file(
         w = model.fit_transform(x)
     except KeyboardInterrupt:
         if hasattr(model, "components_"):
-            folder.mkdir(parents=True, exist_ok=True)
             path = _whole(folder / "H.npy", lambda path: np.save(path, model.components_))
             warnings.warn(f"{path} has the components so far", InterruptedWarning, stacklevel=2)
         raise
     seconds = time.perf_counter() - start
-    folder.mkdir(parents=True, exist_ok=True)
     files = [
         _whole(folder / "W.npy", lambda path: np.save(path, w)),
         _whole(folder / "H.npy", lambda path: np.save(path, model.components_)),
@@ -80,10 +81,22 @@ def fit_file(
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file whole or not at all, and return its path."""
+    """Write a file whole or not at all, and return its path; its folder is made.
+
+    Raises:
+        InvalidArgument: it cannot be written: a full disk, or a folder of somebody else.
+    """
     temporary = path.with_name(f".tmp-{path.name}")
-    write(temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        found = f"{path} ({error.strerror or error})"
+        fix = "free space, or name another"
+        raise invalid("--out", "a folder that can be written to", found, fix) from error
     return path
 
 
@@ -128,7 +141,7 @@ def _draw(model: StochasticNMF, norm: float, path: Path) -> bool:
         title = f"schedule {model.schedule}"
         panels.append(Panel(title, "step of the components", "rate, in multiples of 1 / L", lines))
     try:
-        save_panels(panels, path, columns=1)
+        _whole(path, lambda path: save_panels(panels, path, columns=1))
     except ModuleNotFoundError:
         return False
     return True
