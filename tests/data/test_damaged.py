@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable
@@ -162,6 +163,26 @@ def test_odd_archives_are_named(tmp_path: Path, what: str):
     NPZ[what](tmp_path / "faces.npz")
     with pytest.raises(CorruptData, match=r"faces\.npz"):
         read_faces(tmp_path / "faces.npz")
+
+
+def test_what_a_file_says_is_shown_in_one_printable_line(tmp_path: Path):
+    """Names in a file could write to the terminal, or fill it."""
+    wild = "a\n\x1b[31m" + "b" * 5000
+    with zipfile.ZipFile(tmp_path / "faces.npz", "w") as archive:
+        archive.writestr("images.npy", GOOD)
+        archive.writestr(f"{wild}.npy", b"1")
+    whole = (tmp_path / "faces.npz").read_bytes()
+    (tmp_path / "faces.npz").write_bytes(whole.replace(b"images.npy", wild[:10].encode(), 1))
+    batch = pickle.dumps({}, protocol=2)[:2] + f"c{wild[4:]}\n{wild[2:].strip()}\n)R.".encode()
+    (tmp_path / "data_batch_1").write_bytes(batch)
+    (tmp_path / "test_batch").write_bytes(batch)
+    lines = ["lon\x1b[31mgitude," * 2, ROW]
+    (tmp_path / "h.csv").write_text(HEADER + "," + "\n".join(lines))
+    for read, path in ((read_faces, "faces.npz"), (read_cifar, ""), (read_housing, "h.csv")):
+        with pytest.raises(CorruptData) as caught:
+            read(tmp_path / path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < len(str(tmp_path)) + 400
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -63,7 +63,7 @@ def _read(
     except RatewiseError as error:
         if whole:
             raise Fault(f"{path.name}, undamaged, was refused: {error}") from error
-        if path.name not in str(error) or "\n" in str(error) or len(str(error)) > 1000:
+        if path.name not in str(error) or not str(error).isprintable() or len(str(error)) > 1000:
             raise Fault(f"an error that does not name the file in a line: {error}") from error
         return f"refused {type(error).__name__}"
     except Exception as error:

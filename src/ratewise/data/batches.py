@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
+from ratewise.files.contents import shown
 
 _ARRAYS = {f"numpy.{core}.multiarray _reconstruct" for core in ("core", "_core")}
 _MARK = object()
@@ -68,7 +69,7 @@ def read_batch(pickled: bytes) -> dict[bytes, Any]:
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         if isinstance(error, CorruptData):
             raise
-        raise CorruptData(f"cut short or no pickled batch ({error})") from error
+        raise CorruptData(f"cut short or no pickled batch ({shown(error)})") from error
     if not isinstance(batch, dict):
         raise CorruptData("a pickle of something else than a dict")
     return {
@@ -196,7 +197,7 @@ class _Machine:
 
 
 def _dotted(name: _Name) -> str:
-    return name.name[:100].replace(" ", ".")
+    return shown(name.name.replace(" ", "."), 100)
 
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
-from ratewise.files.contents import decoded
+from ratewise.files.contents import decoded, shown
 
 _NUMBERS = (
     "longitude",
@@ -40,7 +40,7 @@ def read_housing(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     try:
         lines = list(csv.reader(io.StringIO(decoded(path), newline="")))
     except csv.Error as error:
-        raise CorruptData(f"{path} is no csv ({error}): fetch it again") from error
+        raise CorruptData(f"{path} is no csv ({shown(error)}): fetch it again") from error
     if not lines:
         raise CorruptData(f"{path} is empty: fetch it again")
     if path.suffix == ".data":
@@ -52,7 +52,7 @@ def read_housing(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if lacking:
         raise CorruptData(f"{path} lacks the columns {', '.join(lacking)}")
     if len(set(header)) < len(header):
-        raise CorruptData(f"{path} has columns of the same name: {', '.join(header)[:200]}")
+        raise CorruptData(f"{path} has columns of the same name: {shown(', '.join(header))}")
     features, targets = [], []
     for number, row in enumerate(rows, start=1 if path.suffix == ".data" else 2):
         if len(row) != len(header):
@@ -62,7 +62,7 @@ def read_housing(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             numbers = [_number(cells[name]) if cells[name] else math.nan for name in _NUMBERS]
             targets.append(_number(cells[_TARGET]))
         except ValueError as error:
-            raise CorruptData(f"{path}, line {number}: {str(error)[:200]}") from error
+            raise CorruptData(f"{path}, line {number}: {shown(error)}") from error
         place = cells.get(_CATEGORY)
         one_hot = [] if place is None else [float(place == known) for known in _PLACES]
         features.append(numbers + one_hot)

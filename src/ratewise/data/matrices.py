@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratewise.errors import CorruptData
 from ratewise.files.arrays import read_arrays
-from ratewise.files.contents import decoded
+from ratewise.files.contents import decoded, shown
 
 
 def read_faces(path: Path) -> NDArray[np.uint8]:
@@ -44,7 +44,7 @@ def read_expression(path: Path) -> NDArray[np.float64]:
             table = np.loadtxt(lines, delimiter="\t", ndmin=2)
     except ValueError as error:
         raise CorruptData(
-            f"{path} is not a table of numbers ({str(error)[:200]}): fetch it again"
+            f"{path} is not a table of numbers ({shown(error)}): fetch it again"
         ) from error
     if not table.size or not np.isfinite(table).all() or table.min() < 0:
         raise CorruptData(f"{path}: numbers that are negative or not finite: fetch it again")

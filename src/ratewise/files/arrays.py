@@ -77,7 +77,7 @@ def read_arrays(
     except _DAMAGED as error:
         if isinstance(error, CorruptData):
             raise
-        raise CorruptData(f"{path} is cut short or no .npz ({error})") from error
+        raise CorruptData(f"{path} is cut short or no .npz ({contents.shown(error)})") from error
 
 
 def array_names(path: Path) -> list[str]:
@@ -91,7 +91,7 @@ def array_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return list(_members(path, archive))
     except _DAMAGED as error:
-        raise CorruptData(f"{path} is cut short or no .npz ({error})") from error
+        raise CorruptData(f"{path} is cut short or no .npz ({contents.shown(error)})") from error
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -113,7 +113,7 @@ def map_array(path: Path) -> NDArray[Any]:
         order: Any = header.order
         return np.memmap(path, header.dtype, "r", start, header.shape, order)
     except (OSError, ValueError, OverflowError) as error:
-        raise CorruptData(f"{path} cannot be read as .npy: {error}") from error
+        raise CorruptData(f"{path} cannot be read as .npy: {contents.shown(error)}") from error
 
 
 def read_header(file: IO[bytes]) -> Header:
@@ -159,7 +159,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             continue
         name = info.filename.removesuffix(".npy")
         if name in entries:
-            raise CorruptData(f"{path} has two arrays of the name {name!r}")
+            raise CorruptData(f"{path} has two arrays of the name {contents.shown(name)!r}")
         entries[name] = info
     return entries
 
@@ -170,19 +170,23 @@ def _check_sizes(path: Path, infos: list[zipfile.ZipInfo], most: int) -> None:
     total = 0
     for info in infos:
         if info.flag_bits & _ENCRYPTED:
-            raise CorruptData(f"{path}: {info.filename!r} is encrypted, which is not read")
+            raise CorruptData(f"{path}: {_named(info)} is encrypted, which is not read")
         if info.compress_type == zipfile.ZIP_STORED:
             if info.file_size > held:
-                raise CorruptData(f"{path}: {info.filename!r} is larger than the file")
+                raise CorruptData(f"{path}: {_named(info)} is larger than the file")
         elif info.compress_type == zipfile.ZIP_DEFLATED:
             total += info.file_size
         else:
             kind = f"compressed by method {info.compress_type}"
-            raise CorruptData(f"{path}: {info.filename!r} is {kind}: save it with numpy.savez")
+            raise CorruptData(f"{path}: {_named(info)} is {kind}: save it with numpy.savez")
     if total > most:
         raise contents.too_large(
             path, f"unpacks to {total:,} bytes (save it without compression)", most
         )
+
+
+def _named(info: zipfile.ZipInfo) -> str:
+    return repr(contents.shown(info.filename))
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -202,7 +206,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
             if done < held:
                 raise ValueError("it is cut short")
     except _DAMAGED as error:
-        raise CorruptData(f"{path}: array {info.filename!r}: {error}") from error
+        raise CorruptData(f"{path}: array {_named(info)}: {contents.shown(error)}") from error
     order: Any = header.order
     array = raw.view(header.dtype).reshape(header.shape, order=order)
     return array.astype(header.dtype.newbyteorder("="), copy=False)

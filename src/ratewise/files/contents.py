@@ -55,7 +55,7 @@ def unpacked(path: Path, most: int | None = None) -> bytes:
                 if len(found) > most:
                     raise too_large(path, "unpacks to more", most)
     except (OSError, EOFError, zlib.error) as error:
-        raise CorruptData(f"{path} cannot be unpacked ({error}): fetch it again") from error
+        raise CorruptData(f"{path} cannot be unpacked ({shown(error)}): fetch it again") from error
     return bytes(found)
 
 
@@ -95,3 +95,13 @@ def unreadable(path: Path, error: Exception) -> CorruptData:
 def too_large(path: Path, found: str, most: int) -> CorruptData:
     """Return the error for a file, or what is packed in it, that is larger than may be."""
     return CorruptData(f"{path} {found}: at most {most:,} bytes are read of such a file")
+
+
+def shown(text: object, most: int = 200) -> str:
+    r"""Return what a file says as it may stand in a message: in one line, short, printable.
+
+    >>> shown("a\n\x1b[31mb")
+    'a ?[31mb'
+    """
+    line = " ".join(str(text)[: 4 * most].split())
+    return "".join(char if char.isprintable() else "?" for char in line)[:most]

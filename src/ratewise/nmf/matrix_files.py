@@ -59,7 +59,7 @@ def read_matrix(path: str | Path) -> Any:
     except _UNREADABLE as error:
         if isinstance(error, RatewiseError):
             raise
-        words = f"{path} cannot be read as {path.suffix}: {str(error)[:300]}"
+        words = f"{path} cannot be read as {path.suffix}: {content.shown(error)}"
         raise CorruptData(words) from error
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number) or 0 in matrix.shape:
         found = f"{matrix.dtype} of shape {tuple(matrix.shape)}"
@@ -83,7 +83,7 @@ def _npz(path: Path) -> Any:
         return _sparse(path)
     if "X" not in names and len(names) != 1:
         allowed = "an npz with the array X, or one array"
-        raise invalid("DATA", allowed, names[:10], "save it as X")
+        raise invalid("DATA", allowed, [content.shown(name) for name in names[:10]], "save it as X")
     (matrix,) = read_arrays(path, ["X" if "X" in names else names[0]], MOST).values()
     return matrix
 
