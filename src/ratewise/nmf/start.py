@@ -65,7 +65,12 @@ def codes(settings: Any, x: Any, w: Any, k: int) -> Any:
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    value = np.asarray(value, dtype=dtype)
+    try:
+        value = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError) as error:  # a sparse matrix, text, rows of different lengths
+        raise invalid(
+            name, "a dense matrix of numbers", type(value).__name__, "pass one"
+        ) from error
     if value.shape != shape or not value.size:
         raise invalid(name, f"of shape {shape}", value.shape, "see init='custom'")
     if not (np.isfinite(value).all() and value.min() >= 0.0):
