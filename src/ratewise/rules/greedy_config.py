@@ -11,6 +11,9 @@ from ratewise.rules.checks import check_amount, check_choices, check_count, is_n
 
 #: The default bounds of a rate, as multiples of the group's own initial rate.
 RELATIVE_BOUNDS = (0.1, 10.0)
+#: A scale is at its lower bound if it is above it by no more than so many units of rounding. Each
+#: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
+ROUNDINGS = 16
 
 _CHOICES = {
     "threshold_mode": ("rel", "abs"),

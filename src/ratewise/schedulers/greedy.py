@@ -188,8 +188,10 @@ class GreedyLR(ReactiveLR):
 
         The arguments are theirs, with their defaults; `verbose` is taken and does nothing. Not
         the same on purpose: a NaN (theirs never recovers when smoothing), a negative metric
-        with a relative threshold (theirs compares the wrong way round), and a smoothed metric
-        within a rounding of its threshold (theirs is a running sum, which drifts).
+        with a relative threshold (theirs compares the wrong way round), a smoothed metric
+        within a rounding of its threshold (theirs is a running sum, which drifts), and a rate
+        that comes to lie a rounding above `min_lr` (theirs may never reset then; here it is
+        at its bound).
         """
         del verbose
         return cls(
