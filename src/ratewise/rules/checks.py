@@ -14,10 +14,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise unless a setting is an integer of at least `least`; a boolean is none."""
+def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raise unless a setting is an integer from `least` to `most`; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
+    if most is not None and value > most:
+        raise invalid(name, f"an integer <= {most}", value, f"pass {most} or less")
 
 
 def check_amount(name: str, value: Any) -> None:
