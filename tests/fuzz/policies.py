@@ -143,7 +143,7 @@ def _grow(rng: np.random.Generator, path: Path) -> None:
 def _other_length(rng: np.random.Generator, path: Path) -> None:
     whole = path.read_bytes()
     length = struct.unpack("<Q", whole[:8])[0]
-    lengths = [0, 1, length - 1, length + 1, len(whole), 2**31, 2**63, 2**64 - 1]
+    lengths = [0, 1, max(0, length - 1), length // 2, len(whole), 2**31, 2**63, 2**64 - 1]
     path.write_bytes(struct.pack("<Q", lengths[rng.integers(len(lengths))]) + whole[8:])
 
 
