@@ -25,6 +25,14 @@ from ratewise.optimizers.hypergradient_rate import (
     terms,
     widened,
 )
+from ratewise.optimizers.saved_state import check_saved, like_parameter, rates, steps
+
+#: What a saved parameter may have.
+_FIELDS = {
+    "lr": rates,
+    "step": steps,
+    **dict.fromkeys(("direction", "momentum_buffer", "exp_avg", "exp_avg_sq"), like_parameter),
+}
 
 
 class Hypergradient(Optimizer):
@@ -246,6 +254,9 @@ class Hypergradient(Optimizer):
         """
         if not isinstance(param_group, dict):
             raise wrong_type("param_group", "a dict", param_group, "pass {'params': [...]}")
+        if "params" not in param_group:
+            fix = "pass {'params': [...]}"
+            raise invalid("param_group", "a dict with 'params'", sorted(param_group), fix)
         params = param_group["params"]
         params = params if isinstance(params, Tensor | set) else list(params)
         for named in [params] if isinstance(params, Tensor) else params:
@@ -279,15 +290,17 @@ class Hypergradient(Optimizer):
             state_dict: of the same class, `per` and parameters; nothing in it is shared.
 
         Raises:
-            InvalidState: it is of another `per`, or of an optimizer that has none.
+            InvalidState: it is of another `per`, or of an optimizer that has none; it is damaged.
         """
-        saved = state_dict["param_groups"]
-        for group in saved:
-            if group.get("per") != self.per:
+        groups = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
+        for group in groups if isinstance(groups, list) else []:
+            if isinstance(group, dict) and group.get("per") != self.per:
                 raise InvalidState(
                     f"state_dict is of per={group.get('per')!r}, this optimizer of "
                     f"per={self.per!r}: construct it with the same"
                 )
+        check_saved(self, state_dict, _FIELDS, self._check)
+        saved = state_dict["param_groups"]
         super().load_state_dict(state_dict)
         # torch casts states to their parameters' dtype, which would round the rates of 16-bit
         # ones, and shares what needs no cast, which two optimizers would then both write to.

@@ -20,11 +20,23 @@ from ratewise.optimizers.line_search_rate import (
     to_plain,
 )
 from ratewise.optimizers.line_search_trials import Trials
+from ratewise.optimizers.saved_state import check_saved, like_parameter, steps
+from ratewise.rules import schema
 
 #: Where the numbers that are the whole model's lie in the optimizer's state, as plain data.
 KEY = "search"
 #: What else is in it besides the settings.
-NUMBERS = {"rate", "forward_passes", "checked"}
+NUMBERS = {
+    "rate": schema.optional(schema.above(0.0)),
+    "forward_passes": schema.count(),
+    "checked": schema.flag,
+}
+#: What a saved parameter may have.
+FIELDS = {"step": steps, "exp_avg": like_parameter, "exp_avg_sq": like_parameter}
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    check_adam(group["betas"], group["eps"])
 
 
 class StochasticLineSearch(Optimizer):
@@ -278,12 +290,13 @@ class StochasticLineSearch(Optimizer):
         Raises:
             InvalidState: it is of another optimizer, or damaged.
         """
-        numbers = state_dict.get("state", {}).get(KEY)
         try:
+            numbers = state_dict["state"][KEY]
             config = LineSearchConfig(**numbers["config"])
-            if not numbers.keys() >= NUMBERS:
-                raise KeyError(*(NUMBERS - numbers.keys()))
-        except (KeyError, TypeError, RatewiseError) as error:
+            for name, check in NUMBERS.items():
+                check(name, numbers[name])
+            check_saved(self, state_dict, FIELDS, _check_group)
+        except (KeyError, TypeError, AttributeError, RatewiseError) as error:
             raise InvalidState(
                 f"state_dict must be of a StochasticLineSearch, got one whose state[{KEY!r}] is "
                 f"missing or damaged ({error!r}): load it into an optimizer of its own kind"
