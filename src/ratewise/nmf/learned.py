@@ -21,7 +21,6 @@ from typing import Any
 
 from ratewise.nmf.observation import FEATURES, empty, init, observe
 from ratewise.rules import policy_files, schema
-from ratewise.rules.checks import check_count
 from ratewise.rules.network import MOST_WINDOWS, Weights
 from ratewise.rules.policy_files import FOLDER
 
@@ -69,7 +68,7 @@ class NMFPolicy(Weights):
 
     def __post_init__(self) -> None:
         self.check(FEATURES)
-        check_count("windows", self.windows, 2, MOST_WINDOWS)
+        self.check_windows(self.windows)
 
     @property
     def digest(self) -> str:

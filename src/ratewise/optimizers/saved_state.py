@@ -1,97 +1,98 @@
-"""What a saved optimizer must look like: checked whole, before anything is changed."""
+"""What an optimizer's state must look like before torch takes it over, which checks only counts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from ratewise.errors import RatewiseError
 from ratewise.rules import schema
 
-#: Takes a field's name, its value and the parameter that it belongs to; raises `InvalidState`.
-Check = Callable[[str, Any, Tensor], None]
+#: What a parameter's state may have: tensors of its shape, and those that are not.
+TENSORS = ("direction", "momentum_buffer", "exp_avg", "exp_avg_sq")
+_FORM = schema.several(schema.count())
 
 
-def check_saved(
-    optimizer: Optimizer,
+def check_state(
     state_dict: Any,
-    fields: Mapping[str, Check],
-    settings: Callable[[dict[str, Any]], None],
-) -> None:
-    """Raise unless a state dict has an optimizer's form, and legal values.
+    groups: Sequence[dict[str, Any]],
+    *,
+    together: tuple[str, ...] = (),
+    elementwise: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the groups of a state dict, after a look at all that our optimizers keep.
 
-    How many groups and parameters there are is left to torch, which compares them itself.
+    Numbers of groups and parameters are torch's affair, which names them.
 
     Args:
-        optimizer: it is for.
-        state_dict: what is to be loaded.
-        fields: what each parameter may have, by name.
-        settings: raises a `RatewiseError` where a group's settings are outside their ranges.
+        state_dict: what somebody wants to load.
+        groups: the optimizer's own, whose parameters the state must fit.
+        together: what a parameter that has any memory must have.
+        elementwise: a parameter's own rate is of its shape, and not one number.
 
     Raises:
-        InvalidState: the field, its range, and the value.
+        InvalidState: a field is missing, unknown, or outside its range.
     """
     schema.require(isinstance(state_dict, dict), "state_dict", "a dict", state_dict)
-    for name, kind in (("state", dict), ("param_groups", list)):
+    for name, kind, words in (("state", dict, "a dict"), ("param_groups", list, "a list")):
         value = state_dict.get(name)
-        schema.require(
-            isinstance(value, kind), f"state_dict[{name!r}]", f"a {kind.__name__}", value
-        )
-    for index, group in enumerate(state_dict["param_groups"]):
+        schema.require(isinstance(value, kind), f"state_dict[{name!r}]", words, value)
+    saved: list[dict[str, Any]] = state_dict["param_groups"]
+    for index, group in enumerate(saved):
         where = f"state_dict['param_groups'][{index}]"
         schema.require(isinstance(group, dict), where, "a dict", group)
-        keys = group.get("params")
-        schema.require(isinstance(keys, list), f"{where}['params']", "a list", keys)
-        _rate(f"{where}['lr']", group.get("lr"))
-        try:
-            settings({**optimizer.defaults, **group})
-        except RatewiseError as error:
-            schema.require(False, where, f"of legal settings ({error})", "others")
-    saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-    parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-    for key, parameter in zip(saved, parameters, strict=False):
+        _FORM(f"{where}['params']", group.get("params"))
+        for name, value in group.items():
+            if name not in ("params", "lr"):
+                _check_setting(f"{where}[{name!r}]", value)
+        _check_rate(f"{where}['lr']", group.get("lr"), torch.Size())
+    keys = [key for group in saved for key in group["params"]]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    shapes = dict(zip(keys, (parameter.shape for parameter in parameters), strict=False))
+    for key, entry in state_dict["state"].items():
         where = f"state_dict['state'][{key!r}]"
-        entries = state_dict["state"].get(key, {})
-        schema.require(isinstance(entries, dict), where, "a dict", entries)
-        for name, value in entries.items():
-            if name in fields:
-                fields[name](f"{where}[{name!r}]", value, parameter)
+        schema.require(
+            key in keys, where, "of a parameter that state_dict['param_groups'] has", key
+        )
+        schema.require(isinstance(entry, dict), where, "a dict", entry)
+        lacking = set(together) - entry.keys() if entry.keys() - {"lr", "direction"} else ()
+        schema.require(not lacking, where, f"a dict that has {sorted(lacking)}", sorted(entry))
+        shape = shapes.get(key, torch.Size())
+        for name, value in entry.items():
+            there = f"{where}[{name!r}]"
+            if name == "lr":
+                schema.require(isinstance(value, Tensor), there, "a tensor", value)
+                _check_rate(there, value, shape if elementwise else torch.Size())
+            else:
+                _check_entry(there, name, value, shape)
+    return saved
 
 
-def like_parameter(name: str, value: Any, parameter: Tensor) -> None:
-    """Check a tensor of its parameter's shape; of any values, as gradients may have had them."""
-    legal = isinstance(value, Tensor) and value.shape == parameter.shape
-    legal = legal and value.is_floating_point()
-    schema.require(legal, name, f"a tensor of shape {list(parameter.shape)}", _shown(value))
+def _check_setting(where: str, value: Any) -> None:
+    """Check that a setting is small plain data: its range is the optimizer's affair."""
+    if isinstance(value, list | tuple):
+        schema.several(schema.real, most=9)(where, list(value))
+    elif not isinstance(value, Tensor):
+        schema.plain(where, value)
 
 
-def rates(name: str, value: Any, parameter: Tensor) -> None:
-    """Check one rate, or one for each of a parameter's weights."""
-    shapes = (torch.Size(()), parameter.shape)
-    legal = isinstance(value, Tensor) and value.shape in shapes and value.is_floating_point()
-    schema.require(legal, name, "a tensor of a number, or of one a weight", _shown(value))
-    finite = bool((torch.isfinite(value) & (value >= 0)).all())
-    schema.require(finite, name, "of finite numbers >= 0", "others")
+def _check_entry(where: str, name: object, value: Any, shape: torch.Size) -> None:
+    if name == "step":
+        schema.count(1)(where, value)
+    else:
+        schema.require(name in TENSORS, where, f"one of {TENSORS}, 'step' and 'lr'", name)
+        legal = isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape
+        schema.require(legal, where, f"a float tensor of shape {tuple(shape)}", value)
 
 
-def steps(name: str, value: Any, parameter: Tensor) -> None:
-    """Check a number of steps."""
-    schema.count()(name, value)
-
-
-def _rate(name: str, value: Any) -> None:
-    """Check a group's rate, a number or a tensor of one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = float(value)
-    legal = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    schema.require(legal, name, "a finite number >= 0", _shown(value))
-
-
-def _shown(value: Any) -> Any:
-    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else value
+def _check_rate(where: str, value: Any, shape: torch.Size) -> None:
+    """Check a rate: a number, or a tensor of a shape."""
+    if not isinstance(value, Tensor):
+        schema.number(0.0)(where, value)
+        return
+    legal = value.is_floating_point() and value.shape == shape
+    schema.require(legal, where, f"a number, or floats of shape {tuple(shape)}", value.shape)
+    sound = bool((torch.isfinite(value) & (value >= 0)).all())
+    schema.require(sound, where, "finite numbers >= 0", value)

@@ -25,7 +25,7 @@ import numpy as np
 
 from ratewise.errors import invalid, unknown
 from ratewise.rules import features, policy_files, schema
-from ratewise.rules.checks import check_count, is_number
+from ratewise.rules.checks import is_number
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.network import MOST_WINDOWS, Network, Weights
@@ -85,7 +85,7 @@ class Policy(Weights):
 
     def __post_init__(self) -> None:
         self.check(FEATURES)
-        check_count("windows", self.windows, 2, MOST_WINDOWS)
+        self.check_windows(self.windows)
         if not (is_number(self.bound) and 0 < self.bound <= MOST_BOUND):
             raise invalid("bound", f"a number in (0, {MOST_BOUND:g}]", self.bound, "pass e.g. 1.5")
         if self.schedule not in FIXED:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import invalid
+from ratewise.rules.checks import check_count
 
 #: A feature may lie so far beyond the range that was seen: other roundings, runs a little shorter.
 MARGIN = 0.05
@@ -92,6 +93,17 @@ class Weights:
             if not (abs(array) <= LARGEST).all():
                 allowed = f"finite numbers within {LARGEST:g} of 0"
                 raise invalid("weights and ranges", allowed, "others", "learn it again")
+
+    @staticmethod
+    def check_windows(windows: int) -> None:
+        """Raise unless this is a number of decisions that a run may have.
+
+        Raises:
+            InvalidArgument: it is no integer from 2 to `MOST_WINDOWS`.
+        """
+        check_count("windows", windows, 2)
+        if windows > MOST_WINDOWS:
+            raise invalid("windows", f"an integer from 2 to {MOST_WINDOWS}", windows, "pass 25")
 
     def fingerprint(self, *numbers: Any) -> str:
         """Return 16 hexadecimal digits of the arrays and of whatever else decides."""

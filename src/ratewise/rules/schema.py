@@ -7,7 +7,6 @@ A state dict may come from anybody. So every state that is read back has a table
 
 from __future__ import annotations
 
-import math
 import reprlib
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +23,8 @@ Check = Callable[[str, Any], None]
 MOST = 2**53
 #: The largest number that a tensor in float32 can hold.
 SINGLE = (2.0 - 2.0**-23) * 2.0**127
+#: No learning rate is larger: what others multiply it by, and bounds, stay finite.
+LARGEST_RATE = 1e30
 
 
 def require(condition: bool, name: str, allowed: str, value: object) -> None:
@@ -64,6 +65,10 @@ def number(least: float = -sys.float_info.max, most: float = sys.float_info.max)
         require(is_number(value) and least <= value <= most, name, allowed, value)
 
     return check
+
+
+#: The check of a learning rate.
+rate = number(0.0, LARGEST_RATE)
 
 
 def above(least: float, most: float = sys.float_info.max) -> Check:
@@ -176,7 +181,7 @@ def settings(kind: Any) -> Check:
     """Return the check of a dataclass's fields as a dict: `kind` itself says their ranges."""
 
     def check(name: str, value: Any) -> None:
-        record({field.name: _plain for field in fields(kind)})(name, value)
+        record({field.name: plain for field in fields(kind)})(name, value)
         try:
             kind(**value)
         except RatewiseError as error:
@@ -185,7 +190,7 @@ def settings(kind: Any) -> Check:
     return check
 
 
-def _plain(name: str, value: Any) -> None:
+def plain(name: str, value: Any) -> None:
     """Check a setting: a word, a flag, a number, or nothing."""
     whole = type(value) is int
     sound = abs(value) <= MOST if whole else isinstance(value, str | float | bool) or value is None
@@ -200,10 +205,3 @@ def same_length(name: str, state: Mapping[str, Any], *names: str) -> None:
         raise InvalidState(
             f"{name} must have lists of one length, got {both}: pass what state_dict() returned"
         )
-
-
-def finite_product(name: str, left: list[float], right: list[float]) -> None:
-    """Raise `InvalidState` unless two lists of numbers have finite products, entry by entry."""
-    for index, (one, other) in enumerate(zip(left, right, strict=True)):
-        legal = math.isfinite(float(one) * float(other))
-        require(legal, f"{name}[{index}]", "of a finite product with its base rate", one)
