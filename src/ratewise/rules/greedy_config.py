@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -93,3 +94,12 @@ class GreedyLimits(NamedTuple):
             tuple(x / b if b else 1.0 for x, b in zip(high, base, strict=True)),
             tuple(eps / b if b else 0.0 for b in base),
         )
+
+    def reached(self, scale: Sequence[float]) -> bool:
+        """Return whether every group's scale is at its lower bound, roundings aside.
+
+        >>> GreedyLimits.relative().reached([0.1 * (1 + 2**-52)])
+        True
+        """
+        almost = 1.0 + ROUNDINGS * sys.float_info.epsilon
+        return all(s <= low * almost for s, low in zip(scale, self.lower, strict=True))

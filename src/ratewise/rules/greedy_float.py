@@ -7,7 +7,6 @@ anything by itself: the tests compare every field with `greedy.update` after eve
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 from ratewise.rules.greedy import (
@@ -20,10 +19,8 @@ from ratewise.rules.greedy import (
     RESET,
     WARMUP,
 )
-from ratewise.rules.greedy_config import ROUNDINGS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.smoothing import FloatWindow
-
-_ALMOST = 1.0 + ROUNDINGS * sys.float_info.epsilon
 
 
 class FloatGreedy:
@@ -103,9 +100,7 @@ class FloatGreedy:
             reason = DECREASE if self._move(False) else CLAMPED
             self.bad = 0
             self.stage = -c.cooldown
-            if all(
-                s <= low * _ALMOST for s, low in zip(self.scale, self.limits.lower, strict=True)
-            ):
+            if self.limits.reached(self.scale):
                 self.floored += 1
                 if c.reset_after is not None and self.floored >= c.reset_after:
                     reason = self._reset()
