@@ -43,8 +43,6 @@ class Hypergradient(Optimizer):
 
     #: While the first groups are added; a copied or unpickled optimizer keeps no other attributes.
     _building = False
-    #: What a parameter that was stepped has in its state.
-    _together: tuple[str, ...] = ()
 
     def __init__(self, params: Any, defaults: dict[str, Any], per: str) -> None:
         if per not in PER:
@@ -249,9 +247,6 @@ class Hypergradient(Optimizer):
         """
         if not isinstance(param_group, dict):
             raise wrong_type("param_group", "a dict", param_group, "pass {'params': [...]}")
-        if "params" not in param_group:
-            fix = "pass {'params': [...]}"
-            raise invalid("param_group", "a dict with 'params'", sorted(param_group), fix)
         params = param_group["params"]
         params = params if isinstance(params, Tensor | set) else list(params)
         for named in [params] if isinstance(params, Tensor) else params:
@@ -287,12 +282,7 @@ class Hypergradient(Optimizer):
         Raises:
             InvalidState: it is of another `per`, of an optimizer that has none, or damaged.
         """
-        saved = check_state(
-            state_dict,
-            self.param_groups,
-            together=self._together,
-            elementwise=self.per == "element",
-        )
+        saved = check_state(state_dict, self.param_groups)
         for index, group in enumerate(saved):
             if group.get("per") != self.per:
                 raise InvalidState(
@@ -300,7 +290,7 @@ class Hypergradient(Optimizer):
                     f"per={self.per!r}: construct it with the same"
                 )
             try:
-                self._check(group)
+                self._check({name: group[name] for name in self.defaults})
             except (KeyError, RatewiseError) as error:
                 raise InvalidState(
                     f"state_dict['param_groups'][{index}] is damaged: {error}"

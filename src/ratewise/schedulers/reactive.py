@@ -24,6 +24,8 @@ from ratewise.schedulers.arguments import (
     check_capture,
     check_optimizer,
     check_positive,
+    check_rate,
+    check_scaled,
     check_timing,
     chosen_groups,
     new_rates,
@@ -35,12 +37,13 @@ from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
+from ratewise.schedulers.watched import Watched
 
 #: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
 SYNC_EVERY = 100
 
 
-class ReactiveLR(Explained, LRScheduler, ABC):
+class ReactiveLR(Watched, Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
@@ -115,6 +118,10 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         """Return the subclass's state as plain data."""
 
     @abstractmethod
+    def _check_own(self, name: str, state: Any) -> None:
+        """Raise `InvalidState` unless `_own_state` might have returned this; `name` says where."""
+
+    @abstractmethod
     def _restore_own(self, state: dict[str, Any]) -> None:
         """Take over what `_own_state` returned, onto Python floats."""
 
@@ -183,6 +190,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             self._act(metric)
         elif self._anchor is not None or past <= 0:
             self._write()
+        elif self._rates.looking:
+            self._look()
 
     def _demand_a_loss(self) -> None:
         if self.missing == "raise" and not self._agreement.always:
@@ -225,6 +234,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             self._record.note(self.last_epoch, why, old, rates.current(self._groups()))
         elif self._anchor is not None:
             self._write()
+        elif rates.looking:
+            self._look()
         if self._record.trace.due():
             self._record.trace.add(self.last_epoch, metric, rates.current(self._groups())[0])
 
@@ -246,6 +257,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             self._synced_at = self.last_epoch
             if record.log.wanted:
                 self.flush()
+            elif self._device is not None and self._device.type == "cpu":
+                self._look_back()
             if self._raises and bool(self._spoilt):
                 self._spoilt.zero_()
                 raise nonfinite(math.nan, self.last_epoch, SYNC_EVERY)
@@ -293,6 +306,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         return groups if self._chosen is None else [groups[index] for index in self._chosen]
 
     def _write(self) -> None:
+        if self._rates.looking:
+            self._look()
         self._rates.write(self._groups(), self._own_rates())
 
     def _own_rates(self) -> list[Any]:
@@ -312,12 +327,13 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self._to_host()
         own_tensors(self._groups(), self.optimizer.param_groups)
         for group in self._groups()[self._group_count :]:
+            check_rate(len(self._base), float(_initial(group)))
             base = float(group.setdefault("initial_lr", _copied(group["lr"])))
             self._add_group(base)
             self._rates.add(group, base)
         self._group_count = len(self._groups())
         everything = self.optimizer.param_groups
-        self.base_lrs += [_copied(g["initial_lr"]) for g in everything[len(self.base_lrs) :]]
+        self.base_lrs += [_initial(group) for group in everything[len(self.base_lrs) :]]
         self._to_device(self._rates_device(), unless_cpu=True)
 
     def rescale(self, factor: float, *, reason: str = "rescale", metric: float = math.nan) -> None:
@@ -329,11 +345,17 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             factor: > 0; 0.5 halves the rates.
             reason: what the event is called.
             metric: what the event shows as its loss.
+
+        Raises:
+            WrongType, InvalidArgument: `factor` is no such number, or takes a rate out of what its
+                type can hold; nothing has changed.
         """
         check_positive("factor", factor, "pass 0.5 to halve the rates")
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
+        for group, *rates in zip(self._groups(), self._base, old, strict=True):
+            check_scaled("factor", factor, rates, group["lr"])
         self._set_base([base * factor for base in self._base], restart=False)
         why = (metric, metric, *before, reason)
         self._record.note(self.last_epoch, why, old, self._rates.current(self._groups()))
@@ -349,7 +371,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         for group, rate in zip(self._groups(), self._base, strict=True):
             kept = group.get("initial_lr")
             group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
-        self.base_lrs = [_copied(group["initial_lr"]) for group in self.optimizer.param_groups]
+        self.base_lrs = [_initial(group) for group in self.optimizer.param_groups]
 
     # -- devices ----------------------------------------------------------------------------
 
@@ -412,6 +434,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         anchor that is a function is not saved: construct the scheduler with it again.
         """
         self._meet_new_groups()
+        self._look_back()
         anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
         ours = {
             "format": checkpoint.FORMAT,
@@ -457,7 +480,9 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         """
         base = None if lr is None else new_rates(lr, len(self._groups()))
         now = self.state_dict()
-        ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=self._anchor)
+        ours = checkpoint.checked(
+            state_dict, like=now["ratewise"], anchor=self._anchor, rule=self._check_own
+        )
         try:
             self._take_over(ours, state_dict, base)
         except (RatewiseError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -489,6 +514,11 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         else:
             self._set_base(base, restart=True)
         self._to_device(self._rates_device(), unless_cpu=True)
+
+
+def _initial(group: dict[str, Any]) -> float | Tensor:
+    """Return a group's base rate; one that nobody schedules may have none but its rate."""
+    return _copied(group.get("initial_lr", group["lr"]))
 
 
 def _copied(rate: float | Tensor) -> float | Tensor:

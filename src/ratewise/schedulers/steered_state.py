@@ -1,0 +1,61 @@
+"""What the state of a scheduler must look like that steers tensors: its tables, a line a field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ratewise.rules import schema
+from ratewise.rules.features import FEATURES, FeatureState
+from ratewise.rules.fixed import FIXED
+from ratewise.rules.schema import SINGLE, Check
+from ratewise.rules.update_ratio import UpdateRatioConfig
+from ratewise.schedulers.steered import PER
+
+_RATES = schema.several(schema.rate)
+#: Vectors of a number a unit, a tensor or a group: float32 on the parameters' device.
+_FACTORS = schema.several(schema.number(0.0, SINGLE))
+_FEATURE = schema.number(-SINGLE, SINGLE)
+
+#: What a policy remembers of a run: `Correction.to_state`.
+CORRECTION: dict[str, Check] = {
+    "policy": schema.text,
+    "features": schema.record(
+        {
+            **dict.fromkeys(FeatureState._fields, _FEATURE),
+            "means": schema.several(_FEATURE, length=3),
+        }
+    ),
+    "correction": schema.above(0.0, SINGLE),
+    "outside": schema.number(0.0, SINGLE),
+    "seen": schema.several(_FEATURE, length=len(FEATURES)),
+}
+#: `Steering.to_state`.
+STEERING: dict[str, Check] = {
+    "factor": _FACTORS,
+    "settled": _FACTORS,
+    "typical": schema.number(0.0, SINGLE),
+    "probe": _FACTORS,
+    "ratios": schema.several(schema.real),  # NaN where the weights are
+    "every": schema.count(1),
+    "steps": schema.count(),
+    "decided": schema.count(),
+    "shapes": schema.several(schema.several(schema.count())),
+    "correction": schema.optional(schema.record(CORRECTION)),
+}
+#: `SteeredLR._own_state`.
+STEERED: dict[str, Check] = {
+    "config": schema.settings(UpdateRatioConfig),
+    "per": schema.choice(*PER),
+    "schedule": schema.choice(*FIXED),
+    "begin": schema.count(),
+    "height": schema.number(0.0, 1.0),
+    "base": _RATES,
+    "full": _RATES,
+    "steering": schema.record(STEERING),
+}
+
+
+def check(name: str, state: Any) -> None:
+    """Raise `InvalidState` unless a steering scheduler's own part of a state is legal."""
+    schema.record(STEERED)(name, state)
+    schema.same_length(name, state, "base", "full")
