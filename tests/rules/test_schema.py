@@ -69,6 +69,6 @@ def test_what_is_legal_passes(check: schema.Check, value: Any):
 
 @pytest.mark.parametrize(("check", "value"), ILLEGAL)
 def test_what_is_not_is_named_in_a_few_words(check: schema.Check, value: Any):
-    with pytest.raises(InvalidState, match="^here") as caught:
+    with pytest.raises(InvalidState, match=r"^here") as caught:
         check("here", value)
     assert len(str(caught.value)) < 300

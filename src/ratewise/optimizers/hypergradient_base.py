@@ -43,6 +43,8 @@ class Hypergradient(Optimizer):
 
     #: While the first groups are added; a copied or unpickled optimizer keeps no other attributes.
     _building = False
+    #: What a parameter that was stepped has in its state.
+    _together: tuple[str, ...] = ()
 
     def __init__(self, params: Any, defaults: dict[str, Any], per: str) -> None:
         if per not in PER:
@@ -282,7 +284,12 @@ class Hypergradient(Optimizer):
         Raises:
             InvalidState: it is of another `per`, of an optimizer that has none, or damaged.
         """
-        saved = check_state(state_dict, self.param_groups)
+        saved = check_state(
+            state_dict,
+            self.param_groups,
+            together=self._together,
+            elementwise=self.per == "element",
+        )
         for index, group in enumerate(saved):
             if group.get("per") != self.per:
                 raise InvalidState(
@@ -290,7 +297,7 @@ class Hypergradient(Optimizer):
                     f"per={self.per!r}: construct it with the same"
                 )
             try:
-                self._check({name: group[name] for name in self.defaults})
+                self._check(group)
             except (KeyError, RatewiseError) as error:
                 raise InvalidState(
                     f"state_dict['param_groups'][{index}] is damaged: {error}"

@@ -301,7 +301,7 @@ class StochasticLineSearch(Optimizer):
         legal = rate is None or rate <= config.lr
         schema.require(legal, f"state[{KEY!r}]['rate']", f"at most lr = {config.lr:g}", rate)
         entries = {**state_dict, "state": {k: x for k, x in states.items() if k != KEY}}
-        for group in check_state(entries, self.param_groups):
+        for group in check_state(entries, self.param_groups, together=("step", "exp_avg_sq")):
             try:
                 check_adam(group["betas"], group["eps"])
             except (KeyError, RatewiseError) as error:

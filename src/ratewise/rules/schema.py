@@ -181,7 +181,7 @@ def settings(kind: Any) -> Check:
     """Return the check of a dataclass's fields as a dict: `kind` itself says their ranges."""
 
     def check(name: str, value: Any) -> None:
-        record({field.name: _plain for field in fields(kind)})(name, value)
+        record({field.name: plain for field in fields(kind)})(name, value)
         try:
             kind(**value)
         except RatewiseError as error:
@@ -190,7 +190,7 @@ def settings(kind: Any) -> Check:
     return check
 
 
-def _plain(name: str, value: Any) -> None:
+def plain(name: str, value: Any) -> None:
     """Check a setting: a word, a flag, a number, or nothing."""
     whole = type(value) is int
     sound = abs(value) <= MOST if whole else isinstance(value, str | float | bool) or value is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -85,16 +86,19 @@ def checked(
     version = ours.get("format")
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise InvalidState(
-            f"state_dict['ratewise']['format'] must be in 1..{FORMAT}, got {version!r}: "
-            "a newer one needs a newer ratewise"
+            f"state_dict['ratewise']['format'] must be in 1..{FORMAT}, "
+            f"got {reprlib.repr(version)}: a newer one needs a newer ratewise"
         )
     for older in range(version, FORMAT):
         ours = MIGRATIONS[older](ours)
-    if ours.get("scheduler", name) != name:
-        raise InvalidState(
-            f"state_dict is of a {ours['scheduler']}, this is a {name}: load it into its own kind"
-        )
     where = "state_dict['ratewise']"
+    kind = ours.get("scheduler", name)
+    schema.text(f"{where}['scheduler']", kind)
+    if kind != name:
+        raise InvalidState(
+            f"state_dict is of a {kind}, this is a {name}: load it into its own kind "
+            f"({where}['scheduler'] says what it is of)"
+        )
     schema.record({**TABLE, "rule": rule})(where, ours)
     schema.same_length(where, ours, "rates", "own", "outside")
     for index, (now, own) in enumerate(zip(ours["rates"], ours["own"], strict=True)):

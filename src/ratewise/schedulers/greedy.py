@@ -329,7 +329,7 @@ class GreedyLR(ReactiveLR):
         rule.restore(state["memory"])
         self._rule = rule
         self._base, self._min_lr, self._max_lr = (
-            list(state[key]) for key in ("base", "min_lr", "max_lr")
+            list(map(float, state[key])) for key in ("base", "min_lr", "max_lr")
         )
         self._set_limits()
 

@@ -123,10 +123,10 @@ class HostRates:
 
     def restore(self, groups: Groups, state: dict[str, list[Any]]) -> None:
         """Take over what `state()` returned and write the rates into the groups."""
-        self.own, self._outside = list(state["own"]), list(state["outside"])
-        self.wrote = list(state["rates"])
+        self.own, self._outside = list(map(float, state["own"])), list(state["outside"])
+        self.wrote = list(map(float, state["rates"]))
         for index, group in enumerate(groups):
-            self._set(index, group, state["rates"][index])
+            self._set(index, group, self.wrote[index])
         self.watches = list(map(RateWatch, self.wrote))
         self.looking = LOOKS
 

@@ -322,6 +322,13 @@ class ReactiveLR(Watched, Explained, LRScheduler, ABC):
         """Begin to schedule the groups that the optimizer has got since."""
         if self._chosen is None and self._group_count != len(self.optimizer.param_groups):
             self._take_in_groups()
+        elif len(self.base_lrs) != len(self.optimizer.param_groups):
+            self._name_others()
+
+    def _name_others(self) -> None:
+        """Put the rates of groups where torch keeps base rates, scheduled or not."""
+        new = self.optimizer.param_groups[len(self.base_lrs) :]
+        self.base_lrs += [_initial(group) for group in new]
 
     def _take_in_groups(self) -> None:
         self._to_host()
@@ -332,8 +339,7 @@ class ReactiveLR(Watched, Explained, LRScheduler, ABC):
             self._add_group(base)
             self._rates.add(group, base)
         self._group_count = len(self._groups())
-        everything = self.optimizer.param_groups
-        self.base_lrs += [_initial(group) for group in everything[len(self.base_lrs) :]]
+        self._name_others()
         self._to_device(self._rates_device(), unless_cpu=True)
 
     def rescale(self, factor: float, *, reason: str = "rescale", metric: float = math.nan) -> None:

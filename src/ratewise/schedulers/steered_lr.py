@@ -280,7 +280,7 @@ class SteeredLR(ReactiveLR):
         self._steering.config = UpdateRatioConfig(**state["config"])
         self.schedule = state["schedule"]
         self._begin, self._height = int(state["begin"]), float(state["height"])
-        self._base, self._full = list(state["base"]), list(state["full"])
+        self._base, self._full = (list(map(float, state[key])) for key in ("base", "full"))
 
 
 class _Unhearing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ratewise.rules import schema
@@ -15,6 +16,14 @@ _RATES = schema.several(schema.rate)
 #: Vectors of a number a unit, a tensor or a group: float32 on the parameters' device.
 _FACTORS = schema.several(schema.number(0.0, SINGLE))
 _FEATURE = schema.number(-SINGLE, SINGLE)
+
+
+def _ratio(name: str, value: Any) -> None:
+    """Check a displacement in float32, which is not finite where the weights are not."""
+    schema.real(name, value)
+    legal = not math.isfinite(value) or abs(value) <= SINGLE
+    schema.require(legal, name, "a number that float32 can hold", value)
+
 
 #: What a policy remembers of a run: `Correction.to_state`.
 CORRECTION: dict[str, Check] = {
@@ -35,7 +44,7 @@ STEERING: dict[str, Check] = {
     "settled": _FACTORS,
     "typical": schema.number(0.0, SINGLE),
     "probe": _FACTORS,
-    "ratios": schema.several(schema.real),  # NaN where the weights are
+    "ratios": schema.several(_ratio),
     "every": schema.count(1),
     "steps": schema.count(),
     "decided": schema.count(),
