@@ -23,13 +23,12 @@ from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
     check_capture,
     check_optimizer,
-    check_positive,
     check_rate,
-    check_scaled,
     check_timing,
     chosen_groups,
     new_rates,
 )
+from ratewise.schedulers.base_rates import BaseRates, copied, initial
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.late import LateMetric, is_far
@@ -43,7 +42,7 @@ from ratewise.schedulers.watched import Watched
 SYNC_EVERY = 100
 
 
-class ReactiveLR(Watched, Explained, LRScheduler, ABC):
+class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
@@ -293,7 +292,7 @@ class ReactiveLR(Watched, Explained, LRScheduler, ABC):
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return every group's rate as it is now, tensors copied."""
-        return [_copied(group["lr"]) for group in self.optimizer.param_groups]
+        return [copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the same as `get_last_lr`: rates change in `step` alone."""
@@ -325,59 +324,17 @@ class ReactiveLR(Watched, Explained, LRScheduler, ABC):
         elif len(self.base_lrs) != len(self.optimizer.param_groups):
             self._name_others()
 
-    def _name_others(self) -> None:
-        """Put the rates of groups where torch keeps base rates, scheduled or not."""
-        new = self.optimizer.param_groups[len(self.base_lrs) :]
-        self.base_lrs += [_initial(group) for group in new]
-
     def _take_in_groups(self) -> None:
         self._to_host()
         own_tensors(self._groups(), self.optimizer.param_groups)
         for group in self._groups()[self._group_count :]:
-            check_rate(len(self._base), float(_initial(group)))
-            base = float(group.setdefault("initial_lr", _copied(group["lr"])))
+            check_rate(len(self._base), float(initial(group)))
+            base = float(group.setdefault("initial_lr", copied(group["lr"])))
             self._add_group(base)
             self._rates.add(group, base)
         self._group_count = len(self._groups())
         self._name_others()
         self._to_device(self._rates_device(), unless_cpu=True)
-
-    def rescale(self, factor: float, *, reason: str = "rescale", metric: float = math.nan) -> None:
-        """Multiply the base rates, and with them the rates and bounds that depend on them.
-
-        Bounds that were given as numbers stay, and hold. A guard lowers the rate by it.
-
-        Args:
-            factor: > 0; 0.5 halves the rates.
-            reason: what the event is called.
-            metric: what the event shows as its loss.
-
-        Raises:
-            WrongType, InvalidArgument: `factor` is no such number, or takes a rate out of what its
-                type can hold; nothing has changed.
-        """
-        check_positive("factor", factor, "pass 0.5 to halve the rates")
-        self._meet_new_groups()
-        self._to_host()
-        before, old = self._rule.before(), self._rates.current(self._groups())
-        for group, *rates in zip(self._groups(), self._base, old, strict=True):
-            check_scaled("factor", factor, rates, group["lr"])
-        self._set_base([base * factor for base in self._base], restart=False)
-        why = (metric, metric, *before, reason)
-        self._record.note(self.last_epoch, why, old, self._rates.current(self._groups()))
-        self._to_device(self._rates_device(), unless_cpu=True)
-
-    def _set_base(self, base: Sequence[float], *, restart: bool) -> None:
-        self._rebase(base, restart=restart)
-        self._name_base()
-        self._write()
-
-    def _name_base(self) -> None:
-        """Put the base rates where torch keeps them."""
-        for group, rate in zip(self._groups(), self._base, strict=True):
-            kept = group.get("initial_lr")
-            group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
-        self.base_lrs = [_initial(group) for group in self.optimizer.param_groups]
 
     # -- devices ----------------------------------------------------------------------------
 
@@ -520,12 +477,3 @@ class ReactiveLR(Watched, Explained, LRScheduler, ABC):
         else:
             self._set_base(base, restart=True)
         self._to_device(self._rates_device(), unless_cpu=True)
-
-
-def _initial(group: dict[str, Any]) -> float | Tensor:
-    """Return a group's base rate; one that nobody schedules may have none but its rate."""
-    return _copied(group.get("initial_lr", group["lr"]))
-
-
-def _copied(rate: float | Tensor) -> float | Tensor:
-    return rate.clone() if isinstance(rate, Tensor) else rate
