@@ -86,7 +86,9 @@ class RateWatch:
         self._usual = all_in_all if clear else theirs
 
 
-def find(watches: list[RateWatch], optimizer: Optimizer, scheduler: object) -> str | None:
+def find(
+    watches: list[RateWatch], optimizer: Optimizer, scheduler: object, *, late: bool = False
+) -> str | None:
     """Return what is to be said of rates that somebody else sets, or None.
 
     Where the others' part is another one at each step, as under a warmup, a rate that is set and
@@ -98,9 +100,11 @@ def find(watches: list[RateWatch], optimizer: Optimizer, scheduler: object) -> s
         watches: one a group.
         optimizer: whose rates they are.
         scheduler: which watches them.
+        late: this is about steps long past, and whoever multiplied then may be gone: only what is
+            clear counts.
     """
     for index, watch in enumerate(watches):
-        if watch.lost < TIMES and watch.strange < TIMES:
+        if watch.lost < TIMES and (late or watch.strange < TIMES):
             continue
         others = others_on(optimizer, scheduler)
         if watch.lost >= TIMES or (

@@ -33,12 +33,12 @@ class Watched:
         """Do the same for the last steps on a device, which is waited for."""
         if self._device is not None:
             self._rates.look_back()
-            self._tell_overwritten()
+            self._tell_overwritten(late=True)
 
-    def _tell_overwritten(self) -> None:
+    def _tell_overwritten(self, late: bool = False) -> None:
         if self._overwritten:
             return
-        found = find(self._rates.watches, self.optimizer, self)
+        found = find(self._rates.watches, self.optimizer, self, late=late)
         if found is not None:
             self._overwritten = True
             words = f"step {self.last_epoch}: {found}"
