@@ -225,13 +225,13 @@ def test_a_scheduler_that_multiplied_and_is_gone_by_now_was_respected():
     """Steps on a device are looked at late: nobody knows who was there."""
     loop = Loop("eager", tensor=True)
     factors = [0.9, 1.25, 0.8, 0.97, 1.1]
-    theirs = MultiplicativeLR(loop.optimizer, lambda step: factors[step % 5])
+    others = [MultiplicativeLR(loop.optimizer, lambda step: factors[step % 5])]
 
     def own(loss: float) -> None:
         loop.scheduler.step(torch.tensor(loss, dtype=torch.float64))
 
-    assert loop.run(after=lambda step: theirs.step(), own=own) == []
-    del theirs
+    assert loop.run(after=lambda step: others[0].step(), own=own) == []
+    others.clear()
     gc.collect()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
