@@ -82,7 +82,9 @@ class UpdateRatioConfig:
         bounds = (self.low, self.high)
         if not (all(map(is_number, bounds)) and 0.0 < self.low < self.high <= LARGEST):
             fix = "pass e.g. (1e-8, 1e8)"
-            raise invalid("bounds", f"two numbers, 0 < low < high <= {LARGEST:g}", bounds, fix)
+            raise invalid(
+                "bounds", f"two finite numbers, 0 < low < high <= {LARGEST:g}", bounds, fix
+            )
 
 
 class UpdateRatioState(NamedTuple):
