@@ -28,7 +28,7 @@ from ratewise.schedulers.arguments import (
     chosen_groups,
     new_rates,
 )
-from ratewise.schedulers.base_rates import BaseRates, copied, initial
+from ratewise.schedulers.bases import BaseRates, copied, initial
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.late import LateMetric, is_far
