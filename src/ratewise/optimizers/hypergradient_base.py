@@ -249,6 +249,9 @@ class Hypergradient(Optimizer):
         """
         if not isinstance(param_group, dict):
             raise wrong_type("param_group", "a dict", param_group, "pass {'params': [...]}")
+        if "params" not in param_group:
+            fix = "pass {'params': [...]}"
+            raise invalid("param_group", "a dict with 'params'", sorted(param_group), fix)
         params = param_group["params"]
         params = params if isinstance(params, Tensor | set) else list(params)
         for named in [params] if isinstance(params, Tensor) else params:
