@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.compare.records import stored
 from typer.testing import CliRunner
 
 import ratewise
@@ -15,6 +16,7 @@ from ratewise import cli
 from ratewise.learning import steering
 from ratewise.learning.tasks import KINDS
 from ratewise.rules import learned
+from ratewise.runs import Store
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,6 +37,33 @@ def test_compare_then_report(tmp_path: Path):
     again = command("report", "out", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
+    assert (tmp_path / "out" / "index.html").exists()
+
+
+LIMITED = """
+import resource, sys
+from ratewise.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+main()
+"""
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: Path):
+    def limited(size: int) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", LIMITED, str(size), "report", "out"]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+
+    store = stored(Store(tmp_path / "out"), lambda *_: 0.5)
+    before = store.load()
+    for size, name in ((1_000, "figures/schedules.png"), (1_000_000, "index.html")):
+        done = limited(size)
+        assert done.returncode == 2, done.stderr
+        assert f"out/{name} cannot be written (File too large): make room" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not list((tmp_path / "out").rglob(".tmp-*"))
+        assert not (tmp_path / "out" / "index.html").exists()
+        assert store.load() == before
+    assert limited(100_000_000).returncode == 0
     assert (tmp_path / "out" / "index.html").exists()
 
 

@@ -86,6 +86,16 @@ class StoreError(RatewiseError, RuntimeError):
     """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
 
 
+class CannotWrite(RatewiseError, OSError):
+    """A file cannot be written: no room, no permission; what was there is as it was."""
+
+    @classmethod
+    def of(cls, path: object, reason: str) -> CannotWrite:
+        """Return the error for a file, with the reason that the system gave."""
+        fix = "make room or allow it, then repeat the command, or write elsewhere"
+        return cls(f"{path} cannot be written ({reason}): {fix}")
+
+
 class RunFailed(RatewiseError, RuntimeError):
     """Runs of a sweep raised an error; all others were finished and kept."""
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import duckdb
 
+from ratewise import files
 from ratewise.errors import StoreError, invalid
-from ratewise.runs import files
+from ratewise.runs import parquet
 from ratewise.runs.schema import BATCH, SCHEMA_VERSION, RunRecord, batch_id
 
 MARKER = "ratewise-store.json"
@@ -67,8 +68,7 @@ class Store:
             # An older store's marker is raised at once, not with the first file of this version:
             # no writer can then forget it, and no older ratewise meets such a file unwarned.
             if version < SCHEMA_VERSION:
-                content = json.dumps({"schema_version": SCHEMA_VERSION})
-                files.write_bytes(marker, content.encode())
+                files.write(marker, json.dumps({"schema_version": SCHEMA_VERSION}))
             probe = self._runs / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -79,10 +79,7 @@ class Store:
 
     def _clean(self) -> None:
         """Remove the temporary files of writers that were killed."""
-        for path in self._runs.glob(".tmp-*"):
-            writer = path.name.split("-")[1]
-            if not (writer.isdigit() and files.alive(int(writer))):
-                path.unlink(missing_ok=True)
+        files.clean(self._runs)
 
     def path(self, run_id: str) -> Path:
         """Return where the run's own file lies, or would lie."""
@@ -102,7 +99,7 @@ class Store:
     def run_ids(self) -> set[str]:
         """Return the ids of the runs that lie there: of a run's own file, read or not."""
         return self._ids_in_batches().union(
-            path.stem for path in self._files() if not files.is_batch(path)
+            path.stem for path in self._files() if not parquet.is_batch(path)
         )
 
     def add(self, record: RunRecord) -> Path:
@@ -129,13 +126,11 @@ class Store:
         return path
 
     def _put(self, records: Sequence[RunRecord], name: str) -> Path:
-        temporary = self._runs / f".tmp-{os.getpid()}-{threading.get_ident()}-{name}"
-        with self._lock:
+        path = self.path(name)
+        with self._lock, files.whole(path) as temporary:
             if self._writer is None:  # opening a connection costs more than a run's file
                 self._writer = duckdb.connect(config={"threads": 1})
-            files.write(self._writer, records, temporary)
-        path = self.path(name)
-        files.rename(temporary, path)
+            parquet.write(self._writer, records, temporary)
         return path
 
     def __enter__(self) -> Store:
@@ -155,7 +150,7 @@ class Store:
         """Return every run once, ordered by task, optimizer, schedule, rate, seed and id."""
         paths = self._files()
         try:
-            parts = list(files.read(paths).values())
+            parts = list(parquet.read(paths).values())
         except (duckdb.Error, ValueError):  # one of them is not in order
             parts = list(map(self._read_one, paths))
         records: dict[str, RunRecord] = {}
@@ -176,13 +171,13 @@ class Store:
         """
         self._ids_in_batches()
         for path in self._files():
-            if files.is_batch(path) and path.stem not in self._batches:
+            if parquet.is_batch(path) and path.stem not in self._batches:
                 self._read_one(path)
-        return files.query(self._files(), sql)
+        return parquet.query(self._files(), sql)
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Keep what was asked for: tasks, schedules, rates, seeds."""
-        files.write_bytes(self.folder / "sweep.json", json.dumps(sweep, indent=2).encode())
+        files.write(self.folder / "sweep.json", json.dumps(sweep, indent=2))
 
     def read_sweep(self) -> dict[str, Any] | None:
         """Return what `write_sweep` kept, or None."""
@@ -193,18 +188,18 @@ class Store:
             raise StoreError(f"{path} is damaged ({error}): remove it and run again") from error
 
     def _files(self) -> list[Path]:
-        return sorted(self._runs.glob("*.parquet"), key=files.order)
+        return sorted(self._runs.glob("*.parquet"), key=parquet.order)
 
     def _ids_in_batches(self) -> set[str]:
         there = list(self._runs.glob(f"{BATCH}*.parquet"))
         new = [path for path in there if path.stem not in self._batches]
-        self._batches |= files.batch_ids(new)
+        self._batches |= parquet.batch_ids(new)
         return set().union(*(self._batches.get(path.stem, ()) for path in there))
 
     def _read_one(self, path: Path) -> list[RunRecord]:
         """Return one file's runs, or set it aside with the reason."""
         try:
-            return files.read([path])[path.name]
+            return parquet.read([path])[path.name]
         except (duckdb.Error, ValueError) as error:
             self._put_aside(path, str(error).splitlines()[0])
             return []
@@ -219,7 +214,7 @@ class Store:
             target = folder / f"{path.name}.{number}"
         os.replace(path, target)
         self.set_aside.append((target, reason))
-        kind = "batch" if files.is_batch(path) else "run"
+        kind = "batch" if parquet.is_batch(path) else "run"
         warnings.warn(f"{path} is not a whole {kind} ({reason}): moved to {target}", stacklevel=4)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ratewise import files
 from ratewise.compare import analysis, sweep
 from ratewise.compare import plan as planning
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule, named
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import tuned_rates
-from ratewise.runs import RunRecord, Store, files
+from ratewise.runs import RunRecord, Store
 from ratewise.studies import article_cost, article_tasks
 
 TASKS = (
@@ -177,9 +178,8 @@ def run(
 
     from ratewise.studies import article_figures, article_page  # draw: loaded when needed
 
-    page.parent.mkdir(parents=True, exist_ok=True)
     article_figures.draw(parts, settings.tasks, page.parent)
-    files.write_bytes(page, article_page.write_up(parts, settings).encode())
+    files.write(page, article_page.write_up(parts, settings))
     return parts
 
 

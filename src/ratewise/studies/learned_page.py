@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ratewise import files
 from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP
 from ratewise.errors import StoreError
 from ratewise.rules.learned import FOLDER
-from ratewise.runs import Store, files
+from ratewise.runs import Store
 from ratewise.studies import learned, learned_figures
 from ratewise.studies.learned import Settings
 from ratewise.studies.learned_claims import (
@@ -57,7 +58,6 @@ def write(store: Store, settings: Settings, page: Path) -> None:
         missing = wanted - len(records)
         raise StoreError(f"{store.folder} lacks {missing} of {wanted} runs: run the study again")
     numbers = numbers_from(records)
-    page.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: page.with_name(f"{page.stem}-{kind}.png") for kind in PICTURES}
     learned_figures.draw_rates(numbers, paths["rates"])
     drawn = learned_figures.draw_schedules(numbers, paths["schedules"])
@@ -82,7 +82,7 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     }
     shown_ones = {"rates": True, "schedules": bool(drawn), "curve": curves}
     pictures = [lines[kind] for kind in PICTURES if shown_ones[kind]]
-    files.write_bytes(page, text(numbers, provenance(settings.policies), pictures).encode())
+    files.write(page, text(numbers, provenance(settings.policies), pictures))
 
 
 def _curve_of(policy: str) -> Path:

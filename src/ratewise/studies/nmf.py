@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ratewise import files
 from ratewise.compare.training import one_thread
 from ratewise.nmf import random_problems
 from ratewise.nmf.learned import NMFPolicy, load, names
 from ratewise.nmf.noisy import Descent, Problems, log_share
 from ratewise.nmf.random_problems import Shape
 from ratewise.progress import tracked
-from ratewise.runs import files
 from ratewise.studies import nmf_estimator, nmf_real
 from ratewise.studies.nmf_methods import METHODS, TRIED, Learned, Method, Stack, run, tried
 
@@ -239,9 +239,8 @@ def run_study(
     )
     from ratewise.studies import nmf_figures, nmf_page  # draw: loaded when needed
 
-    page.parent.mkdir(parents=True, exist_ok=True)
     nmf_figures.draw(outcome, policies, page.parent)
-    files.write_bytes(page, nmf_page.write_up(outcome, settings).encode())
+    files.write(page, nmf_page.write_up(outcome, settings))
     return outcome
 
 
@@ -255,6 +254,5 @@ class _Kept:
         text = json.dumps(key, sort_keys=True)
         path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(path, json.dumps({"of": key, "found": make()}).encode())
+            files.write(path, json.dumps({"of": key, "found": make()}))
         return json.loads(path.read_text())["found"]

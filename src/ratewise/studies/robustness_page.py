@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ratewise import files
 from ratewise.compare.report.tables import Table, ratio
 from ratewise.compare.statistics import Interval, verdict
 from ratewise.plotting import PALETTE, Bar, Forest, Heat, save_forest, save_heat
-from ratewise.runs import Store, files
+from ratewise.runs import Store
 from ratewise.studies import robustness, robustness_claims
 from ratewise.studies.robustness import FULL, OURS, SWEEP_BOUNDS, Settings, Unit, sweep_name
 from ratewise.studies.robustness_numbers import (
@@ -35,11 +36,10 @@ PAPER = {
 def write(store: Store, settings: Settings, wanted: dict[Unit, list[str]], page: Path) -> None:
     """Write the page, and its figures beside it."""
     numbers = load(store, settings, wanted)
-    page.parent.mkdir(parents=True, exist_ok=True)
     heat, forest = (page.with_name(f"{page.stem}-{kind}.png") for kind in ("heat", "forest"))
     _draw_heat(numbers, heat)
     _draw_forest(numbers, forest)
-    files.write_bytes(page, text(numbers, heat.name, forest.name).encode())
+    files.write(page, text(numbers, heat.name, forest.name))
 
 
 def text(numbers: Numbers, heat: str, forest: str) -> str:

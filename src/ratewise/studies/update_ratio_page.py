@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ratewise import files
 from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP, TIE, Interval
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
 from ratewise.rules.update_ratio import DEFAULT
-from ratewise.runs import Store, files
+from ratewise.runs import Store
 from ratewise.studies.update_ratio import Settings
 from ratewise.studies.update_ratio_numbers import (
     FLAT,
@@ -35,9 +36,8 @@ from ratewise.studies.update_ratio_numbers import (
 def write(store: Store, settings: Settings, page: Path) -> None:
     """Write the page, and its figure beside it."""
     numbers = load(store, settings)
-    page.parent.mkdir(parents=True, exist_ok=True)
     _draw(numbers, page.with_suffix(".png"))
-    files.write_bytes(page, text(numbers, page.with_suffix(".png").name).encode())
+    files.write(page, text(numbers, page.with_suffix(".png").name))
 
 
 def text(numbers: Numbers, figure: str) -> str:

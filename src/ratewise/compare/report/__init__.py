@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from ratewise import plotting
+from ratewise import files, plotting
 from ratewise.compare import analysis
 from ratewise.compare.analysis import Pair, Runs
 from ratewise.compare.outcomes import outcomes
@@ -79,13 +79,14 @@ def write(store: Store) -> Report:
 
     Raises:
         StoreError: there was no comparison.
+        CannotWrite: the disk is full, or the folder is read-only.
     """
     said = content(analysis.load(store))
     pictures = _pictures(said, store.folder / "figures")
     markdown = store.folder / "report.md"
-    _write(markdown, _markdown(said, [path.name for path in pictures]))
+    files.write(markdown, _markdown(said, [path.name for path in pictures]))
     index = store.folder / "index.html"
-    _write(index, _page(said))
+    files.write(index, _page(said))
     said_last = [textwrap.fill(line, 88) for line in (*said.lost, *said.claims)]
     text = "\n\n".join([said.cells.terminal(keys=2), *said_last, f"report: {index}"])
     return Report(index, markdown, tuple(pictures), text)
@@ -154,9 +155,3 @@ def _page(said: Content) -> str:
     body += [page.table(said.detail), page.table(said.paper)]
     body += ["<h2>How it was made</h2>", page.bullets(said.methods)]
     return page.page(_TITLE, body)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
