@@ -93,7 +93,9 @@ class CannotWrite(RatewiseError, OSError):
     def of(cls, path: object, reason: str) -> CannotWrite:
         """Return the error for a file, with the reason that the system gave."""
         fix = "make room or allow it, then repeat the command, or write elsewhere"
-        return cls(f"{path} cannot be written ({reason}): {fix}")
+        error = cls(f"{path} cannot be written ({reason}): {fix}")
+        error.strerror = reason
+        return error
 
 
 class RunFailed(RatewiseError, RuntimeError):

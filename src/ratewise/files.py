@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from ratewise.errors import CannotWrite, RatewiseError
 
 #: What the name of an unfinished file begins with; the number of its process follows.
 UNFINISHED = ".tmp-"
+_OURS = re.compile(re.escape(UNFINISHED) + r"(\d+)-\d+-")
 _cleaned: set[Path] = set()
 
 
@@ -37,8 +39,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # without the suffix: nobody takes it for a file of that kind
-    name = f"{UNFINISHED}{os.getpid()}-{threading.get_ident()}-{path.stem}"
-    temporary = path.with_name(name)
+    temporary = path.with_name(unfinished(path.stem))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _cleaned:
@@ -76,11 +77,25 @@ def write(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
+def unfinished(name: str) -> str:
+    """Return what a file is called until it is whole; another process or thread has its own."""
+    return f"{UNFINISHED}{os.getpid()}-{threading.get_ident()}-{name}"
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file is called as one that is not whole.
+
+    >>> is_unfinished(unfinished("page")), is_unfinished(".tmp-page")
+    (True, False)
+    """
+    return _OURS.match(name) is not None
+
+
 def clean(folder: Path) -> None:
     """Remove the unfinished files of processes that have ended."""
     for path in folder.glob(f"{UNFINISHED}*"):
-        writer = path.name.split("-")[1]
-        if not (writer.isdigit() and _alive(int(writer))):
+        writer = _OURS.match(path.name)
+        if writer and not _alive(int(writer[1])):
             with contextlib.suppress(OSError):
                 path.unlink()
 

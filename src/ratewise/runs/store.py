@@ -18,6 +18,7 @@ from ratewise.runs import parquet
 from ratewise.runs.schema import BATCH, SCHEMA_VERSION, RunRecord, batch_id
 
 MARKER = "ratewise-store.json"
+SWEEP = "sweep.json"
 
 
 class Store:
@@ -44,42 +45,45 @@ class Store:
         self._writer: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
         self._claim()
-        self._clean()
 
     def _claim(self) -> None:
+        """Make the folder a store, the marker first: what lies below it is then a store's own."""
         marker = self.folder / MARKER
-        version = 0
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise StoreError(f"{self.folder} is a file: choose another folder (--out)")
-            if marker.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            foreign = self._foreign()
+            if marker.exists():  # asked after the look: another process may have made it meanwhile
                 version = _version(marker)
-                if version > SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{self.folder} is a store of version {version}, this ratewise reads "
-                        f"{SCHEMA_VERSION}: upgrade ratewise or choose another folder (--out)"
-                    )
-            elif self.folder.exists() and (found := sorted(os.listdir(self.folder))):
+            elif foreign:
                 raise StoreError(
-                    f"{self.folder} is not a ratewise store, it holds {', '.join(found[:3])}"
-                    f"{', ...' if len(found) > 3 else ''}: choose another folder (--out)"
+                    f"{self.folder} is not a ratewise store, it holds {', '.join(foreign[:3])}"
+                    f"{', ...' if len(foreign) > 3 else ''}: choose another folder (--out)"
                 )
-            self._runs.mkdir(parents=True, exist_ok=True)
+            else:
+                version = 0
             # An older store's marker is raised at once, not with the first file of this version:
             # no writer can then forget it, and no older ratewise meets such a file unwarned.
             if version < SCHEMA_VERSION:
                 files.write(marker, json.dumps({"schema_version": SCHEMA_VERSION}))
-            probe = self._runs / f".probe-{os.getpid()}"
+            self._runs.mkdir(exist_ok=True)
+            probe = self._runs / files.unfinished("probe")
             probe.touch()
             probe.unlink()
+            files.clean(self.folder)
+            files.clean(self._runs)
         except OSError as error:
             raise StoreError(
-                f"{self.folder} cannot be written ({error.strerror}): choose another folder (--out)"
+                f"{self.folder} cannot be written ({error.strerror}): runs and reports are written "
+                "there; allow it, or use a copy or another folder (--out)"
             ) from error
 
-    def _clean(self) -> None:
-        """Remove the temporary files of writers that were killed."""
-        files.clean(self._runs)
+    def _foreign(self) -> list[str]:
+        """Return what no store leaves behind: before the marker there is at most its beginning."""
+        found = sorted(name for name in os.listdir(self.folder) if not files.is_unfinished(name))
+        # up to 0.1, an empty folder for runs came before the marker
+        return [] if found == ["runs"] and not any(self._runs.iterdir()) else found
 
     def path(self, run_id: str) -> Path:
         """Return where the run's own file lies, or would lie."""
@@ -177,15 +181,22 @@ class Store:
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Keep what was asked for: tasks, schedules, rates, seeds."""
-        files.write(self.folder / "sweep.json", json.dumps(sweep, indent=2))
+        files.write(self.folder / SWEEP, json.dumps(sweep, indent=2))
 
     def read_sweep(self) -> dict[str, Any] | None:
-        """Return what `write_sweep` kept, or None."""
-        path = self.folder / "sweep.json"
+        """Return what `write_sweep` kept, or None; its entries are not looked at.
+
+        Raises:
+            StoreError: the file holds something else.
+        """
+        path = self.folder / SWEEP
         try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except ValueError as error:
-            raise StoreError(f"{path} is damaged ({error}): remove it and run again") from error
+            sweep = _read_json(path) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise damaged_sweep(self.folder, str(error)) from error
+        if sweep is not None and not isinstance(sweep, dict):
+            raise damaged_sweep(self.folder, f"it holds a {type(sweep).__name__}, not an object")
+        return sweep
 
     def _files(self) -> list[Path]:
         return sorted(self._runs.glob("*.parquet"), key=parquet.order)
@@ -218,8 +229,33 @@ class Store:
         warnings.warn(f"{path} is not a whole {kind} ({reason}): moved to {target}", stacklevel=4)
 
 
+def damaged_sweep(folder: Path, reason: str) -> StoreError:
+    """Return the error for a sweep's file that says nothing that was asked for."""
+    fix = "remove it and run the comparison again, all runs stay"
+    return StoreError(f"{folder / SWEEP} is damaged ({reason}): {fix}")
+
+
 def _version(marker: Path) -> int:
     try:
-        return int(json.loads(marker.read_text())["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{marker} is damaged: choose another folder (--out)") from error
+        version = _read_json(marker)["schema_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(version)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f'{marker} is damaged: write {{"schema_version": {SCHEMA_VERSION}}} into it if its '
+            "runs are yours, or choose another folder (--out)"
+        ) from error
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{marker.parent} is a store of version {version}, this ratewise reads "
+            f"{SCHEMA_VERSION}: upgrade ratewise or choose another folder (--out)"
+        )
+    return version
+
+
+def _read_json(path: Path) -> Any:
+    """Return what a JSON file holds; whatever is wrong with it but its absence is a ValueError."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
