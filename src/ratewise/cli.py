@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -25,10 +27,35 @@ app.add_typer(study, name="study")
 nmf = typer.Typer(no_args_is_help=True, help="Non-negative matrix factorisation.")
 app.add_typer(nmf, name="nmf")
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 _Data = Annotated[
     str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
 ]
 _Jobs = Annotated[int, typer.Option(help="Processes.")]
+
+
+def _stoppable(how: str) -> Callable[[Command], Command]:
+    """Let a command say, when Ctrl-C stops it, how to go on; its exit status is 130 then.
+
+    Args:
+        how: the rest of the sentence; the command's arguments stand in braces.
+    """
+
+    def wrap(command: Command) -> Command:
+        @functools.wraps(command)
+        def stoppable(**arguments: Any) -> Any:
+            try:
+                return command(**arguments)
+            except KeyboardInterrupt:
+                typer.echo(f"ratewise: stopped; {how.format(**arguments)}", err=True)
+                raise typer.Exit(130) from None
+
+        return cast(Command, stoppable)
+
+    return wrap
+
+
+_STUDY = "what is finished is kept in {out}; the same command goes on with the rest"
 
 
 @app.callback(invoke_without_command=True)
@@ -39,6 +66,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show it.")] =
 
 
 @app.command()
+@_stoppable("what is finished is kept in {out}; the same command goes on with the rest")
 def compare(
     tasks: Annotated[str, typer.Option(help="Names, with commas between; --list shows all.")] = (
         "digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru"
@@ -82,6 +110,7 @@ def compare(
 
 
 @app.command()
+@_stoppable("no run is touched; the same command writes the report again")
 def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was made.")]) -> None:
     """Write the report of a comparison again, from its runs; nothing is trained."""
     if not folder.is_dir():
@@ -93,6 +122,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was m
 
 
 @app.command()
+@_stoppable("what is learned is kept beside {out}; the same command goes on")
 def learn(
     tasks: Annotated[
         str | None, typer.Option(help="Kinds of tasks, with commas between; --list shows all.")
@@ -137,6 +167,7 @@ def _nmf() -> None:
 
 
 @nmf.command()
+@_stoppable("the same command begins anew and replaces its files in {out}")
 def fit(
     data: Annotated[Path, typer.Argument(help="The matrix: .npy, .npz, .csv or .mtx.")],
     components: Annotated[int, typer.Option(help="How many.")],
@@ -166,28 +197,26 @@ def fit(
 
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: typer.echo(f"ratewise: {message}", err=True)
-        try:
-            done = fit_file(
-                data,
-                out,
-                components,
-                seed=seed,
-                solver=solver,
-                schedule=schedule,
-                policy=policy,
-                init=init,
-                batch_size="auto" if batch_size is None else batch_size,
-                max_iter=max_iter,
-                tol=tol,
-                verbose=True,
-            )
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        done = fit_file(
+            data,
+            out,
+            components,
+            seed=seed,
+            solver=solver,
+            schedule=schedule,
+            policy=policy,
+            init=init,
+            batch_size="auto" if batch_size is None else batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            verbose=True,
+        )
     typer.echo(done.summary)
     typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
 
 
 @study.command("greedy-defaults")
+@_stoppable(_STUDY)
 def greedy_defaults(
     data: _Data = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study"),
@@ -204,6 +233,7 @@ def greedy_defaults(
 
 
 @study.command()
+@_stoppable(_STUDY)
 def robustness(
     full: Annotated[
         bool, typer.Option("--full", help="5 rates and 3 seeds instead of 3 and 2.")
@@ -223,6 +253,7 @@ def robustness(
 
 
 @study.command("update-ratio")
+@_stoppable(_STUDY)
 def update_ratio(
     data: _Data = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-update-ratio"),
@@ -241,6 +272,7 @@ def update_ratio(
 
 
 @study.command("learned")
+@_stoppable(_STUDY)
 def learned(
     data: _Data = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-learned"),
@@ -259,6 +291,7 @@ def learned(
 
 
 @study.command("article")
+@_stoppable(_STUDY)
 def article(
     data: _Data = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-article"),
@@ -275,6 +308,7 @@ def article(
 
 
 @study.command("nmf")
+@_stoppable(_STUDY)
 def study_nmf(
     data: _Data = None,
     out: Annotated[Path, typer.Option(help="Folder for what was found.")] = Path("study-nmf"),
@@ -326,9 +360,6 @@ def main() -> None:
         missing = f"{error.name!r} is not installed: pip install 'ratewise[compare]'"
         print(f"ratewise: {MissingExtra(missing)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("ratewise: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from ratewise.compare import analysis
 from ratewise.compare.analysis import Pair, Runs
 from ratewise.compare.outcomes import outcomes
 from ratewise.compare.report import page, panels, tables, words
-from ratewise.compare.report.tables import Table
+from ratewise.compare.report.tables import Table, escaped
 from ratewise.runs import Store
 
 
@@ -131,18 +132,18 @@ def _facts(said: Content) -> str:
 
 
 def _markdown(said: Content, pictures: list[str]) -> str:
-    parts = [f"# {_TITLE}", "", *said.lost, ""]
-    parts += [f"- {claim}" for claim in said.claims] + [""]
+    parts = [f"# {_TITLE}", "", *map(escaped, said.lost), ""]
+    parts += [f"- {escaped(claim)}" for claim in said.claims] + [""]
     for table in (said.verdicts, said.cells, said.detail, said.paper):
         parts += [f"## {table.caption}", "", table.markdown(), ""]
     for name in pictures:
         parts += [f"![{name.removesuffix('.png')}](figures/{name})", ""]
-    parts += ["## How it was made", ""] + [f"- {line}" for line in said.methods]
-    return "\n".join([*parts, "", _facts(said), ""])
+    parts += ["## How it was made", ""] + [f"- {escaped(line)}" for line in said.methods]
+    return "\n".join([*parts, "", escaped(_facts(said)), ""])
 
 
 def _page(said: Content) -> str:
-    body = [f"<h1>{_TITLE}</h1>", f"<p><small>{_facts(said)}</small></p>"]
+    body = [f"<h1>{_TITLE}</h1>", f"<p><small>{html.escape(_facts(said))}</small></p>"]
     body += [page.paragraphs(said.lost, "lead"), page.bullets(said.claims)]
     body += [page.table(said.verdicts), page.table(said.cells)]
     drawn = _panels(said)

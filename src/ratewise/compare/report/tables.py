@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ratewise.compare.analysis import Pair
@@ -20,6 +20,13 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """Return a Markdown table whose columns line up."""
+        return self._map(escaped)._markdown()
+
+    def _map(self, change: Callable[[str], str]) -> Table:
+        rows = [list(map(change, row)) for row in self.rows]
+        return Table(self.caption, list(map(change, self.header)), rows)
+
+    def _markdown(self) -> str:
         widths, numeric = self._widths(), self._numeric()
         rule = [
             "-" * (width - 1) + (":" if right else "-")
@@ -50,6 +57,31 @@ class Table(NamedTuple):
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, self._widths(), self._numeric(), strict=True)
         ]
+
+
+def escaped(text: str) -> str:
+    r"""Return text as Markdown that says just that: a name may hold signs that mean something.
+
+    What a sentence or a table's cell of ours needs stays as it is, such as 0.9 [0.8, 1.0].
+
+    >>> print(escaped("P(<) a|b `c` ![d](e)"))
+    P(&lt;) a\|b \`c\` !\[d]\(e)
+    """
+    for sign, said in _ESCAPES.items():
+        text = text.replace(sign, said)
+    return " ".join(text.splitlines())
+
+
+#: Sign -> what says it; the backslash first, since others are said with one.
+_ESCAPES = {
+    "\\": "\\\\",
+    "&": "&amp;",
+    "<": "&lt;",
+    "|": "\\|",
+    "`": "\\`",
+    "![": "!\\[",
+    "](": "]\\(",
+}
 
 
 def ratio(interval: Interval) -> str:
