@@ -166,10 +166,10 @@ class _Worker(Generic[Held]):
             1,
             mp_context=get_context("spawn"),
             initializer=_begin,
-            initargs=(heard, os.getpid()),
+            initargs=(heard, os.getpid(), *self._how),
         )
         with _uninterrupted():
-            self._prepared = self._pool.submit(_prepare, *self._how)
+            self._prepared = self._pool.submit(_prepared)
         heard.close()
 
     def submit(self, work: Work[Held, Item], item: Item) -> Future[str | None]:
@@ -214,11 +214,21 @@ def _uninterrupted() -> Iterator[None]:
 
 
 _entered: list[Any] = []
+_failed: list[Exception] = []
 
 
-def _begin(line: Connection, parent: int) -> None:
+def _begin(
+    line: Connection, parent: int, prepare: Prepare[Any], arguments: tuple[Any, ...]
+) -> None:
+    """Prepare a worker: one thread, what it holds, and an end when the parent wants it."""
     threading.Thread(target=_watch, args=(line, parent), daemon=True).start()
     torch.set_num_threads(1)
+    stack = contextlib.ExitStack()
+    try:
+        _entered[:] = [stack.enter_context(prepare(*arguments))]
+    except Exception as error:  # an initializer's own would reach nobody by its name
+        _failed[:] = [error]
+    atexit.register(stack.close)  # before the interpreter goes: DuckDB's bindings complain else
 
 
 def _watch(line: Connection, parent: int) -> None:
@@ -228,10 +238,10 @@ def _watch(line: Connection, parent: int) -> None:
     os._exit(1)
 
 
-def _prepare(prepare: Prepare[Any], arguments: tuple[Any, ...]) -> None:
-    stack = contextlib.ExitStack()
-    _entered[:] = [stack.enter_context(prepare(*arguments))]
-    atexit.register(stack.close)  # before the interpreter goes: DuckDB's bindings complain else
+def _prepared() -> None:
+    """Raise what went wrong before the first item."""
+    if _failed:
+        raise _failed[0]
 
 
 def _work(work: Work[Any, Item], item: Item) -> str | None:
