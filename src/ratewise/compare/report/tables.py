@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -62,26 +63,15 @@ class Table(NamedTuple):
 def escaped(text: str) -> str:
     r"""Return text as Markdown that says just that: a name may hold signs that mean something.
 
-    What a sentence or a table's cell of ours needs stays as it is, such as 0.9 [0.8, 1.0].
+    Signs that mean nothing where they stand stay, such as those of <= 0.9 [0.8, 1.0].
 
-    >>> print(escaped("P(<) a|b `c` ![d](e)"))
-    P(&lt;) a\|b \`c\` !\[d]\(e)
+    >>> print(escaped("P(<) a|b <c> `d` ![e](f)"))
+    P(<) a\|b &lt;c> \`d\` !\[e]\(f)
     """
-    for sign, said in _ESCAPES.items():
-        text = text.replace(sign, said)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    text = re.sub(r"[\\|`]|(?<=!)\[|(?<=\])\(", r"\\\g<0>", text)
     return " ".join(text.splitlines())
-
-
-#: Sign -> what says it; the backslash first, since others are said with one.
-_ESCAPES = {
-    "\\": "\\\\",
-    "&": "&amp;",
-    "<": "&lt;",
-    "|": "\\|",
-    "`": "\\`",
-    "![": "!\\[",
-    "](": "]\\(",
-}
 
 
 def ratio(interval: Interval) -> str:
