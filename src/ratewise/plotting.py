@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ratewise import files
 from ratewise.errors import invalid, missing_extra, wrong_type
+from ratewise.files import writing
 
 #: Colour-blind safe (Okabe & Ito, then Tol's muted ones), in the order in which lines ask for one.
 PALETTE = (
@@ -362,5 +362,5 @@ def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
 
 
 def _finish(figure: Any, path: Path) -> None:
-    with files.whole(path) as temporary:
+    with writing.whole(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

@@ -33,11 +33,12 @@ import torch
 from tests.fuzz.harness import Fault
 from torch import nn
 
-from ratewise import files, pool
+from ratewise import pool
 from ratewise.compare import report as _report  # noqa: F401  (forks need not import it)
 from ratewise.compare import sweep, training
 from ratewise.compare.task import Task
 from ratewise.errors import RatewiseError
+from ratewise.files import writing
 from ratewise.runs import RunRecord, Store
 
 #: What an operation on files is called when Python is about to do it.
@@ -191,7 +192,7 @@ def check(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
     paths = list((folder / "runs").iterdir())
     if len(paths) != len(expected):
         raise Fault(f"{len(paths)} files for {len(expected)} runs in {folder}")
-    left = [path for path in folder.rglob("*") if path.name.startswith(files.UNFINISHED)]
+    left = [path for path in folder.rglob("*") if path.name.startswith(writing.UNFINISHED)]
     if left:
         raise Fault(f"{left[0]} is left")
 

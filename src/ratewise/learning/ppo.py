@@ -20,8 +20,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
-from ratewise import __version__, files
+from ratewise import __version__
 from ratewise.errors import InvalidState
+from ratewise.files import writing
 from ratewise.progress import tracked
 from ratewise.rules import schema
 from ratewise.rules.network import LARGEST
@@ -210,7 +211,7 @@ class _Checkpoint:
 
     def write(self, about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Replace the file."""
-        with files.whole(self.path) as temporary:
+        with writing.whole(self.path) as temporary:
             save_file(tensors, temporary, {"ratewise": json.dumps(about)})
 
 
@@ -237,7 +238,7 @@ def learn(
         policy = learner.policy(**(about or {}))
         policy.save(out)
         curve = out.with_name(f"{out.stem}.curve.json")
-        files.write(curve, json.dumps({"curve": learner.curve}, indent=0))
+        writing.write(curve, json.dumps({"curve": learner.curve}, indent=0))
         return policy
     finally:  # stable-baselines3 seeds the global generators, which are the caller's
         torch.set_num_threads(threads)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
-from ratewise import files
 from ratewise.errors import invalid
+from ratewise.files import writing
 from ratewise.nmf import scale
 from ratewise.nmf.checks import InterruptedWarning
 from ratewise.nmf.estimator import StochasticNMF
@@ -70,12 +70,12 @@ def fit_file(
         written.append(folder / PICTURE)
     else:
         summary += f"\nno {PICTURE}: it needs matplotlib"
-    files.write(folder / "summary.txt", summary + "\n")
+    writing.write(folder / "summary.txt", summary + "\n")
     return Fitted(model, summary, (*written, folder / "summary.txt"))
 
 
 def _save(path: Path, array: Any) -> Path:
-    with files.whole(path) as temporary, temporary.open("wb") as file:
+    with writing.whole(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)  # given a path, it would add a suffix
     return path
 
@@ -121,7 +121,7 @@ def _draw(model: StochasticNMF, norm: float, path: Path) -> bool:
         title = f"schedule {model.schedule}"
         panels.append(Panel(title, "step of the components", "rate, in multiples of 1 / L", lines))
     try:
-        _whole(path, lambda path: save_panels(panels, path, columns=1))
+        save_panels(panels, path, columns=1)
     except ModuleNotFoundError:
         return False
     return True

@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
-from ratewise import files
 from ratewise.errors import StoreError, invalid
+from ratewise.files import writing
 from ratewise.runs import parquet
 from ratewise.runs.schema import BATCH, SCHEMA_VERSION, RunRecord, batch_id
 
@@ -66,13 +66,13 @@ class Store:
             # An older store's marker is raised at once, not with the first file of this version:
             # no writer can then forget it, and no older ratewise meets such a file unwarned.
             if version < SCHEMA_VERSION:
-                files.write(marker, json.dumps({"schema_version": SCHEMA_VERSION}))
+                writing.write(marker, json.dumps({"schema_version": SCHEMA_VERSION}))
             self._runs.mkdir(exist_ok=True)
-            probe = self._runs / files.unfinished("probe")
+            probe = self._runs / writing.unfinished("probe")
             probe.touch()
             probe.unlink()
-            files.clean(self.folder)
-            files.clean(self._runs)
+            writing.clean(self.folder)
+            writing.clean(self._runs)
         except OSError as error:
             raise StoreError(
                 f"{self.folder} cannot be written ({error.strerror}): runs and reports are written "
@@ -81,7 +81,7 @@ class Store:
 
     def _foreign(self) -> list[str]:
         """Return what no store leaves behind: before the marker there is at most its beginning."""
-        found = sorted(name for name in os.listdir(self.folder) if not files.is_unfinished(name))
+        found = sorted(name for name in os.listdir(self.folder) if not writing.is_unfinished(name))
         # up to 0.1, an empty folder for runs came before the marker
         return [] if found == ["runs"] and not any(self._runs.iterdir()) else found
 
@@ -131,7 +131,7 @@ class Store:
 
     def _put(self, records: Sequence[RunRecord], name: str) -> Path:
         path = self.path(name)
-        with self._lock, files.whole(path) as temporary:
+        with self._lock, writing.whole(path) as temporary:
             if self._writer is None:  # opening a connection costs more than a run's file
                 self._writer = duckdb.connect(config={"threads": 1})
             parquet.write(self._writer, records, temporary)
@@ -181,7 +181,7 @@ class Store:
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Keep what was asked for: tasks, schedules, rates, seeds."""
-        files.write(self.folder / SWEEP, json.dumps(sweep, indent=2))
+        writing.write(self.folder / SWEEP, json.dumps(sweep, indent=2))
 
     def read_sweep(self) -> dict[str, Any] | None:
         """Return what `write_sweep` kept, or None; its entries are not looked at.

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ratewise import files
 from ratewise.errors import invalid
+from ratewise.files import writing
 
 CANDIDATES = (1, 4, 16, 64, 256, 1024)
 #: Seconds that one size is timed for, at least; and after how many in a row that got slower
@@ -144,4 +144,4 @@ def _keep(key: str, speeds: dict[int, float]) -> None:
         except (OSError, ValueError, TypeError):
             entries = {}
         entries[_name(key)] = {"key": key, "machine": machine(), "speeds": speeds}
-        files.write(path, json.dumps(entries, indent=1))
+        writing.write(path, json.dumps(entries, indent=1))

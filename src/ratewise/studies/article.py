@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ratewise import files
 from ratewise.compare import analysis, sweep
 from ratewise.compare import plan as planning
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule, named
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import tuned_rates
+from ratewise.files import writing
 from ratewise.runs import RunRecord, Store
 from ratewise.studies import article_cost, article_tasks
 
@@ -179,7 +179,7 @@ def run(
     from ratewise.studies import article_figures, article_page  # draw: loaded when needed
 
     article_figures.draw(parts, settings.tasks, page.parent)
-    files.write(page, article_page.write_up(parts, settings))
+    writing.write(page, article_page.write_up(parts, settings))
     return parts
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ratewise import files
 from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
 from ratewise.compare.optimizers import named, step
 from ratewise.compare.training import one_thread
+from ratewise.files import writing
 from ratewise.models.sequence import CharTransformer
 from ratewise.progress import tracked
 from ratewise.studies.article_tasks import SIZES
@@ -97,7 +97,7 @@ def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Co
     with one_thread():
         for model, device in tracked(cells, len(cells), "costs", show=progress):
             found += _model(model, device, settings)
-    files.write(path, json.dumps([asdict(cost) for cost in found]))
+    writing.write(path, json.dumps([asdict(cost) for cost in found]))
     return found
 
 

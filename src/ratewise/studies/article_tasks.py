@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ratewise import files
 from ratewise.compare import training
 from ratewise.compare.task import Task
 from ratewise.compare.tasks import text
 from ratewise.data import sets
 from ratewise.data.text import encode
+from ratewise.files import writing
 from ratewise.models.sequence import CharTransformer
 
 LENGTH, BATCH = 32, 8
@@ -88,9 +88,9 @@ def pretrain(folder: Path, data: str | None, steps: int, *, progress: bool = Tru
         task = _task("pretrain", shakespeare, model, steps, "small")
         with training.one_thread():
             record = training.train(task, "adamw", "linear", RATE, SEED)
-        with files.whole(path) as temporary:
+        with writing.whole(path) as temporary:
             save_file(kept[-1].state_dict(), temporary)
-        files.write(about, json.dumps({"test_loss": record.test_loss[-1]}))
+        writing.write(about, json.dumps({"test_loss": record.test_loss[-1]}))
     return Pretrained(path, alphabet, json.loads(about.read_text())["test_loss"])
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ratewise import files
 from ratewise.compare import plan as planning
 from ratewise.compare import schedules, sweep
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.statistics import CAP
 from ratewise.compare.sweep import Comparison
 from ratewise.compare.tuning import Method, Tuned
+from ratewise.files import writing
 from ratewise.runs import Store
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -253,5 +253,5 @@ def run(
 
     from ratewise.studies.greedy_defaults_page import write_up
 
-    files.write(page, write_up(settings, first, second, chosen, final))
+    writing.write(page, write_up(settings, first, second, chosen, final))
     return chosen

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ratewise import files
 from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP
 from ratewise.errors import StoreError
+from ratewise.files import writing
 from ratewise.rules.learned import FOLDER
 from ratewise.runs import Store
 from ratewise.studies import learned, learned_figures
@@ -82,7 +82,7 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     }
     shown_ones = {"rates": True, "schedules": bool(drawn), "curve": curves}
     pictures = [lines[kind] for kind in PICTURES if shown_ones[kind]]
-    files.write(page, text(numbers, provenance(settings.policies), pictures))
+    writing.write(page, text(numbers, provenance(settings.policies), pictures))
 
 
 def _curve_of(policy: str) -> Path:

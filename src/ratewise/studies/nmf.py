@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratewise import files
 from ratewise.compare.training import one_thread
+from ratewise.files import writing
 from ratewise.nmf import random_problems
 from ratewise.nmf.learned import NMFPolicy, load, names
 from ratewise.nmf.noisy import Descent, Problems, log_share
@@ -240,7 +240,7 @@ def run_study(
     from ratewise.studies import nmf_figures, nmf_page  # draw: loaded when needed
 
     nmf_figures.draw(outcome, policies, page.parent)
-    files.write(page, nmf_page.write_up(outcome, settings))
+    writing.write(page, nmf_page.write_up(outcome, settings))
     return outcome
 
 
@@ -254,5 +254,5 @@ class _Kept:
         text = json.dumps(key, sort_keys=True)
         path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         if not path.exists():
-            files.write(path, json.dumps({"of": key, "found": make()}))
+            writing.write(path, json.dumps({"of": key, "found": make()}))
         return json.loads(path.read_text())["found"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ratewise import files
 from ratewise.compare.report.tables import Table, ratio
 from ratewise.compare.statistics import Interval, verdict
+from ratewise.files import writing
 from ratewise.plotting import PALETTE, Bar, Forest, Heat, save_forest, save_heat
 from ratewise.runs import Store
 from ratewise.studies import robustness, robustness_claims
@@ -39,7 +39,7 @@ def write(store: Store, settings: Settings, wanted: dict[Unit, list[str]], page:
     heat, forest = (page.with_name(f"{page.stem}-{kind}.png") for kind in ("heat", "forest"))
     _draw_heat(numbers, heat)
     _draw_forest(numbers, forest)
-    files.write(page, text(numbers, heat.name, forest.name))
+    writing.write(page, text(numbers, heat.name, forest.name))
 
 
 def text(numbers: Numbers, heat: str, forest: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ratewise import files
 from ratewise.compare.report.tables import Table
 from ratewise.compare.statistics import CAP, TIE, Interval
+from ratewise.files import writing
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
 from ratewise.rules.update_ratio import DEFAULT
 from ratewise.runs import Store
@@ -37,7 +37,7 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     """Write the page, and its figure beside it."""
     numbers = load(store, settings)
     _draw(numbers, page.with_suffix(".png"))
-    files.write(page, text(numbers, page.with_suffix(".png").name))
+    writing.write(page, text(numbers, page.with_suffix(".png").name))
 
 
 def text(numbers: Numbers, figure: str) -> str:

@@ -7,12 +7,13 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from ratewise import files, plotting
+from ratewise import plotting
 from ratewise.compare import analysis
 from ratewise.compare.analysis import Pair, Runs
 from ratewise.compare.outcomes import outcomes
 from ratewise.compare.report import page, panels, tables, words
 from ratewise.compare.report.tables import Table, escaped
+from ratewise.files import writing
 from ratewise.runs import Store
 
 
@@ -85,9 +86,9 @@ def write(store: Store) -> Report:
     said = content(analysis.load(store))
     pictures = _pictures(said, store.folder / "figures")
     markdown = store.folder / "report.md"
-    files.write(markdown, _markdown(said, [path.name for path in pictures]))
+    writing.write(markdown, _markdown(said, [path.name for path in pictures]))
     index = store.folder / "index.html"
-    files.write(index, _page(said))
+    writing.write(index, _page(said))
     said_last = [textwrap.fill(line, 88) for line in (*said.lost, *said.claims)]
     text = "\n\n".join([said.cells.terminal(keys=2), *said_last, f"report: {index}"])
     return Report(index, markdown, tuple(pictures), text)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import ratewise
-from ratewise import files
 from ratewise.errors import CannotWrite, RatewiseError
+from ratewise.files import writing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def page(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_replaced_and_its_folder_made(page: Path):
-    files.write(page, "ü")
-    files.write(page.parent / "new" / "bytes", b"\x00\xff")
+    writing.write(page, "ü")
+    writing.write(page.parent / "new" / "bytes", b"\x00\xff")
     assert page.read_bytes() == "ü".encode()
     assert (page.parent / "new" / "bytes").read_bytes() == b"\x00\xff"
     assert sorted(os.listdir(page.parent)) == ["new", "page.md"]
@@ -40,7 +40,7 @@ def test_a_full_disk_is_named_and_leaves_everything_as_it_was(page: Path, monkey
 
     monkeypatch.setattr(os, call, full)
     with pytest.raises(CannotWrite, match=r"page\.md cannot be written \(No space left") as caught:
-        files.write(page, "new")
+        writing.write(page, "new")
     assert isinstance(caught.value, RatewiseError)
     assert isinstance(caught.value, OSError)
     assert "\n" not in str(caught.value)
@@ -50,7 +50,7 @@ def test_a_full_disk_is_named_and_leaves_everything_as_it_was(page: Path, monkey
 
 def test_a_block_that_raises_leaves_everything_as_it_was(page: Path):
     def half() -> None:
-        with files.whole(page) as temporary:
+        with writing.whole(page) as temporary:
             temporary.write_text("half")
             raise ZeroDivisionError
 
@@ -62,12 +62,12 @@ def test_a_block_that_raises_leaves_everything_as_it_was(page: Path):
 
 KILLED = """
 import os, signal, sys
-from ratewise import files
-with files.whole(sys.argv[1]) as temporary:
+from ratewise.files import writing
+with writing.whole(sys.argv[1]) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-AGAIN = "import sys; from ratewise import files; files.write(sys.argv[1], 'new')"
+AGAIN = "import sys; from ratewise.files import writing; writing.write(sys.argv[1], 'new')"
 
 
 def python(code: str, *arguments: object) -> int:
@@ -79,8 +79,8 @@ def test_what_a_killed_writer_left_goes_with_the_next_one_and_a_living_one_s_sta
     assert python(KILLED, page) < 0
     assert page.read_text() == "as it was"
     (left,) = set(os.listdir(page.parent)) - {"page.md"}
-    assert left.startswith(files.UNFINISHED)
-    living = page.with_name(f"{files.UNFINISHED}{os.getpid()}-1-page")
+    assert left.startswith(writing.UNFINISHED)
+    living = page.with_name(f"{writing.UNFINISHED}{os.getpid()}-1-page")
     living.write_text("half")
     assert python(AGAIN, page) == 0
     assert page.read_text() == "new"
@@ -106,7 +106,7 @@ def renamers(folder: Path) -> set[str]:
 
 
 def test_nothing_else_in_the_package_renames_what_it_wrote(tmp_path: Path):
-    aside = {"files.py", "runs/store.py"}  # the store moves what is damaged
+    aside = {"files/writing.py", "runs/store.py"}  # the store moves what is damaged
     assert renamers(Path(ratewise.__file__).parent) - ELSEWHERE == aside
     (tmp_path / "own.py").write_text(
         "part.replace(path)\nos.replace(part, path)\n'a'.replace(a, b)"
