@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import SnapshotLost, TooManyRollbacks, invalid, wrong_type
+from ratewise.files import writing
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count, is_number
 from ratewise.schedulers.agreement import gravest
@@ -342,18 +343,15 @@ def _checked_path(path: Any) -> Path:
 
 def _written(state: Any, path: Path) -> int:
     """Write a snapshot whole or not at all, and return its checksum."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        torch.save(state, partial)
-        checksum = _checksum(partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with writing.whole(path) as temporary:
+            torch.save(state, temporary)
+            return _checksum(temporary)
+    except (OSError, RuntimeError) as error:  # torch's own for a full disk
         raise SnapshotLost(
             f"the guard's snapshot {str(path)!r} cannot be written ({error}): make room, or pass "
             "path=None to keep it in memory"
         ) from error
-    return checksum
 
 
 def _checksum(path: Path) -> int:
