@@ -345,12 +345,13 @@ def _written(state: Any, path: Path) -> int:
     """Write a snapshot whole or not at all, and return its checksum."""
     try:
         with writing.whole(path) as temporary:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:  # torch refuses a path that begins with a dot
+                torch.save(state, file)
             return _checksum(temporary)
-    except (OSError, RuntimeError) as error:  # torch's own for a full disk
+    except OSError as error:
         raise SnapshotLost(
-            f"the guard's snapshot {str(path)!r} cannot be written ({error}): make room, or pass "
-            "path=None to keep it in memory"
+            f"the guard's snapshot {str(path)!r} cannot be written ({error.strerror}): "
+            "make room, or pass path=None to keep it in memory"
         ) from error
 
 
