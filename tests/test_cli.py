@@ -108,8 +108,9 @@ def test_ctrl_c_on_a_terminal_stops_workers_too_and_the_command_goes_on(tmp_path
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 130, errors
     said = "ratewise: stopped; what is finished is kept in out; the same command goes on with the"
-    assert errors.startswith(said)
-    assert len(errors.strip().splitlines()) == 1
+    lines = [line for line in errors.splitlines() if not re.match(r"\w+: \d+/\d+", line)]
+    assert len(lines) == 1, "beside how far it has come, on a slow machine"
+    assert lines[0].startswith(said)
     assert Store(tmp_path / "out").load()
 
 
