@@ -7,7 +7,7 @@ the largest factor of its group beforehand, and what is left for afterwards is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class Ahead:
     def __init__(self, optimizer: Optimizer) -> None:
         self._linear = type(optimizer) in LINEAR
         self._saved: list[tuple[dict[str, Any], Any]] = []
+        self._terms: list[tuple[dict[str, Any], Tensor, Tensor]] = []
         #: What each group's rate was multiplied by; None is not at all.
         self.lent: list[Scale | None] = []
 
@@ -60,7 +61,25 @@ class Ahead:
             probes: what is lent where nothing is known yet, one a group.
         """
         self.give_back()
-        self.lent = [self._lend(*all_) for all_ in zip(groups, factors, probes, strict=True)]
+        self._terms = list(zip(groups, factors, probes, strict=True))
+        self._lend_all()
+
+    def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return the closure, with the rates given back for as long as it runs.
+
+        So it reads the groups' own rates, and where it raises an error nothing is left lent.
+        """
+
+        def closed() -> Any:
+            self.give_back()
+            loss = closure()
+            self._lend_all()
+            return loss
+
+        return closed
+
+    def _lend_all(self) -> None:
+        self.lent = [self._lend(*terms) for terms in self._terms]
 
     def _lend(self, group: dict[str, Any], factor: Tensor, probe: Tensor) -> Scale | None:
         rate = group["lr"]

@@ -35,6 +35,7 @@ from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
+from ratewise.schedulers.step_hooks import settle
 
 #: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
 SYNC_EVERY = 100
@@ -155,6 +156,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
             NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
+        settle(self.optimizer)
         self._meet_new_groups()
         plain = self._plain and type(loss) is float  # what costs nothing to check
         value = loss if plain or loss is None else self._metric(loss)
@@ -252,6 +254,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def _initial_step(self) -> None:
         """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
+        settle(self.optimizer)
         again = self._group_count > 0  # SequentialLR makes it again, after it has reset the rates
         self._step_count = 1
         self.last_epoch += 1
@@ -267,6 +270,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
         The number is a step, never a loss. Metrics that were seen before stay remembered.
         """
+        settle(self.optimizer)
         self._clock.advance()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._device is not None:
@@ -280,6 +284,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return every group's rate as it is now, tensors copied."""
+        settle(self.optimizer)
         return [_copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
@@ -331,6 +336,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             metric: what the event shows as its loss.
         """
         check_positive("factor", factor, "pass 0.5 to halve the rates")
+        settle(self.optimizer)
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
@@ -394,6 +400,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
+        settle(self.optimizer)
         rates = [float(group["lr"]) for group in self._groups()]
         self._agreement.check(rates, self._now())
 
@@ -411,6 +418,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         Torch's own keys lie at the top; ours lie under ``"ratewise"`` with a format number. An
         anchor that is a function is not saved: construct the scheduler with it again.
         """
+        settle(self.optimizer)
         self._meet_new_groups()
         anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
         ours = {

@@ -29,7 +29,7 @@ from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.correction import Correction
 from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.steering import Steering
-from ratewise.schedulers.step_hooks import hang_on
+from ratewise.schedulers.step_hooks import Closure, hang_on, settle
 
 
 class SteeredLR(ReactiveLR):
@@ -108,6 +108,14 @@ class SteeredLR(ReactiveLR):
         self._steering.meet(self._groups())
         self._steering.before(self._groups(), self._scales(), closure)
 
+    def around_closure(self, closure: Closure) -> Closure:
+        """Return the closure, with the groups' own rates for as long as it runs."""
+        return self._steering.around(closure)
+
+    def settle(self) -> None:
+        """Give the groups their rates back, if a step raised an error and never ended."""
+        self._steering.settle()
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Steer what the optimizer's step has moved; torch calls it."""
@@ -147,7 +155,6 @@ class SteeredLR(ReactiveLR):
         Args:
             loss: this step's.
         """
-        self._steering.settle()
         super().step(loss)
         if self.horizon is not None and self.last_epoch > self.horizon and not self._warned:
             self._warned = True
@@ -195,6 +202,7 @@ class SteeredLR(ReactiveLR):
             file: where to; None is standard output. Waits for a device.
         """
         check_count("last", last, 1)
+        settle(self.optimizer)
         step, share = self._now(), self._share()
         of = "" if self.horizon is None else f" of {self.horizon}"
         rates = ", ".join(f"{float(group['lr']):.4g}" for group in self._groups())
@@ -253,7 +261,6 @@ class SteeredLR(ReactiveLR):
         return self._rule
 
     def _own_state(self) -> dict[str, Any]:
-        self._steering.settle()
         self._steering.meet(self._groups())
         return {
             "config": dataclasses.asdict(self._steering.config),
@@ -274,7 +281,6 @@ class SteeredLR(ReactiveLR):
             )
         if state["schedule"] not in FIXED:
             raise unknown("schedule", state["schedule"], FIXED)
-        self._steering.settle()
         self._steering.meet(self._groups())
         try:
             config = UpdateRatioConfig(**state["config"])

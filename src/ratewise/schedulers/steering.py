@@ -11,7 +11,7 @@ Nothing is read from a device: factors are a vector there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -115,6 +115,7 @@ class Steering:
             for index, p in enumerate(self.steered.params)
             if p.requires_grad and (closure or p.grad is not None)
         ]
+        self._copies = []
         if not self._active:
             return
         self._measuring = rule.measures(self.steps, self.every)
@@ -131,10 +132,13 @@ class Steering:
         self._copies = [torch.empty_like(new) for new in now]
         torch._foreach_copy_(self._copies, now)
 
+    def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what a step that was begun calls in the closure's place."""
+        return self._ahead.around(closure) if self._active else closure
+
     def settle(self) -> None:
         """Give the groups their rates back, if a step was begun and never ended."""
         self._ahead.give_back()
-        self._copies, self._active = [], []
 
     def after(self) -> bool:
         """Scale what the step has moved, and return whether it was measured."""
