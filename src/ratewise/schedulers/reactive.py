@@ -156,7 +156,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
             NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
-        settle(self.optimizer)
+        self._prepare_to_write()
         self._meet_new_groups()
         plain = self._plain and type(loss) is float  # what costs nothing to check
         value = loss if plain or loss is None else self._metric(loss)
@@ -254,7 +254,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def _initial_step(self) -> None:
         """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
-        settle(self.optimizer)
+        self._prepare_to_write()
         again = self._group_count > 0  # SequentialLR makes it again, after it has reset the rates
         self._step_count = 1
         self.last_epoch += 1
@@ -270,7 +270,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
         The number is a step, never a loss. Metrics that were seen before stay remembered.
         """
-        settle(self.optimizer)
+        self._prepare_to_write()
         self._clock.advance()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._device is not None:
@@ -296,6 +296,10 @@ class ReactiveLR(Explained, LRScheduler, ABC):
     def _groups(self) -> list[dict[str, Any]]:
         groups = self.optimizer.param_groups
         return groups if self._chosen is None else [groups[index] for index in self._chosen]
+
+    def _prepare_to_write(self) -> None:
+        """Take back what was lent to a step that raised an error, before rates are changed."""
+        settle(self.optimizer)
 
     def _write(self) -> None:
         self._rates.write(self._groups(), self._own_rates())
@@ -336,7 +340,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             metric: what the event shows as its loss.
         """
         check_positive("factor", factor, "pass 0.5 to halve the rates")
-        settle(self.optimizer)
+        self._prepare_to_write()
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())
@@ -463,6 +467,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
                 a newer format, or another number of parameter groups.
             InvalidArgument: `lr` is not a finite number > 0, or outside bounds that were given.
         """
+        self._prepare_to_write()
         base = None if lr is None else new_rates(lr, len(self._groups()))
         now = self.state_dict()
         ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=self._anchor)

@@ -27,6 +27,7 @@ from ratewise.schedulers.ahead import Scale, check_kind
 from ratewise.schedulers.anchor import anchor_scale
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.correction import Correction
+from ratewise.schedulers.in_charge import replaced, take_over
 from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.steering import Steering
 from ratewise.schedulers.step_hooks import Closure, hang_on, settle
@@ -72,6 +73,8 @@ class SteeredLR(ReactiveLR):
         self._rule = _Unhearing()
         self._steering = Steering(optimizer, config, per, measure, correction)
         self._warned = False
+        #: What steers these groups now, if this scheduler does not any more.
+        self._successor: str | None = None
         super().__init__(
             optimizer,
             anchor=None if total_steps is None else schedule,
@@ -79,7 +82,6 @@ class SteeredLR(ReactiveLR):
             every=every,
             **rest,
         )
-        self._steering.meet(self._groups())
         hang_on(self, self.optimizer)
 
     # -- the optimizer's steps ------------------------------------------------------------------
@@ -87,7 +89,32 @@ class SteeredLR(ReactiveLR):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copied optimizer has no hooks."""
         self.__dict__.update(state)
-        hang_on(self, self.optimizer)
+        if self._successor is None:
+            if take_over(self, stacklevel=3):  # a shallow copy has the same optimizer
+                self._write()
+            hang_on(self, self.optimizer)
+
+    def _initial_step(self) -> None:
+        """Take over from a scheduler that steers these groups, once nothing is left to refuse."""
+        self._steering.meet(self._groups())
+        if not self._group_count:
+            take_over(self, stacklevel=8)
+        super()._initial_step()
+
+    def give_up(self, successor: str) -> None:
+        """Put the groups' rates back as they are without a schedule, and do nothing from now on.
+
+        Args:
+            successor: what steers the groups from now on, in words.
+        """
+        self._steering.settle()
+        self._rates.write(self._groups(), self._rule_rates())
+        self._successor = successor
+
+    def _prepare_to_write(self) -> None:
+        super()._prepare_to_write()
+        if self._successor is not None:
+            raise replaced(self, self._successor)
 
     @torch.no_grad()
     def before_step(self, closure: bool) -> None:

@@ -161,6 +161,7 @@ class UpdateRatioLR(SteeredLR):
         if self.last_epoch + steps <= begin:
             fix = "the ramp is not over: anneal for longer"
             raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
+        self._prepare_to_write()
         self._height = self._share(ramp=False)
         self._begin, self.horizon = begin, self.last_epoch + steps
         self._anchor = self.schedule
