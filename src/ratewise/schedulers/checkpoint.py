@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from ratewise.errors import InvalidState, RatewiseError
 from ratewise.schedulers.anchor import check_anchor
 from ratewise.schedulers.arguments import check_timing
 
-#: Format of our part of a state dict. A newer one is refused; an older one goes through
-#: `MIGRATIONS[format]`, which returns it in the next format.
-FORMAT = 2
-
-
-def _from_1(ours: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 had no periods, ramps, choice of groups, or record of events."""
-    pending = ours.get("pending")
-    new: dict[str, Any] = {
-        "every": 1,
-        "warmup_steps": 0,
-        "groups": None,
-        "late": None,
-        "events": [],
-    }
-    new |= {"trace": {"stride": 1, "decisions": 0, "points": []}, "format": 2}
-    return {**ours, **new, "pending": None if pending is None else [pending, 1.0]}
-
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+#: Format of our part of a state dict; another one is refused.
+FORMAT = 3
 
 
 def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict[str, Any]:
@@ -43,7 +24,7 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
 
     Raises:
         InvalidState: it is of another scheduler, another number of groups or another anchor,
-            of a newer format, or has unknown or missing keys.
+            of another format, or has unknown or missing keys.
     """
     name = like["scheduler"]
     if not isinstance(state_dict, dict) or not isinstance(state_dict.get("ratewise"), dict):
@@ -55,13 +36,11 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
         )
     ours = copy.deepcopy(state_dict["ratewise"])
     version = ours.get("format")
-    if type(version) is not int or not 1 <= version <= FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise InvalidState(
-            f"state_dict['ratewise']['format'] must be in 1..{FORMAT}, got {version!r}: "
-            "a newer one needs a newer ratewise"
+            f"state_dict['ratewise']['format'] must be {FORMAT}, got {version!r}: a newer one "
+            "needs a newer ratewise, and states from before version 0.1.0 cannot be read"
         )
-    for older in range(version, FORMAT):
-        ours = MIGRATIONS[older](ours)
     _same_keys("state_dict['ratewise']", ours, like)
     if ours["scheduler"] != name:
         raise InvalidState(

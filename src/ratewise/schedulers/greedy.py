@@ -33,7 +33,7 @@ class GreedyLR(ReactiveLR):
 
     and the rate of group g is ``clamp(base[g] * s, min_lr[g], max_lr[g]) * anchor(step)``.
     Call ``step(loss)`` after each optimizer step, with the training loss, or once an epoch
-    with the validation loss. All counts below are in such steps.
+    with the validation loss. All counts below but `total_steps` are in such steps.
 
     Args:
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
@@ -64,7 +64,8 @@ class GreedyLR(ReactiveLR):
         missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
         anchor: an open-loop schedule to ride on: a name (``"cosine"``, ``"linear"``, ...) with
             `total_steps`, or a function from the step to a scale.
-        total_steps: length of the run in steps, for a named anchor.
+        total_steps: length of the run, for a named anchor: in the optimizer's own steps, also
+            where `step` is called once an epoch. Beyond it the anchor's end holds.
         every: decide once in so many steps, on the mean of the losses in between.
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
             a named anchor begins after it.

@@ -30,7 +30,9 @@ class LearnedLR(SteeredLR):
     sees what it never saw while it was trained, c is 1 and a warning says so.
 
     Call ``step(loss)`` after each optimizer step. It decides the same from the same losses; ranks
-    that train together decide on the mean of theirs. A loss that is not finite is left out.
+    that train together decide on the mean of theirs. A loss that is not finite is left out. Where
+    it is called less often, say once an epoch, the rate moves at each optimizer step nevertheless,
+    and the policy decides at the first call in each of its windows.
 
     Args:
         optimizer: any torch optimizer, all parameters on one device.

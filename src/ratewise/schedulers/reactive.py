@@ -7,6 +7,7 @@ devices and checkpoints are here, so that they are right once.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import InvalidState, MissingLoss, RatewiseError
+from ratewise.errors import InvalidState, MissingLoss, PastHorizonWarning, RatewiseError
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
@@ -46,8 +47,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
     and ``ramp(t) = min(1, (t + 1) / (warmup_steps + 1))``. `outside` is what others have
-    multiplied the group's rate by; it is 1 unless somebody does. One step is one optimizer step,
-    or as many as the user lets pass between two calls of `step`.
+    multiplied the group's rate by; it is 1 unless somebody does. One step is one call of `step`,
+    however many optimizer steps lie between two; an anchor with a name counts those.
 
     It works in one of two runtimes. With Python rates, or losses on the host, it decides on
     Python floats. With tensor rates and a loss tensor on their device, everything stays there.
@@ -77,7 +78,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self.missing = missing
         #: Steps between two decisions, and steps of the linear ramp at the start.
         self.every, self.warmup_steps = every, warmup_steps
-        #: Length of the run in steps, or None. Not `total_steps`: Accelerate stops there.
+        #: Length of the run in optimizer steps, or None. Not `total_steps`: Accelerate stops there.
         self.horizon = total_steps
         self._anchor = anchor
         self._chosen = chosen_groups(groups, len(optimizer.param_groups))
@@ -89,7 +90,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self._group_count = 0
         self._device: torch.device | None = None
         self._seen = False
-        self._synced_at = 0
+        self._synced_at = self._ramp_end = 0  #: the latter in optimizer steps
+        self._told_past = False
         self._read_policy()
         super().__init__(optimizer)
 
@@ -162,29 +164,56 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         value = loss if plain or loss is None else self._metric(loss)
         if value is None and not self._seen:
             self._demand_a_loss()
-        if not self._clock.advance():
+        steps = self._clock.advance()
+        if not steps:
             return
         if self._device is not None and capturing():
             ramp = max(0, self.warmup_steps - self.last_epoch)
             check_capture(self.every, ramp, self._anchor)
         self._step_count += 1
-        self.last_epoch += 1
-        if self._device is not None:
-            self._ticks.add_(1)
+        since = self._count(steps)
         if value is not None:
             self._seen = True
         past = self.last_epoch - self.warmup_steps
+        before = max(0, past - since)
         metric = None
         if past <= 0:
             self._period.forget()
-        elif past % self.every == 0:
+        elif past // self.every > before // self.every:
             metric = self._period.close(value, self._device)
         elif value is not None:
             self._period.take(value)
         if metric is not None:
             self._act(metric)
-        elif self._anchor is not None or past <= 0:
+        elif self._anchor is not None or past < since:
             self._write()
+        self._tell_past_horizon()
+
+    def _count(self, steps: int) -> int:
+        """Move on by a call that brings so many optimizer steps; return how far."""
+        self._move_on(1)
+        return 1
+
+    def _move_on(self, count: int) -> None:
+        self.last_epoch += count
+        if self._device is not None:
+            self._ticks.add_(count)
+        if self.last_epoch <= self.warmup_steps:
+            self._ramp_end = self._clock.elapsed
+
+    def _tell_past_horizon(self) -> None:
+        """Warn once where the optimizer has made more steps than the run was to have."""
+        step, last = self._clock.elapsed, self.horizon
+        if last is None or step <= last or self._told_past or not isinstance(self._anchor, str):
+            return
+        self._told_past = True
+        warnings.warn(
+            f"step {step} is beyond total_steps={last}: the final rate holds, "
+            f"{self._anchor_height():.3g} of the full one; pass the run's whole length in "
+            "optimizer steps, however often step() is called",
+            PastHorizonWarning,
+            stacklevel=4,
+        )
 
     def _demand_a_loss(self) -> None:
         if self.missing == "raise" and not self._agreement.always:
@@ -271,8 +300,9 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         The number is a step, never a loss. Metrics that were seen before stay remembered.
         """
         self._prepare_to_write()
-        self._clock.advance()
+        self._clock.restart(self._clock.elapsed + 1 if epoch is None else epoch)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._ramp_end = min(self._clock.elapsed, self.warmup_steps)
         if self._device is not None:
             self._ticks.fill_(self.last_epoch)
         if epoch is None:
@@ -283,7 +313,10 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self._rates.reset(self._groups(), self._own_rates())
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Return every group's rate as it is now, tensors copied."""
+        """Return every group's rate as it is now, tensors copied.
+
+        Between a step of the optimizer and the call of `step` that is the rate it was made with.
+        """
         settle(self.optimizer)
         return [_copied(group["lr"]) for group in self.optimizer.param_groups]
 
@@ -306,11 +339,17 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
     def _own_rates(self) -> list[Any]:
         step, ramp = self.last_epoch, self.warmup_steps
-        factor = anchor_scale(self._anchor, step, self.horizon, ramp)
+        factor = self._anchor_height()
         if step < ramp:
             factor *= (step + 1) / (ramp + 1)
         rates = self._rule_rates()
         return rates if factor == 1.0 else [rate * factor for rate in rates]
+
+    def _anchor_height(self) -> float:
+        """Return the anchor's height; one with a name counts the optimizer's steps."""
+        named = isinstance(self._anchor, str)
+        step = self._clock.elapsed if named else self.last_epoch
+        return anchor_scale(self._anchor, step, self.horizon, self._ramp_end)
 
     def _meet_new_groups(self) -> None:
         """Begin to schedule the groups that the optimizer has got since."""
@@ -435,6 +474,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
             "warmup_steps": self.warmup_steps,
             "groups": self._chosen,
             "seen": self._seen,
+            "clock": self._clock.state(),
+            "ramp_end": self._ramp_end,
             **self._period.state(),
             **self._rates.state(self._groups()),
             **self._record.state(),
@@ -491,6 +532,8 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self.horizon, self.missing = ours["horizon"], ours["missing"]
         self.every, self.warmup_steps = ours["every"], ours["warmup_steps"]
         self._seen = ours["seen"]
+        self._clock.restore(ours["clock"])
+        self._ramp_end = int(ours["ramp_end"])
         self._period.restore(ours)
         self._record.restore(ours)
         self._rates = HostRates()

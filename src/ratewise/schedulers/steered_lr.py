@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -15,7 +14,6 @@ from torch.optim import Optimizer
 from ratewise.errors import (
     InvalidArgument,
     InvalidState,
-    PastHorizonWarning,
     RanksDisagree,
     RatewiseError,
     unknown,
@@ -72,7 +70,9 @@ class SteeredLR(ReactiveLR):
         self._full: list[float] = []  # what the groups' rates are at the schedule's full height
         self._rule = _Unhearing()
         self._steering = Steering(optimizer, config, per, measure, correction)
-        self._warned = False
+        #: Steps that were counted without a call of `step`, since the last one; and the most
+        #: that ever lay between two calls, 0 before there were two.
+        self._alone = self._stride = 0
         #: What steers these groups now, if this scheduler does not any more.
         self._successor: str | None = None
         super().__init__(
@@ -132,6 +132,8 @@ class SteeredLR(ReactiveLR):
                 "the optimizer outside the captured graph"
             )
         self._steering.settle()
+        self._go_on_alone()
+        self._meet_new_groups()
         self._steering.meet(self._groups())
         self._steering.before(self._groups(), self._scales(), closure)
 
@@ -160,11 +162,8 @@ class SteeredLR(ReactiveLR):
         scales: list[Scale] = []
         for index, group in enumerate(self._groups()):
             rate = group["lr"]
-            # A group that was added since the last step stands at its full height.
-            full = self._full[index] if index < len(self._full) else None
-            if full is None:
-                scales.append(1.0)
-            elif not full:
+            full = self._full[index]
+            if not full:
                 scales.append(0.0)
             elif isinstance(rate, Tensor) and rate.device == device:
                 scales.append(rate.detach().reshape(()) / full)
@@ -174,23 +173,30 @@ class SteeredLR(ReactiveLR):
 
     # -- the schedule's steps ---------------------------------------------------------------------
 
-    def step(self, loss: Any = None) -> None:
-        """Advance the schedule by one optimizer step; call it after each of them.
+    def _go_on_alone(self) -> None:
+        """Count the last step where no call of `step` has: the rate moves at each step.
 
-        A call is not counted where the optimizer has made no step since the last one.
-
-        Args:
-            loss: this step's.
+        As many steps as lay between two calls before; then this waits for the next one, as after
+        a `SequentialLR` has handed the optimizer over. In its turn before that it counts nothing.
         """
-        super().step(loss)
-        if self.horizon is not None and self.last_epoch > self.horizon and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"step {self.last_epoch} is beyond total_steps={self.horizon}: the final rate "
-                f"holds, {self._share():.3g} of the full one; pass the run's whole length",
-                PastHorizonWarning,
-                stacklevel=3,
-            )
+        if self.last_epoch < 0 or 0 < self._stride <= self._alone + 1:
+            return
+        steps = self._clock.take()
+        if steps:
+            self._alone += steps
+            self._move_on(steps)
+            self._write()
+            self._tell_past_horizon()
+
+    def _count(self, steps: int) -> int:
+        since, self._alone = self._alone + steps, 0
+        if self._clock.heard:
+            self._stride = max(self._stride, since)
+        self._move_on(steps)
+        return since
+
+    def _anchor_height(self) -> float:
+        return self._share()
 
     def _share(self, ramp: bool = True) -> float:
         """Return the schedule's height at this step, in [0, 1], with the ramp or without."""
@@ -297,6 +303,8 @@ class SteeredLR(ReactiveLR):
             "height": self._height,
             "base": list(self._base),
             "full": list(self._full),
+            "alone": self._alone,
+            "stride": self._stride,
             "steering": self._steering.to_state(),
         }
 
@@ -318,6 +326,7 @@ class SteeredLR(ReactiveLR):
         self.schedule = state["schedule"]
         self._begin, self._height = int(state["begin"]), float(state["height"])
         self._base, self._full = list(state["base"]), list(state["full"])
+        self._alone, self._stride = int(state["alone"]), int(state["stride"])
 
 
 class _Unhearing:

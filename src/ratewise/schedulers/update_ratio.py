@@ -29,8 +29,11 @@ class UpdateRatioLR(SteeredLR):
     optimizer's step hooks, after unscaling and clipping, and a step that a GradScaler skips is
     none. ``get_last_lr()`` is base rate times schedule; `factors()` are the tensors' own.
 
-    Call ``step()`` after each optimizer step. A loss is taken and ignored, so that loops written
-    for other ratewise schedulers run as they are.
+    Call ``step()`` after each optimizer step, or once an epoch, or not at all: the schedule counts
+    the optimizer's own steps, and the rate moves before each of them. (Once called, it goes on
+    for as many steps as lay between two calls before, then waits for the next: in a
+    `SequentialLR` its turn is over.) A loss is taken and ignored, so that loops written for other
+    ratewise schedulers run as they are.
 
     Args:
         optimizer: any torch optimizer, all parameters on one device.
@@ -135,7 +138,7 @@ class UpdateRatioLR(SteeredLR):
         """Take a loss and ignore it: this schedule decides on displacements."""
 
     def step(self, loss: Any = None) -> None:
-        """Advance the schedule by one optimizer step; call it after each of them.
+        """Advance the schedule to where the optimizer is; call it after each of its steps.
 
         A call is not counted where the optimizer has made no step since the last one.
 
@@ -165,5 +168,5 @@ class UpdateRatioLR(SteeredLR):
         self._height = self._share(ramp=False)
         self._begin, self.horizon = begin, self.last_epoch + steps
         self._anchor = self.schedule
-        self._warned = False
+        self._told_past = False
         self._write()
