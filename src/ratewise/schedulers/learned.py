@@ -40,6 +40,7 @@ class LearnedLR(SteeredLR):
             `Policy`.
         total_steps: length of the run in optimizer steps, >= 1. Beyond it the final rate holds.
         missing: ``"raise"`` or ``"hold"``: what a bare ``step()`` does before any loss came.
+        keep_proportions: groups move in proportion to their rates, as under `UpdateRatioLR`.
         groups: indices of the parameter groups to steer and schedule; None is all.
         sync: ``"mean"`` over the ranks' losses, ``"rank0"``, or None.
         process_group: of `torch.distributed`.
@@ -73,6 +74,7 @@ class LearnedLR(SteeredLR):
         policy: str | Path | Policy = "default",
         total_steps: int,
         missing: str = "raise",
+        keep_proportions: bool = True,
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
         process_group: Any = None,
@@ -89,6 +91,7 @@ class LearnedLR(SteeredLR):
             total_steps=total_steps,
             every=self.policy.interval(total_steps),
             measure=EVERY,
+            keep_proportions=keep_proportions,
             correction=self._correction,
             missing=missing,
             groups=groups,

@@ -17,15 +17,17 @@ from ratewise.errors import (
     RanksDisagree,
     RatewiseError,
     unknown,
+    wrong_type,
 )
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.schedulers.ahead import Scale, check_kind
 from ratewise.schedulers.anchor import anchor_scale
+from ratewise.schedulers.base_rates import check_bases, check_range, proportions, raised
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.correction import Correction
-from ratewise.schedulers.in_charge import replaced, take_over
+from ratewise.schedulers.in_charge import predecessors, replaced, take_over
 from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.steering import Steering
 from ratewise.schedulers.step_hooks import Closure, hang_on, settle
@@ -45,6 +47,7 @@ class SteeredLR(ReactiveLR):
         total_steps: length of the run in optimizer steps, or None.
         every: decide on losses once in so many steps.
         measure: measure one step in so many.
+        keep_proportions: groups move in proportion to their base rates.
         correction: of the wanted ratio, by a policy.
         rest: of `ReactiveLR`.
     """
@@ -59,15 +62,22 @@ class SteeredLR(ReactiveLR):
         total_steps: int | None,
         every: int,
         measure: int,
+        keep_proportions: bool,
         correction: Correction | None = None,
         **rest: Any,
     ) -> None:
         check_kind(optimizer)
+        if not isinstance(keep_proportions, bool):
+            raise wrong_type("keep_proportions", "True or False", keep_proportions, "pass True")
         self.schedule = schedule
         #: The step at which the schedule begins, and what it is multiplied by.
         self._begin, self._height = 0, 1.0
         self._base: list[float] = []
         self._full: list[float] = []  # what the groups' rates are at the schedule's full height
+        #: Groups move in proportion to their base rates at construction, over the largest.
+        self.keep_proportions = keep_proportions
+        self._largest = 0.0
+        self._proportions: list[float] = []
         self._rule = _Unhearing()
         self._steering = Steering(optimizer, config, per, measure, correction)
         #: Steps that were counted without a call of `step`, since the last one; and the most
@@ -96,10 +106,17 @@ class SteeredLR(ReactiveLR):
 
     def _initial_step(self) -> None:
         """Take over from a scheduler that steers these groups, once nothing is left to refuse."""
-        self._steering.meet(self._groups())
+        groups = self._groups()
+        self._steering.meet(groups)
         if not self._group_count:
+            check_bases(self.optimizer, groups, current=not predecessors(self))
+            self._largest = max(float(group.get("initial_lr", group["lr"])) for group in groups)
             take_over(self, stacklevel=8)
         super()._initial_step()
+
+    def _take_in_groups(self) -> None:
+        check_bases(self.optimizer, self._groups()[self._group_count :], current=False)
+        super()._take_in_groups()
 
     def give_up(self, successor: str) -> None:
         """Put the groups' rates back as they are without a schedule, and do nothing from now on.
@@ -244,6 +261,14 @@ class SteeredLR(ReactiveLR):
             f"{self.ratio * share:.4g}\n  ({self.ratio:g} at full height, schedule at {share:.3g})",
             file=file,
         )
+        if self.keep_proportions and self.per != "model":
+            for index, own in enumerate(self._proportions):
+                if own != 1.0:
+                    print(
+                        f"  group {index}: {own:.3g} of it, as its rate is of the largest "
+                        "(keep_proportions)",
+                        file=file,
+                    )
         print(*self._steering.words(last), sep="\n", file=file)
         for event in self._record.events()[-last:]:
             print(event.words(), file=file)
@@ -281,13 +306,25 @@ class SteeredLR(ReactiveLR):
     def _add_group(self, base: float) -> None:
         self._base.append(base)
         self._full.append(base)
+        self._proportions += proportions([base], self._largest)
+        self._relate()
+
+    def _relate(self) -> None:
+        """Tell the steering what the base rates say."""
+        alike = not self.keep_proportions or self.per == "model"
+        wanted = [1.0] * len(self._full) if alike else self._proportions
+        self._steering.relate(raised(self._full, self.per), wanted)
 
     def _rebase(self, base: Sequence[float], *, restart: bool) -> None:
         # `rescale` lowers the rate and with it what is wanted; another base rate alone does not.
         if restart:
-            both = zip(self._full, base, strict=True)
-            self._steering.rescale([old / new if old > 0 else 1.0 for old, new in both])
+            for rate in base:
+                check_range(self.optimizer, rate)
+            usual, now = raised(self._full, self.per), raised(base, self.per)
+            all_of_them = zip(self._full, base, usual, now, strict=True)
+            self._steering.rescale([old / new * (u / n) for old, new, u, n in all_of_them])
             self._full = list(base)
+            self._relate()
         self._base = list(base)
 
     def _rule_on(self, device: torch.device | None, dtype: torch.dtype) -> Any:
@@ -303,6 +340,9 @@ class SteeredLR(ReactiveLR):
             "height": self._height,
             "base": list(self._base),
             "full": list(self._full),
+            "keep_proportions": self.keep_proportions,
+            "largest": self._largest,
+            "proportions": list(self._proportions),
             "alone": self._alone,
             "stride": self._stride,
             "steering": self._steering.to_state(),
@@ -321,11 +361,15 @@ class SteeredLR(ReactiveLR):
             config = UpdateRatioConfig(**state["config"])
         except (TypeError, RatewiseError) as error:
             raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
+        self._base, self._full = list(state["base"]), list(state["full"])
+        self.keep_proportions = bool(state["keep_proportions"])
+        self._largest = float(state["largest"])
+        self._proportions = [float(share) for share in state["proportions"]]
+        self._relate()
         self._steering.restore(state["steering"])
         self._steering.config = config
         self.schedule = state["schedule"]
         self._begin, self._height = int(state["begin"]), float(state["height"])
-        self._base, self._full = list(state["base"]), list(state["full"])
         self._alone, self._stride = int(state["alone"]), int(state["stride"])
 
 

@@ -57,12 +57,20 @@ class UpdateRatioLR(SteeredLR):
             zero can move.
         reach: after the first 50 steps a factor grows to at most so many times what it was then,
             >= 1: where gradients vanish it would rise until the next large one.
-        bounds: of a factor.
+        bounds: of a factor; from base rates below 1e-6 or above 1e3, of one that is lent on top of
+            what makes them that.
+        keep_proportions: a group's ratio is `ratio` times its rate over the largest of all groups'
+            rates, as they were at construction: layer-wise decay, or a backbone that is to move
+            slowly, stay what they are. A group that is added later relates to the same rate, and
+            gets at most `ratio`. With ``per="model"`` displacements have the proportion already.
+            False moves all groups alike: so where rates differ for another reason, as muP's 1 /
+            width, which is about absolute steps; a ratio is relative to the weights already.
         groups: indices of the parameter groups to steer and schedule; None is all.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: a setting outside its range; parameters that are
-            sparse, on several devices, or flattened shards.
+            sparse, on several devices, or flattened shards; a rate of 0, or outside 1e-30 to 1e30
+            (below 1e-6 with an optimizer whose step is no multiple of its rate).
 
     Sources: You et al. 2017 (arXiv 1708.03888) and 2020 (1904.00962) for the ratio;
     `ratewise.rules.update_ratio` lists the variants.
@@ -98,6 +106,7 @@ class UpdateRatioLR(SteeredLR):
         floor: float = UpdateRatioConfig.floor,
         reach: float = UpdateRatioConfig.reach,
         bounds: tuple[float, float] = (UpdateRatioConfig.low, UpdateRatioConfig.high),
+        keep_proportions: bool = True,
         groups: Sequence[int] | None = None,
     ) -> None:
         if schedule not in FIXED:
@@ -128,6 +137,7 @@ class UpdateRatioLR(SteeredLR):
             total_steps=total_steps,
             every=every,
             measure=every,
+            keep_proportions=keep_proportions,
             missing="hold",
             warmup_steps=warmup_steps,
             groups=groups,
