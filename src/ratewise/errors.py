@@ -54,6 +54,10 @@ class InvalidState(RatewiseError, ValueError):
     """A state dict is not one of this scheduler's, or of a newer format."""
 
 
+class SettingsDifferWarning(UserWarning):
+    """An argument of a constructor differs from what a loaded state has, and holds against it."""
+
+
 class RanksDisagree(RatewiseError, RuntimeError):
     """Processes that train together have different learning rates."""
 

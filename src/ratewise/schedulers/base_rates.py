@@ -66,8 +66,8 @@ def raised(bases: Sequence[float], per: str) -> list[float]:
 
     Where one factor is for the whole model, so is this.
 
-    >>> raised([1e-9, 1e-3], "group"), raised([1e-9, 1e-3], "model")
-    ([1000.0, 1.0], [1.0, 1.0])
+    >>> raised([1e6, 1e-3], "group"), raised([1e6, 1e-3], "model")
+    ([0.001, 1.0], [0.001, 0.001])
     """
     if per == "model":
         bases = [max(bases)] * len(bases)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch.optim import Optimizer
@@ -17,6 +17,7 @@ from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLi
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.anchor import Anchor
 from ratewise.schedulers.greedy_tensor import TensorGreedy
+from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.reactive import ReactiveLR
 
 Bound = float | Sequence[float] | None
@@ -165,6 +166,23 @@ class GreedyLR(ReactiveLR):
             process_group=process_group,
         )
 
+    _places: ClassVar[Mapping[str, Place]] = {
+        **ReactiveLR._places,
+        **{f.name: at(f"rule.config.{f.name}") for f in dataclasses.fields(GreedyConfig)},
+        "window": at("rule.config.window", memory="the mean is over that many losses"),
+        "mode": at("rule.config.mode", memory="the best so far is one of that kind"),
+        "min_lr": at("rule.bounds.min_lr"),
+        "max_lr": at("rule.bounds.max_lr"),
+    }
+
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        super()._follow(ours, saved, changed)
+        if changed & {"min_lr", "max_lr"}:
+            rule = ours["rule"]
+            given = (rule["bounds"]["min_lr"], rule["bounds"]["max_lr"])
+            both = [_bounds(given, index, base) for index, base in enumerate(rule["base"])]
+            rule["min_lr"], rule["max_lr"] = [min(x) for x in both], [max(x) for x in both]
+
     @classmethod
     def like_transformers(
         cls,
@@ -267,10 +285,7 @@ class GreedyLR(ReactiveLR):
 
         With `hold` a base rate outside given bounds is no error: the bounds hold its rate.
         """
-        low, high = (
-            _bound(bound, index, base * multiple)
-            for bound, multiple in zip(self._bounds, RELATIVE_BOUNDS, strict=True)
-        )
+        low, high = _bounds(self._bounds, index, base)
         if hold:
             return min(low, high), max(low, high)
         if low > high and None not in self._bounds:
@@ -291,6 +306,10 @@ class GreedyLR(ReactiveLR):
         return {
             "config": dataclasses.asdict(self._rule.config),
             "base": list(self._base),
+            "bounds": {
+                name: list(bound) if isinstance(bound, Sequence) else bound
+                for name, bound in zip(("min_lr", "max_lr"), self._bounds, strict=True)
+            },
             "min_lr": list(self._min_lr),
             "max_lr": list(self._max_lr),
             "memory": self._rule.state(),
@@ -303,6 +322,7 @@ class GreedyLR(ReactiveLR):
         except (TypeError, KeyError, RatewiseError) as error:
             raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
         self._rule = rule
+        self._bounds = (state["bounds"]["min_lr"], state["bounds"]["max_lr"])
         self._base, self._min_lr, self._max_lr = (
             list(state[key]) for key in ("base", "min_lr", "max_lr")
         )
@@ -324,6 +344,15 @@ def _check_bound(name: str, bound: Bound, groups: int) -> None:
             raise wrong_type(name, "a number", value, "pass a finite number >= 0")
         if not 0.0 <= value < math.inf:
             raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
+
+
+def _bounds(given: tuple[Bound, Bound], index: int, base: float) -> tuple[float, float]:
+    """Return group `index`'s bounds as given, else multiples of its base rate."""
+    low, high = (
+        _bound(bound, index, base * multiple)
+        for bound, multiple in zip(given, RELATIVE_BOUNDS, strict=True)
+    )
+    return low, high
 
 
 def _bound(bound: Bound, index: int, default: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch.optim import Optimizer
 
@@ -37,8 +37,9 @@ def overlap(one: Chosen, other: Chosen) -> bool:
 
 def predecessors(scheduler: Steerer) -> list[Steerer]:
     """Return the living schedulers that steer a group of `scheduler`'s."""
-    others = [other for other in listeners(scheduler.optimizer) if other is not scheduler]
-    return [x for x in others if overlap(scheduler._chosen, x._chosen)]  # type: ignore[attr-defined]
+    # whoever hangs on an optimizer's steps is one that steers
+    others = cast("list[Steerer]", listeners(scheduler.optimizer))
+    return [x for x in others if x is not scheduler and overlap(scheduler._chosen, x._chosen)]
 
 
 def take_over(scheduler: Steerer, stacklevel: int) -> bool:

@@ -99,6 +99,10 @@ class LearnedLR(SteeredLR):
             process_group=process_group,
         )
 
+    def _follow_length(self, ours: dict[str, Any]) -> None:
+        ours["every"] = self.policy.interval(ours["length"])
+        ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
+
     def correction(self) -> Tensor:
         """Return what the anchor's ratio is multiplied by now, (), a copy: nothing is read."""
         return self._correction.value.clone()

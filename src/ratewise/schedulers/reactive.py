@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import InvalidState, MissingLoss, PastHorizonWarning, RatewiseError
-from ratewise.schedulers import checkpoint
+from ratewise.errors import MissingLoss, PastHorizonWarning
+from ratewise.schedulers import saved
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
@@ -27,10 +27,10 @@ from ratewise.schedulers.arguments import (
     check_positive,
     check_timing,
     chosen_groups,
-    new_rates,
 )
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
+from ratewise.schedulers.given import Given
 from ratewise.schedulers.late import LateMetric, is_far
 from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
@@ -42,7 +42,7 @@ from ratewise.schedulers.step_hooks import settle
 SYNC_EVERY = 100
 
 
-class ReactiveLR(Explained, LRScheduler, ABC):
+class ReactiveLR(Given, Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
@@ -80,6 +80,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         self.every, self.warmup_steps = every, warmup_steps
         #: Length of the run in optimizer steps, or None. Not `total_steps`: Accelerate stops there.
         self.horizon = total_steps
+        self._length = total_steps  # as constructed; the end may have been moved since
         self._anchor = anchor
         self._chosen = chosen_groups(groups, len(optimizer.param_groups))
         self._agreement = Agreement(sync, process_group)
@@ -463,31 +464,7 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         """
         settle(self.optimizer)
         self._meet_new_groups()
-        anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
-        ours = {
-            "format": checkpoint.FORMAT,
-            "scheduler": type(self).__name__,
-            "anchor": anchor,
-            "horizon": self.horizon,
-            "missing": self.missing,
-            "every": self.every,
-            "warmup_steps": self.warmup_steps,
-            "groups": self._chosen,
-            "seen": self._seen,
-            "clock": self._clock.state(),
-            "ramp_end": self._ramp_end,
-            **self._period.state(),
-            **self._rates.state(self._groups()),
-            **self._record.state(),
-            "rule": self._own_state(),
-        }
-        return {
-            "last_epoch": self._now(),
-            "_step_count": self._step_count,
-            "_last_lr": [float(group["lr"]) for group in self.optimizer.param_groups],
-            "base_lrs": [float(rate) for rate in self.base_lrs],
-            "ratewise": ours,
-        }
+        return saved.state_of(self)
 
     def load_state_dict(
         self, state_dict: dict[str, Any], *, lr: float | Sequence[float] | None = None
@@ -498,6 +475,9 @@ class ReactiveLR(Explained, LRScheduler, ABC):
         state is loaded before or after; but with `lr` load the optimizer's before, which would
         bring the old rates back. Nothing changes if the state is refused.
 
+        An argument that the constructor was given, and that differs from the saved one, holds, and
+        a `SettingsDifferWarning` names both; one that was left out, or None, takes what was saved.
+
         Args:
             state_dict: what `state_dict` returned.
             lr: go on at this rate instead, one number or one a scheduled group: it becomes the
@@ -505,46 +485,12 @@ class ReactiveLR(Explained, LRScheduler, ABC):
 
         Raises:
             InvalidState: not a state of this scheduler, unknown or missing keys in our part,
-                a newer format, or another number of parameter groups.
+                another format, another number of parameter groups, or an argument that was given
+                and cannot be another than it was.
             InvalidArgument: `lr` is not a finite number > 0, or outside bounds that were given.
         """
         self._prepare_to_write()
-        base = None if lr is None else new_rates(lr, len(self._groups()))
-        now = self.state_dict()
-        ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=self._anchor)
-        try:
-            self._take_over(ours, state_dict, base)
-        except (RatewiseError, TypeError, ValueError, LookupError, AttributeError) as error:
-            self._take_over(now["ratewise"], now, None)
-            if isinstance(error, RatewiseError):
-                raise
-            raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
-
-    def _take_over(
-        self, ours: dict[str, Any], theirs: dict[str, Any], base: list[float] | None
-    ) -> None:
-        """Take over our part of a state and torch's, the latter as far as it goes."""
-        self._to_host()
-        self._restore_own(ours["rule"])
-        self._read_policy()
-        if not callable(self._anchor):
-            self._anchor = ours["anchor"]
-        self.horizon, self.missing = ours["horizon"], ours["missing"]
-        self.every, self.warmup_steps = ours["every"], ours["warmup_steps"]
-        self._seen = ours["seen"]
-        self._clock.restore(ours["clock"])
-        self._ramp_end = int(ours["ramp_end"])
-        self._period.restore(ours)
-        self._record.restore(ours)
-        self._rates = HostRates()
-        self._rates.restore(self._groups(), ours)
-        self.last_epoch = theirs.get("last_epoch", self.last_epoch)
-        self._step_count = theirs.get("_step_count", self._step_count)
-        if base is None:
-            self._name_base()
-        else:
-            self._set_base(base, restart=True)
-        self._to_device(self._rates_device(), unless_cpu=True)
+        saved.load(self, state_dict, lr)
 
 
 def _copied(rate: float | Tensor) -> float | Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TextIO
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from ratewise.schedulers.base_rates import check_bases, check_range, proportions
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.correction import Correction
 from ratewise.schedulers.in_charge import predecessors, replaced, take_over
+from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.steering import Steering
 from ratewise.schedulers.step_hooks import Closure, hang_on, settle
@@ -93,6 +94,40 @@ class SteeredLR(ReactiveLR):
             **rest,
         )
         hang_on(self, self.optimizer)
+
+    _places: ClassVar[Mapping[str, Place]] = {
+        **ReactiveLR._places,
+        "schedule": at("rule.schedule"),
+        "keep_proportions": at("rule.keep_proportions"),
+    }
+
+    def _follow_length(self, ours: dict[str, Any]) -> None:
+        """Let the settings in a state follow from another length of the run."""
+
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        rule = ours["rule"]
+        if saved["rule"]["begin"] or saved["horizon"] != saved["length"]:
+            return  # it is coming down: that stands
+        if changed & {"total_steps", "schedule"}:
+            ours["horizon"] = ours["length"]
+            ours["anchor"] = None if ours["length"] is None else rule["schedule"]
+        if "total_steps" in changed:
+            self._follow_length(ours)
+
+    def _consequences(self, saved: dict[str, Any]) -> str:
+        words = super()._consequences(saved)
+        ratio = saved["rule"]["config"]["ratio"]
+        if self.ratio != ratio:
+            words += f", the ratio {self.ratio:.4g} instead of {ratio:.4g}"
+        if saved["rule"]["begin"] or saved["horizon"] != saved["length"]:
+            words += f"; what was annealed ends at step {self.horizon} as before"
+        return words
+
+    def _height_of(self, saved: dict[str, Any]) -> float:
+        rule, step = saved["rule"], saved["clock"]["elapsed"]
+        begin = max(saved["warmup_steps"], rule["begin"])
+        height = rule["height"] * anchor_scale(saved["anchor"], step, saved["horizon"], begin)
+        return _ramped(height, step, saved["warmup_steps"])
 
     # -- the optimizer's steps ------------------------------------------------------------------
 
@@ -221,7 +256,7 @@ class SteeredLR(ReactiveLR):
         share = self._height * anchor_scale(
             self._anchor, step, self.horizon, max(length, self._begin)
         )
-        return share * (step + 1) / (length + 1) if ramp and step < length else share
+        return _ramped(share, step, length) if ramp else share
 
     @property
     def ratio(self) -> float:
@@ -371,6 +406,10 @@ class SteeredLR(ReactiveLR):
         self.schedule = state["schedule"]
         self._begin, self._height = int(state["begin"]), float(state["height"])
         self._alone, self._stride = int(state["alone"]), int(state["stride"])
+
+
+def _ramped(height: float, step: int, length: int) -> float:
+    return height * (step + 1) / (length + 1) if step < length else height
 
 
 class _Unhearing:

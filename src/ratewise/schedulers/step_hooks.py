@@ -89,7 +89,8 @@ def hang_on(listener: AroundSteps, optimizer: Optimizer) -> None:
 
 def let_go(listener: AroundSteps, optimizer: Optimizer) -> None:
     """Let `listener` hear no more; its hooks are gone when this returns."""
-    for removal in _hanging.get(optimizer, {}).pop(listener, []):
+    hanging = _hanging.get(optimizer)
+    for removal in [] if hanging is None else hanging.pop(listener, []):
         removal()
 
 

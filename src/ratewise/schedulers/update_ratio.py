@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch.optim import Optimizer
 
@@ -11,8 +11,12 @@ from ratewise.errors import invalid, unknown
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
+from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.steered import PER
 from ratewise.schedulers.steered_lr import SteeredLR
+
+#: Arguments that are the rule's settings as they are.
+_SETTINGS = ("ratio", "start", "gain", "rise", "fall", "cap", "floor", "reach")
 
 
 class UpdateRatioLR(SteeredLR):
@@ -86,6 +90,25 @@ class UpdateRatioLR(SteeredLR):
     ...     scheduler.step()
     >>> scheduler.get_last_lr(), round(scheduler.ratios().item(), 3)
     ([1000.0], 0.01)
+
+    A run that turns out too short can be resumed as a longer one. The length that the constructor
+    is given holds against the saved one, and a warning says what that changes; where it is left
+    out, the saved one holds. An annealing that was begun comes to its end as it was to.
+
+    >>> import textwrap, warnings
+    >>> short = UpdateRatioLR(torch.optim.SGD([weight], lr=1000.0), total_steps=100)
+    >>> for _ in range(50):
+    ...     short.optimizer.step()
+    ...     short.step()
+    >>> longer = UpdateRatioLR(torch.optim.SGD([weight], lr=1000.0), total_steps=400)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     longer.load_state_dict(short.state_dict())
+    >>> print(textwrap.fill(str(caught[0].message), 80))
+    arguments of the constructor hold against the saved state's: total_steps=400
+    (saved: 100); at step 50 the schedule's height is 0.9619 instead of 0.5, the
+    ratio 0.01683 instead of 0.03866. To go on as saved, leave them out or pass what
+    was saved
     """
 
     def __init__(
@@ -129,6 +152,7 @@ class UpdateRatioLR(SteeredLR):
             low=bounds[0],
             high=bounds[1],
         )
+        self._own_ratio = ratio is not None  # else it follows from the run's length
         super().__init__(
             optimizer,
             config,
@@ -143,6 +167,24 @@ class UpdateRatioLR(SteeredLR):
             groups=groups,
             sync=None,
         )
+
+    _places: ClassVar[Mapping[str, Place]] = {
+        **SteeredLR._places,
+        **{name: at(f"rule.config.{name}") for name in _SETTINGS},
+        "bounds": at("rule.config.low", "rule.config.high"),
+        "every": at("every", "rule.steering.every"),
+    }
+
+    def _follow_length(self, ours: dict[str, Any]) -> None:
+        if not ours["rule"]["own_ratio"] and "ratio" not in self._given:
+            ours["rule"]["config"]["ratio"] = default_ratio(ours["length"])
+
+    def _own_state(self) -> dict[str, Any]:
+        return super()._own_state() | {"own_ratio": self._own_ratio}
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        super()._restore_own(state)
+        self._own_ratio = "ratio" in self._given or bool(state["own_ratio"])
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""
