@@ -175,7 +175,7 @@ def test_what_overlaps_is_taken_over_and_what_does_not_goes_on_side_by_side(
 def test_side_by_side_each_group_is_steered_once():
     task, alone = Task(sgd), Task(sgd)
     parts = [update_ratio(task.optimizer, groups=[index], start=1.0) for index in (0, 1)]
-    both = update_ratio(alone.optimizer, start=1.0, floor=1e-9)
+    both = update_ratio(alone.optimizer, start=1.0, floor=1e-9, keep_proportions=False)
     for part in parts:
         part._steering.config = both._steering.config
     for _ in range(5):
