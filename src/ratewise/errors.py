@@ -66,6 +66,10 @@ class TooManyRollbacks(RatewiseError, RuntimeError):
     """A run went back to its last good weights as often as it was allowed to, and spiked again."""
 
 
+class SnapshotLost(RatewiseError, RuntimeError):
+    """The file with a guard's last good weights is gone, damaged, or cannot be written."""
+
+
 class MissingData(RatewiseError, FileNotFoundError):
     """A data set is not where it was looked for."""
 
@@ -80,6 +84,10 @@ class CorruptPolicy(RatewiseError, ValueError):
 
 class OutsideTrainingWarning(UserWarning):
     """A policy sees what it never saw while it was trained: its anchor decides alone."""
+
+
+class OverwrittenRateWarning(UserWarning):
+    """Somebody else sets the learning rate, so that what a scheduler writes is lost."""
 
 
 class NoRateWarning(UserWarning):

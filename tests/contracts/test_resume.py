@@ -179,7 +179,7 @@ def test_a_state_of_another_format_is_refused_by_its_number(version: Any):
     scheduler = QUICK.make(make_optimizer(0.01))
     state, before = scheduler.state_dict(), scheduler.state_dict()
     state["ratewise"]["format"] = version
-    with pytest.raises(InvalidState, match=f"must be 3, got {version!r}: a newer one"):
+    with pytest.raises(InvalidState, match=f"must be 3, got {version!r}: a newer"):
         scheduler.load_state_dict(state)
     assert scheduler.state_dict() == before
 

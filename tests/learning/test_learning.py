@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env
+from tests.rules.policies import rewrite
 
 from ratewise import simulate
 from ratewise.errors import InvalidArgument, InvalidState
@@ -150,7 +152,13 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path):
     with pytest.raises(InvalidState, match="other settings \\(decisions\\)"):
         learned_file(tmp_path / "own.safetensors", decisions=64)
     checkpoint = tmp_path / "own.checkpoint.safetensors"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
+    whole = checkpoint.read_bytes()
+    for field, value in {"rounds": -1, "low": [math.nan], "settings": 3, "curve": [1]}.items():
+        rewrite(checkpoint, lambda about, tensors, f=field, v=value: about.update({f: v}))
+        with pytest.raises(InvalidState, match=f"damaged .*{field}"):
+            learned_file(tmp_path / "own.safetensors", decisions=32)
+        checkpoint.write_bytes(whole)
+    checkpoint.write_bytes(whole[:-7])
     with pytest.raises(InvalidState, match="damaged"):
         learned_file(tmp_path / "own.safetensors", decisions=32)
 

@@ -154,7 +154,9 @@ class GreedyTwin:
         self.reason = "decrease" if moved else "clamped"
         self.stage, self.stage_left = "cooldown", self.cooldown
         self.bad = 0
-        if all(s <= low for s, low in zip(self.scales, self.low_scale, strict=True)):
+        roundings = 1.0 + 16 * 2.0**-52  # a scale a few roundings above its bound is at it
+        lowest = [low * roundings for low in self.low_scale]
+        if all(s <= low for s, low in zip(self.scales, lowest, strict=True)):
             self.resets_pending += 1
             if self.reset_after is not None and self.resets_pending >= self.reset_after:
                 self.forget()

@@ -107,6 +107,22 @@ def test_floats_equal_jax_in_every_field():
         assert len(assert_equal_along(random.Random(2), jnp, zero, 6)) > 4
 
 
+@pytest.mark.parametrize(("above", "at_bound"), [(0, True), (1, True), (8, True), (64, False)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_scale_a_few_roundings_above_its_bound_is_at_it(above, at_bound, dtype):
+    config = GreedyConfig(factor=0.5, patience=0, window=1, reset_after=9)
+    low = 0.5 / (1.0 + above * torch.finfo(dtype).eps)  # 1 -> 0.5, above `low` by roundings
+    limits = GreedyLimits((low,), (4.0,), (0.0,))
+    state = init(config, zero=torch.zeros((), dtype=dtype), xp=torch)
+    floats = FloatGreedy(config, limits)
+    for loss in (1.0, 1.0):
+        state = update(state, loss=torch.tensor(loss), config=config, limits=limits, xp=torch)
+        floats.update(loss)
+    assert int(state.floored) == at_bound
+    if dtype == torch.float64:
+        assert floats.floored == at_bound
+
+
 def test_jit_compiles_the_rule():
     jax = pytest.importorskip("jax")
     import jax.numpy as jnp

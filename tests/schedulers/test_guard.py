@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ratewise import GreedyLR
-from ratewise.errors import InvalidArgument, InvalidState, TooManyRollbacks, WrongType
+from ratewise.errors import InvalidArgument, InvalidState, SnapshotLost, TooManyRollbacks, WrongType
 from ratewise.schedulers.guard import SpikeGuard
 
 GOOD_RATE = 0.1  # SGD with momentum learns digits at it; 30 times as much diverges
@@ -181,6 +181,54 @@ def test_on_disk_it_is_one_file_that_is_never_partial(tmp_path: Path):
     assert memory.losses == run.losses
 
 
+@pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "foreign", "empty"])
+def test_a_snapshot_file_that_was_harmed_is_named_and_nothing_is_lost(harm: str, tmp_path: Path):
+    path = tmp_path / "good.pt"
+    run = Digits(GOOD_RATE, guarded=True, path=path, tolerate=0)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    run.train(10)
+    if harm == "gone":
+        path.unlink()
+    elif harm == "foreign":
+        torch.save({"model": run.model.state_dict()}, path)
+    else:
+        path.write_bytes(
+            {
+                "cut": whole[:middle],
+                "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+                "empty": b"",
+            }[harm]
+        )
+    parts = (run.model, run.optimizer, run.scheduler, run.guard)
+    before = repr([part.state_dict() for part in parts[:3]])
+    with pytest.raises(SnapshotLost, match=r"good.pt' cannot be read"):
+        run.guard.spiked(math.nan)
+    assert repr([part.state_dict() for part in parts[:3]]) == before
+    assert run.guard.rollbacks == 0
+    path.write_bytes(whole)
+    assert run.guard.spiked(math.nan)
+    assert run.guard.rollbacks == 1, "put back, it is as good as before"
+
+
+def test_a_snapshot_that_cannot_be_written_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: Any
+):
+    path = tmp_path / "good.pt"
+    run = Digits(GOOD_RATE, guarded=True, path=path, snapshot_every=5)
+    whole = path.read_bytes()
+
+    def full(state: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SnapshotLost, match=r"good.pt' cannot be written \(No space left"):
+        run.train(10)
+    assert path.read_bytes() == whole
+    assert [file.name for file in tmp_path.iterdir()] == ["good.pt"]
+
+
 def test_looking_every_k_steps_reads_the_loss_no_oftener(monkeypatch):
     read = []
     monkeypatch.setattr(
@@ -291,7 +339,7 @@ def test_a_guard_resumes():
     fresh = Digits(GOOD_RATE, guarded=True)
     fresh.guard.load_state_dict(run.guard.state_dict())
     assert fresh.guard.state_dict() == run.guard.state_dict()
-    with pytest.raises(InvalidState, match="pass a guard's"):
+    with pytest.raises(InvalidState, match=r"the guard.s state_dict has unknown keys"):
         fresh.guard.load_state_dict(run.scheduler.state_dict())
 
 

@@ -23,6 +23,9 @@ from stable_baselines3.common.utils import set_random_seed
 from ratewise import __version__
 from ratewise.errors import InvalidState
 from ratewise.progress import tracked
+from ratewise.rules import schema
+from ratewise.rules.network import LARGEST
+from ratewise.rules.policy_files import plain
 
 
 class Course(Protocol):
@@ -44,6 +47,16 @@ class Course(Protocol):
             arrays: as `ratewise.rules.network.Weights` names them.
             provenance: how it was made.
         """
+
+
+#: What a checkpoint says beside its tensors.
+_FIELDS = {
+    "settings": plain,
+    "rounds": schema.count(),
+    "curve": schema.several(plain),
+    "low": schema.several(schema.number(-LARGEST, LARGEST)),
+    "high": schema.several(schema.number(-LARGEST, LARGEST)),
+}
 
 
 class Learner:
@@ -152,11 +165,13 @@ class Learner:
             actor.load_state_dict(weights)
             adam = actor.optimizer.state_dict()
             actor.optimizer.load_state_dict({**adam, "state": state})
-        except (RuntimeError, KeyError, ValueError) as error:
+            low, high = (np.array(saved[name], np.float32) for name in ("low", "high"))
+            if not low.shape == high.shape == self.env.low.shape:
+                raise ValueError(f"ranges of {low.shape} and {high.shape} features")
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise InvalidState(f"{self._checkpoint.path}: does not fit ({error})") from error
         self.curve = saved["curve"]
-        self.env.low = np.array(saved["low"], np.float32)
-        self.env.high = np.array(saved["high"], np.float32)
+        self.env.low, self.env.high = low, high
 
 
 def _constant(lr: float, _: float) -> float:
@@ -180,13 +195,18 @@ class _Checkpoint:
         """Return what is not weights, and the weights; None where there is no checkpoint."""
         if not self.path.exists():
             return None
+        fix = "delete it to begin anew"
         try:
             with safe_open(self.path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return json.loads(file.metadata()["ratewise"]), tensors
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            fix = "delete it to begin anew"
+                about = json.loads(file.metadata()["ratewise"])
+            schema.record(_FIELDS)("metadata", about)
+        except InvalidState as error:  # whose last words are the fix for a state dict
+            reason = str(error).rpartition(": ")[0]
+            raise InvalidState(f"{self.path}: damaged ({reason}): {fix}") from error
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidState(f"{self.path}: damaged ({error}): {fix}") from error
+        return about, tensors
 
     def write(self, about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Replace the file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
+from ratewise.nmf.capping import namespace
 from ratewise.nmf.conversion import is_tensor
 from ratewise.nmf.learned import MOST
 from ratewise.nmf.rows import shared
@@ -216,6 +218,28 @@ def _check_tensor(x: Any, features: int | None, name: str) -> None:
         )
     if not bool(torch.isfinite(x).all()):
         raise invalid("X", "finite", "NaN or infinity", "fill in or drop what is missing")
+
+
+def check_squares(square: float, exponent: int) -> None:
+    """Raise unless losses of data are numbers that float64 can hold.
+
+    Args:
+        square: |X|^2 of the data as they were scaled.
+        exponent: of the power of two that they were divided by.
+    """
+    if math.frexp(square)[1] + 2 * exponent > sys.float_info.max_exp:
+        allowed = "of a norm |X| whose square is a number, at most 1.3e154"
+        norm = math.ldexp(math.sqrt(square), exponent)
+        raise invalid(
+            "X", allowed, norm, f"pass X * 2.0**{-exponent}, and W or H times the inverse"
+        )
+
+
+def check_codes(codes: Any) -> None:
+    """Raise unless all codes are finite."""
+    if not bool(namespace(codes).isfinite(codes).all()):
+        allowed = "finite while it is read, and its codes numbers of its float type"
+        raise invalid("X", allowed, "codes that are not finite", "pass float64, or a settled file")
 
 
 @contextlib.contextmanager

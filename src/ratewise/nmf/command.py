@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -14,10 +13,10 @@ import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
 from ratewise.errors import invalid
+from ratewise.nmf import scale
 from ratewise.nmf.checks import InterruptedWarning
 from ratewise.nmf.estimator import StochasticNMF
 from ratewise.nmf.matrix_files import read_matrix
-from ratewise.nmf.rows import cut
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
 
 PICTURE = "convergence.png"
@@ -69,7 +68,7 @@ def fit_file(
         _whole(folder / "W.npy", lambda path: np.save(path, w)),
         _whole(folder / "H.npy", lambda path: np.save(path, model.components_)),
     ]
-    norm = math.sqrt(sum(rows.square for rows in cut(x, 4096)))
+    norm = scale.norm(x)
     summary = _summary(Path(data), x, norm, model, w, seconds)
     if _draw(model, norm, folder / PICTURE):
         files.append(folder / PICTURE)

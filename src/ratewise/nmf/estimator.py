@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ratewise.errors import invalid
-from ratewise.nmf import checks, hals, schedules, solver, start
+from ratewise.nmf import checks, hals, scale, schedules, solver, start
 from ratewise.nmf.capping import Array
 from ratewise.nmf.conversion import alike, codes_of, device_of, is_tensor, joined, moved, to_numpy
 from ratewise.nmf.fitting import Fitting
@@ -94,7 +94,9 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         interrupted_: whether Ctrl-C ended `fit`; what there is is of the last finished batch.
 
     A torch tensor may be X (dense); then W is one, too, on its device. `components_` is NumPy in
-    any case. The NNDSVD initialisations run on the CPU.
+    any case. The NNDSVD initialisations run on the CPU. Data may be of any magnitude whose squares
+    add up to a number: where the largest entry is beyond 1e+-77 (float32: 1e+-9), the fit is of a
+    copy times a power of two, which is exact, and W, H and the losses are scaled back.
 
     >>> X = np.array([[1.0, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
     >>> model = StochasticNMF(2, random_state=0, tol=1e-8, max_iter=500).fit(X)
@@ -107,6 +109,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     n_features_in_: int
     _solver: solver.Solver
+    _scale = scale.Scale()  #: of what the solver has
     _codes: dict[Hashable, Any]  #: of batches with ids, as partial_fit left them
 
     def __init__(
@@ -172,7 +175,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             W, H: the start, [n, k] and [k, m], for ``init="custom"``; W may be left out.
 
         Raises:
-            InvalidArgument, WrongType, UnknownName: bad data or settings: which, and the fix.
+            InvalidArgument, WrongType, UnknownName: bad data or settings: which, and the fix. Data
+                that turn NaN while they are read leave the components of the last finished batch.
             OutOfMemory: it does not fit into memory.
             KeyboardInterrupt: Ctrl-C, after the attributes were set, with a warning.
         """
@@ -186,10 +190,14 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return self._fit(X, W, H)
 
     def _fit(self, X: Any, W: Any, H: Any) -> Any:
-        W, H = start.factors(self, X, W, H)
+        own = scale.of_data(X)
+        X = scale.times(X, -own.data)
+        W, H = start.factors(self, X, W, H, own)
         device, size = device_of(X, self.device), self.batch_size
         size = automatic_size(X, len(H), self.solver) if size == "auto" else int(size)
         batches = list(cut(X, size, device))
+        checks.check_squares(sum(rows.square for rows in batches), own.data)
+        self._scale = own
         steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
         codes = codes_of(W, batches, device)
         fitting = Fitting(steps, batches, codes, self.forget_factor, self.max_memory)
@@ -217,10 +225,10 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         finally:
             self._publish()
             self.n_iter_ = len(fitting.losses)
-            self.loss_history_ = np.array(fitting.losses)
+            self.loss_history_ = np.ldexp(np.array(fitting.losses), 2 * own.data)
             steps.statistics.forget_ids()
-        self.reconstruction_err_ = math.sqrt(fitting.distance())
-        return joined(fitting.codes, X)
+        self.reconstruction_err_ = math.ldexp(math.sqrt(fitting.distance()), own.data)
+        return scale.times(joined(fitting.codes, X), own.codes)
 
     def _warn_not_converged(self) -> None:
         if self.tol > 0.0:
@@ -242,13 +250,13 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _publish(self) -> None:
         """Set the attributes that steps leave, whether or not a fit was finished."""
         parts, statistics = self._solver.parts, self._solver.statistics
-        self.components_ = to_numpy(parts)
+        self.components_ = scale.times(to_numpy(parts), self._scale.parts)
         self.n_components_ = len(parts)
         self.n_steps_ = self._solver.steps
         self.reconstruction_err_ = math.nan
         if statistics.exact and statistics.total is not None:
             square = 2.0 * statistics.total.loss(parts @ parts.T, parts)
-            self.reconstruction_err_ = math.sqrt(square)
+            self.reconstruction_err_ = math.ldexp(math.sqrt(square), self._scale.data)
 
     def partial_fit(
         self,
@@ -278,17 +286,20 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         checks.check_settings(self)
         first = not hasattr(self, "_solver")
         X = checks.check_data(self, X, reset=first, zeros=not first)
+        own = scale.of_data(X) if first else self._scale
+        X = scale.times(X, -own.data)
         if first:
             with checks.enough_memory(X.shape, start.asked(self, X)):
-                W, H = start.factors(self, X, W, H)
+                W, H = start.factors(self, X, W, H, own)
             device = device_of(X, self.device)
+            self._scale = own
             steps, known = self._new_solver(H, None, device), {}
         else:
             steps, known = self._solver, self._codes
             X, device = alike(X, steps.parts)
             if H is not None:
                 raise invalid("H", "None after the first call", "a matrix", "make a new estimator")
-            W = start.codes(self, X, W, len(steps.parts))
+            W = start.codes(self, X, W, len(steps.parts), own)
         rows = rows_of(X, device)
         codes = known.get(batch_id) if batch_id is not None else None
         if codes is not None and codes.shape[1] != X.shape[0]:
@@ -296,6 +307,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise invalid("X", was, X.shape[0], "pass the same rows, or another id")
         if W is not None:
             (codes,) = codes_of(W, [rows], device)
+        elif codes is not None:
+            codes = copy.deepcopy(codes)  # a step writes into it, and may refuse the batch
         with checks.enough_memory(X.shape, len(steps.parts)):
             codes, _ = steps.step(rows, codes, batch_id, self.forget_factor)
         if not steps.statistics.keyed:
@@ -324,8 +337,10 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_is_fitted(self, "components_")
         X = checks.check_data(self, X, reset=False, zeros=True)
         device = device_of(X, self.device)
-        parts = moved(self.components_, X, device)
-        penalty = self._penalty()
+        own = scale.of_both(X, self.components_)
+        X = scale.times(X, -own.data)
+        parts = moved(scale.times(self.components_, -own.parts), X, device)
+        penalty = self._penalty(own)
         gram = solver.with_diagonal(parts @ parts.T, penalty.codes_l2)
         most = self.max_iter if self.transform_max_iter is None else self.transform_max_iter
         with checks.enough_memory(X.shape, self.n_components_):
@@ -333,7 +348,9 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 hals.solve(gram, rows.project(parts) - penalty.codes_l1, self.tol, most)
                 for rows in cut(X, _TRANSFORMED, device)
             ]
-            return joined(codes, X)
+            found = scale.times(joined(codes, X), own.codes)
+        checks.check_codes(found)
+        return found
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H, [n, m], of codes W, [n, k]: array, sparse matrix or tensor.
@@ -372,14 +389,13 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return solver.Solver(
             moved(H, H, device),
             Statistics(self.max_memory),
-            self._penalty(),
+            self._penalty(self._scale),
             int(self.sweeps),
             schedule,
             total,
         )
 
-    def _penalty(self) -> solver.Penalty:
+    def _penalty(self, own: scale.Scale) -> solver.Penalty:
         alpha_parts = self.alpha_W if self.alpha_H == "same" else self.alpha_H
-        return solver.Penalty.of(
-            self.n_features_in_, float(self.alpha_W), float(alpha_parts), float(self.l1_ratio)
-        )
+        weights = map(float, (self.alpha_W, alpha_parts, self.l1_ratio))
+        return solver.Penalty.of(self.n_features_in_, *weights).scaled(own)

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from ratewise.nmf.observation import FEATURES, empty, init, observe
-from ratewise.rules import network
-from ratewise.rules.checks import check_count
-from ratewise.rules.network import FOLDER, Weights
+from ratewise.rules import policy_files, schema
+from ratewise.rules.network import MOST_WINDOWS, Weights
+from ratewise.rules.policy_files import FOLDER
 
 #: The smallest and the largest multiple of 1 / L that a schedule may choose; below 2 it is safe.
 LEAST, MOST = 1e-3, 1.9
 #: A correction is at most exp(+-REACH); the cosine ends at FLOOR.
 REACH, FLOOR = 3.0, 0.02
 NMF_FOLDER = FOLDER / "nmf"
+#: What a policy's file says beside its features, with the range of each.
+FIELDS = {"windows": schema.count(2, MOST_WINDOWS)}
 
 
 def multiple(action: Any, progress: float, xp: Any) -> Any:
@@ -66,7 +68,7 @@ class NMFPolicy(Weights):
 
     def __post_init__(self) -> None:
         self.check(FEATURES)
-        check_count("windows", self.windows, 2)
+        self.check_windows(self.windows)
 
     @property
     def digest(self) -> str:
@@ -75,7 +77,8 @@ class NMFPolicy(Weights):
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        self.write(path, FEATURES, {"windows": self.windows, "provenance": dict(self.provenance)})
+        about = {"windows": self.windows, "provenance": dict(self.provenance)}
+        policy_files.write(path, self, FEATURES, **about, digest=self.digest)
 
 
 class Schedule:
@@ -129,7 +132,7 @@ def names() -> list[str]:
     >>> "default" in names()
     True
     """
-    return network.names(NMF_FOLDER)
+    return policy_files.names(NMF_FOLDER)
 
 
 def load(policy: str | Path | NMFPolicy) -> NMFPolicy:
@@ -141,12 +144,10 @@ def load(policy: str | Path | NMFPolicy) -> NMFPolicy:
     """
     if isinstance(policy, NMFPolicy):
         return policy
-    path = network.find(policy, NMF_FOLDER)
-    arrays, about = network.read(path, FEATURES)
-    with network.fitting(path):
-        return NMFPolicy(
-            **arrays,
-            windows=int(about["windows"]),
-            provenance=about["provenance"],
-            name=path.stem,
-        )
+    path = policy_files.find(policy, NMF_FOLDER)
+    arrays, about = policy_files.read(path, FEATURES, FIELDS)
+    with policy_files.fitting(path):
+        settings = {name: about[name] for name in ("windows", "provenance")}
+        found = NMFPolicy(**arrays, **settings, name=path.stem)
+    policy_files.verify(path, about, found.digest)
+    return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ratewise.errors import RatewiseError, invalid
 from ratewise.nmf import hals, sgd
 from ratewise.nmf.capping import Array, namespace
 from ratewise.nmf.rows import Rows
+from ratewise.nmf.scale import Scale
 from ratewise.nmf.schedules import Observation, Schedule, clipped
 from ratewise.nmf.statistics import Statistics, Sums
 
@@ -32,6 +35,16 @@ class Penalty(NamedTuple):
             features * alpha_codes * (1.0 - l1_ratio),
             alpha_parts * l1_ratio,
             alpha_parts * (1.0 - l1_ratio),
+        )
+
+    def scaled(self, scale: Scale) -> Penalty:
+        """Return the same penalty for data and factors that are scaled."""
+        w, h = scale.codes, scale.parts
+        return Penalty(
+            scale.weight(self.codes_l1, w),
+            scale.weight(self.codes_l2, 0, w),
+            scale.weight(self.parts_l1, h),
+            scale.weight(self.parts_l2, 0, h),
         )
 
     def loss(self, sums: Sums, gram: Array, parts: Array) -> float:
@@ -100,6 +113,10 @@ class Solver:
 
         Returns:
             The codes, and the loss of the batch with them, before the components' step.
+
+        Raises:
+            InvalidArgument: the batch has entries that are not finite, or overflows: components
+                and statistics are as they were.
         """
         plain = self.parts @ self.parts.T
         gram = with_diagonal(plain, self._penalty.codes_l2)
@@ -121,6 +138,8 @@ class Solver:
             float(rows.shape[0]),
         )
         loss = self._penalty.loss(sums, plain, self.parts)
+        if not math.isfinite(loss):
+            raise not_finite(f"a loss of {loss} in batch {self.steps + 1}")
 
         total = self.statistics.put(sums, key, keep)
         if self._schedule is None:
@@ -179,6 +198,15 @@ class Solver:
         if total is None:
             return 0.0
         return self._penalty.loss(total, self.parts @ self.parts.T, self.parts)
+
+
+def not_finite(found: str) -> RatewiseError:
+    """Return the error for data that were finite, and of one size, when they were checked."""
+    fix = (
+        "look for a file that changes while it is read, or a batch many orders of magnitude "
+        "larger than the first, and begin with a new estimator"
+    )
+    return invalid("X", "finite while it is read, and of one order of magnitude", found, fix)
 
 
 def with_diagonal(gram: Array, diagonal: float) -> Array:

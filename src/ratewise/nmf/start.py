@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from ratewise.errors import InvalidArgument, invalid
 from ratewise.nmf.capping import Array
 from ratewise.nmf.conversion import to_numpy
+from ratewise.nmf.scale import Scale, times
 
 #: Means of data that scikit-learn's NNDSVD bears: it cuts factors at 1e-6 and fills with the mean.
 _USUAL = (1e-6, 1e6)
@@ -23,13 +24,14 @@ def asked(settings: Any, x: Any) -> int:
     return int(x.shape[1]) if k is None or isinstance(k, str) else int(k)
 
 
-def factors(settings: Any, x: Any, w: Any, h: Any) -> tuple[Any, Any]:
+def factors(settings: Any, x: Any, w: Any, h: Any, scale: Scale) -> tuple[Any, Any]:
     """Return W and H to start from, as NumPy arrays; W may be None.
 
     Args:
         settings: the estimator.
-        x: [n, m], checked.
+        x: [n, m], checked and scaled.
         w, h: what was passed, for ``init="custom"``.
+        scale: what the factors are to be scaled by, as x was.
 
     Raises:
         InvalidArgument: a start of another shape, with entries that are negative or not finite,
@@ -39,7 +41,8 @@ def factors(settings: Any, x: Any, w: Any, h: Any) -> tuple[Any, Any]:
     if settings.init != "custom":
         if w is not None or h is not None:
             raise invalid("init", "'custom' where W or H is passed", settings.init, "pass it")
-        return initial(x, asked(settings, x), settings.init, settings.random_state)
+        seed, usual = settings.random_state, scale.data == 0
+        return initial(x, asked(settings, x), settings.init, seed, usual=usual)
     if h is None:
         raise invalid("H", "a matrix [k, m]", None, "pass H with init='custom'")
     h = to_numpy(h)
@@ -48,10 +51,10 @@ def factors(settings: Any, x: Any, w: Any, h: Any) -> tuple[Any, Any]:
     if settings.n_components not in (None, "auto", len(h)):
         shape = f"[{settings.n_components}, m]"
         raise invalid("H", shape, h.shape, "pass n_components='auto', or another H")
-    return codes(settings, x, w, len(h)), h
+    return codes(settings, x, w, len(h), scale), times(h, -scale.parts)
 
 
-def codes(settings: Any, x: Any, w: Any, k: int) -> Any:
+def codes(settings: Any, x: Any, w: Any, k: int, scale: Scale) -> Any:
     """Return a start of the codes that was passed, checked, [n, k]; None for None.
 
     Raises:
@@ -61,7 +64,8 @@ def codes(settings: Any, x: Any, w: Any, k: int) -> Any:
         return None
     if settings.init != "custom":
         raise invalid("init", "'custom' where W or H is passed", settings.init, "pass it")
-    return _checked("W", to_numpy(w), (x.shape[0], k), to_numpy(x[:1]).dtype)
+    w = _checked("W", to_numpy(w), (x.shape[0], k), to_numpy(x[:1]).dtype)
+    return times(w, -scale.codes)
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -78,7 +82,9 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array
     return value
 
 
-def initial(x: Any, k: int, init: str | None, random_state: Any) -> tuple[Array, Array]:
+def initial(
+    x: Any, k: int, init: str | None, random_state: Any, *, usual: bool = True
+) -> tuple[Array, Array]:
     """Return W, [n, k], and H, [k, m], of X's float type.
 
     Args:
@@ -86,6 +92,7 @@ def initial(x: Any, k: int, init: str | None, random_state: Any) -> tuple[Array,
         k: components.
         init: of scikit-learn's NMF.
         random_state: a seed, as scikit-learn takes it.
+        usual: whether its scale is the data's own, so that scikit-learn's factors may be wanted.
 
     Memory: of an NNDSVD about 4 n (k + 10) numbers.
 
@@ -95,7 +102,7 @@ def initial(x: Any, k: int, init: str | None, random_state: Any) -> tuple[Array,
     if init is None:
         init = "nndsvda" if k <= min(x.shape) else "random"
     mean = float(x.mean())
-    usual = init == "random" or mean <= 0.0 or _USUAL[0] <= mean <= _USUAL[1]
+    usual = init == "random" or mean <= 0.0 or (usual and _USUAL[0] <= mean <= _USUAL[1])
     try:
         if usual:
             factors = _initialize_nmf(x, k, init=init, random_state=random_state)

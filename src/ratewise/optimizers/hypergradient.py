@@ -259,6 +259,8 @@ class HypergradientAdam(Hypergradient):
         }
         super().__init__(params, defaults, per)
 
+    _together = ("step", "exp_avg", "exp_avg_sq")
+
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
         check_betas(group["betas"], example=(0.9, 0.999))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import InvalidState, invalid, unknown, wrong_type
+from ratewise.errors import InvalidState, RatewiseError, invalid, unknown, wrong_type
 from ratewise.optimizers.hypergradient_parts import Part, check_parameter, filled, sent
 from ratewise.optimizers.hypergradient_rate import (
     PER,
@@ -25,6 +25,7 @@ from ratewise.optimizers.hypergradient_rate import (
     terms,
     widened,
 )
+from ratewise.optimizers.saved_state import check_state
 
 
 class Hypergradient(Optimizer):
@@ -42,6 +43,8 @@ class Hypergradient(Optimizer):
 
     #: While the first groups are added; a copied or unpickled optimizer keeps no other attributes.
     _building = False
+    #: What a parameter that was stepped has in its state.
+    _together: tuple[str, ...] = ()
 
     def __init__(self, params: Any, defaults: dict[str, Any], per: str) -> None:
         if per not in PER:
@@ -246,6 +249,9 @@ class Hypergradient(Optimizer):
         """
         if not isinstance(param_group, dict):
             raise wrong_type("param_group", "a dict", param_group, "pass {'params': [...]}")
+        if "params" not in param_group:
+            fix = "pass {'params': [...]}"
+            raise invalid("param_group", "a dict with 'params'", sorted(param_group), fix)
         params = param_group["params"]
         params = params if isinstance(params, Tensor | set) else list(params)
         for named in [params] if isinstance(params, Tensor) else params:
@@ -279,15 +285,26 @@ class Hypergradient(Optimizer):
             state_dict: of the same class, `per` and parameters; nothing in it is shared.
 
         Raises:
-            InvalidState: it is of another `per`, or of an optimizer that has none.
+            InvalidState: it is of another `per`, of an optimizer that has none, or damaged.
         """
-        saved = state_dict["param_groups"]
-        for group in saved:
+        saved = check_state(
+            state_dict,
+            self.param_groups,
+            together=self._together,
+            elementwise=self.per == "element",
+        )
+        for index, group in enumerate(saved):
             if group.get("per") != self.per:
                 raise InvalidState(
                     f"state_dict is of per={group.get('per')!r}, this optimizer of "
                     f"per={self.per!r}: construct it with the same"
                 )
+            try:
+                self._check(group)
+            except (KeyError, RatewiseError) as error:
+                raise InvalidState(
+                    f"state_dict['param_groups'][{index}] is damaged: {error}"
+                ) from error
         super().load_state_dict(state_dict)
         # torch casts states to their parameters' dtype, which would round the rates of 16-bit
         # ones, and shares what needs no cast, which two optimizers would then both write to.

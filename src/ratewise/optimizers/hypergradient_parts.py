@@ -60,7 +60,7 @@ class Part:
 
 def filled(empty: Tensor, rate: Any) -> Tensor:
     """Return new memory filled with a rate: a number, or a tensor of one."""
-    return empty.copy_(rate.reshape(())) if isinstance(rate, Tensor) else empty.fill_(rate)
+    return empty.copy_(rate.reshape(())) if isinstance(rate, Tensor) else empty.fill_(float(rate))
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

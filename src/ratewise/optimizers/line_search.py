@@ -20,11 +20,20 @@ from ratewise.optimizers.line_search_rate import (
     to_plain,
 )
 from ratewise.optimizers.line_search_trials import Trials
+from ratewise.optimizers.saved_state import check_state
+from ratewise.rules import schema
 
 #: Where the numbers that are the whole model's lie in the optimizer's state, as plain data.
 KEY = "search"
-#: What else is in it besides the settings.
-NUMBERS = {"rate", "forward_passes", "checked"}
+#: What they must look like.
+NUMBERS = schema.record(
+    {
+        "rate": schema.optional(schema.above(0.0)),
+        "forward_passes": schema.count(),
+        "checked": schema.flag,
+        "config": schema.settings(LineSearchConfig),
+    }
+)
 
 
 class StochasticLineSearch(Optimizer):
@@ -278,16 +287,25 @@ class StochasticLineSearch(Optimizer):
         Raises:
             InvalidState: it is of another optimizer, or damaged.
         """
-        numbers = state_dict.get("state", {}).get(KEY)
+        states: Any = state_dict.get("state") if isinstance(state_dict, dict) else None
+        numbers: Any = states.get(KEY) if isinstance(states, dict) else None
         try:
-            config = LineSearchConfig(**numbers["config"])
-            if not numbers.keys() >= NUMBERS:
-                raise KeyError(*(NUMBERS - numbers.keys()))
-        except (KeyError, TypeError, RatewiseError) as error:
+            NUMBERS(f"state[{KEY!r}]", numbers)
+        except InvalidState as error:
             raise InvalidState(
                 f"state_dict must be of a StochasticLineSearch, got one whose state[{KEY!r}] is "
-                f"missing or damaged ({error!r}): load it into an optimizer of its own kind"
+                f"missing or damaged ({error}): load it into an optimizer of its own kind"
             ) from error
+        config = LineSearchConfig(**numbers["config"])
+        rate = numbers["rate"]
+        legal = rate is None or rate <= config.lr
+        schema.require(legal, f"state[{KEY!r}]['rate']", f"at most lr = {config.lr:g}", rate)
+        entries = {**state_dict, "state": {k: x for k, x in states.items() if k != KEY}}
+        for group in check_state(entries, self.param_groups, together=("step", "exp_avg_sq")):
+            try:
+                check_adam(group["betas"], group["eps"])
+            except (KeyError, RatewiseError) as error:
+                raise InvalidState(f"state_dict['param_groups'] is damaged: {error}") from error
         super().load_state_dict(state_dict)
         self._config, self.last = config, None
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ratewise.errors import invalid, unknown
 
+#: No count is larger: sums of counts stay exact in a float.
+MOST_COUNT = 2**52
+
 
 def is_number(value: Any) -> bool:
-    """Return whether a setting is a real number; a boolean is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Return whether a setting is a real number; a boolean is none, nor what no float can hold.
+
+    >>> is_number(2), is_number(True), is_number(10**400)
+    (True, False, False)
+    """
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise unless a setting is an integer of at least `least`; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
+    if value > MOST_COUNT:
+        raise invalid(name, f"an integer from {least} to {MOST_COUNT}", value, "pass a smaller one")
 
 
 def check_amount(name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import ROUNDINGS, GreedyConfig, GreedyLimits
 from ratewise.rules.smoothing import Window, empty, keep, push
 
 #: What a decision's integer code means.
@@ -154,6 +154,7 @@ def update(
 
     # 6. Move each group within its bounds; a change too small to matter is not made.
     scale, moved, floored = [], xp.zeros_like(rise), xp.ones_like(rise)
+    almost = 1.0 + ROUNDINGS * float(xp.finfo(state.reference.dtype).eps)
     for old, low, high, eps in zip(state.scale, *limits, strict=True):
         raised, lowered = old / c.factor, old * c.factor
         raised = where(raised > high, high, raised)
@@ -163,7 +164,7 @@ def update(
         goes_down = fall & (old - lowered > smallest)
         new = where(goes_up, raised, where(goes_down, lowered, old))
         moved = moved | goes_up | goes_down
-        floored = floored & (new <= low)
+        floored = floored & (new <= low * almost)
         scale.append(new)
     count = where(up, 0, where(down & floored, state.floored + 1, state.floored))
 

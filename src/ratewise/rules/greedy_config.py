@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from ratewise.rules.checks import check_amount, check_choices, check_count, is_n
 
 #: The default bounds of a rate, as multiples of the group's own initial rate.
 RELATIVE_BOUNDS = (0.1, 10.0)
+#: A scale is at its lower bound if it is above it by no more than so many units of rounding. Each
+#: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
+ROUNDINGS = 16
 
 _CHOICES = {
     "threshold_mode": ("rel", "abs"),
@@ -90,3 +94,12 @@ class GreedyLimits(NamedTuple):
             tuple(x / b if b else 1.0 for x, b in zip(high, base, strict=True)),
             tuple(eps / b if b else 0.0 for b in base),
         )
+
+    def reached(self, scale: Sequence[float]) -> bool:
+        """Return whether every group's scale is at its lower bound, roundings aside.
+
+        >>> GreedyLimits.relative().reached([0.1 * (1 + 2**-52)])
+        True
+        """
+        almost = 1.0 + ROUNDINGS * sys.float_info.epsilon
+        return all(s <= low * almost for s, low in zip(scale, self.lower, strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ratewise.rules import schema
 from ratewise.rules.greedy import (
     CLAMPED,
     COOLDOWN,
@@ -16,11 +17,44 @@ from ratewise.rules.greedy import (
     INCREASE,
     NONE,
     NONFINITE,
+    REASONS,
     RESET,
     WARMUP,
 )
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
-from ratewise.rules.smoothing import FloatWindow
+from ratewise.rules.smoothing import FloatWindow, slots
+
+#: What `FloatGreedy.state` must look like; `check_memory` has what depends on the settings.
+MEMORY = {
+    "scale": schema.several(schema.number(0.0)),
+    "values": schema.several(schema.number()),
+    "position": schema.count(),
+    "count": schema.count(),
+    "reference": schema.number(),
+    "known": schema.flag,
+    "good": schema.count(),
+    "bad": schema.count(),
+    "stage": schema.count(-schema.MOST),
+    "floored": schema.count(),
+    "reason": schema.count(0, len(REASONS) - 1),
+}
+
+
+def check_memory(name: str, memory: dict[str, Any], window: int, groups: int) -> None:
+    """Raise `InvalidState` unless a memory that fits `MEMORY` fits the settings, too.
+
+    Args:
+        name: of the memory.
+        memory: what `FloatGreedy.state` returned.
+        window: length of the rolling mean.
+        groups: number of parameter groups.
+    """
+    for field, length in (("scale", groups), ("values", slots(window))):
+        legal = len(memory[field]) == length
+        schema.require(legal, f"{name}[{field!r}]", f"{length} long", memory[field])
+    for field, most in (("position", window - 1), ("count", window)):
+        legal = memory[field] <= most
+        schema.require(legal, f"{name}[{field!r}]", f"at most {most}", memory[field])
 
 
 class FloatGreedy:
@@ -100,7 +134,7 @@ class FloatGreedy:
             reason = DECREASE if self._move(False) else CLAMPED
             self.bad = 0
             self.stage = -c.cooldown
-            if all(map(float.__le__, self.scale, self.limits.lower)):
+            if self.limits.reached(self.scale):
                 self.floored += 1
                 if c.reset_after is not None and self.floored >= c.reset_after:
                     reason = self._reset()

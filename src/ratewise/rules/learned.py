@@ -24,12 +24,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratewise.errors import invalid, unknown
-from ratewise.rules import features, network
-from ratewise.rules.checks import check_count
+from ratewise.rules import features, policy_files, schema
+from ratewise.rules.checks import is_number
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
-from ratewise.rules.network import FOLDER, Network, Weights
+from ratewise.rules.network import MOST_WINDOWS, Network, Weights
+from ratewise.rules.policy_files import FOLDER
 from ratewise.rules.update_ratio import Horizon, UpdateRatioConfig
+
+#: A correction is at most exp(MOST_BOUND).
+MOST_BOUND = 5.0
+_SHARE = schema.above(0.0, 1.0)
+#: What a policy's file says beside its features, with the range of each.
+FIELDS = {
+    "bound": schema.above(0.0, MOST_BOUND),
+    "windows": schema.count(2, MOST_WINDOWS),
+    "horizon": schema.record(
+        {
+            "level": schema.above(0.0, 1e3),
+            "power": schema.number(-4.0, 4.0),
+            "least": _SHARE,
+            "most": _SHARE,
+            "unknown": _SHARE,
+        }
+    ),
+    "schedule": schema.choice(*FIXED),
+}
 
 
 class LearnedState(NamedTuple):
@@ -65,9 +85,9 @@ class Policy(Weights):
 
     def __post_init__(self) -> None:
         self.check(FEATURES)
-        check_count("windows", self.windows, 2)
-        if not 0 < self.bound <= 5:
-            raise invalid("bound", "a number in (0, 5]", self.bound, "pass e.g. 1.5")
+        self.check_windows(self.windows)
+        if not (is_number(self.bound) and 0 < self.bound <= MOST_BOUND):
+            raise invalid("bound", f"a number in (0, {MOST_BOUND:g}]", self.bound, "pass e.g. 1.5")
         if self.schedule not in FIXED:
             raise unknown("schedule", self.schedule, FIXED)
 
@@ -87,7 +107,8 @@ class Policy(Weights):
     @property
     def digest(self) -> str:
         """What tells policies apart: 16 hexadecimal digits of all that decides."""
-        return self.fingerprint(self.bound, self.windows, *self.horizon, self.schedule)
+        horizon = map(float, self.horizon)
+        return self.fingerprint(float(self.bound), self.windows, *horizon, self.schedule)
 
     def interval(self, total_steps: int) -> int:
         """Return the optimizer steps between decisions in a run of so many."""
@@ -103,14 +124,17 @@ class Policy(Weights):
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        about = {
-            "bound": self.bound,
-            "windows": self.windows,
-            "horizon": self.horizon._asdict(),
-            "schedule": self.schedule,
-            "provenance": dict(self.provenance),
-        }
-        self.write(path, FEATURES, about)
+        policy_files.write(
+            path,
+            self,
+            FEATURES,
+            bound=self.bound,
+            windows=self.windows,
+            horizon=self.horizon._asdict(),
+            schedule=self.schedule,
+            provenance=dict(self.provenance),
+            digest=self.digest,
+        )
 
 
 def init(zero: Any, *, xp: Any) -> LearnedState:
@@ -159,7 +183,7 @@ def names() -> list[str]:
     >>> "default" in names()
     True
     """
-    return network.names(FOLDER)
+    return policy_files.names(FOLDER)
 
 
 def load(policy: str | Path | Policy) -> Policy:
@@ -171,15 +195,11 @@ def load(policy: str | Path | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
-    path = network.find(policy)
-    arrays, about = network.read(path, FEATURES)
-    with network.fitting(path):
-        return Policy(
-            **arrays,
-            bound=float(about["bound"]),
-            windows=int(about["windows"]),
-            horizon=Horizon(**about["horizon"]),
-            schedule=about["schedule"],
-            provenance=about["provenance"],
-            name=path.stem,
-        )
+    path = policy_files.find(policy)
+    arrays, about = policy_files.read(path, FEATURES, FIELDS)
+    with policy_files.fitting(path):
+        horizon = Horizon(**about["horizon"])
+        settings = {name: about[name] for name in ("bound", "windows", "schedule", "provenance")}
+        found = Policy(**arrays, **settings, horizon=horizon, name=path.stem)
+    policy_files.verify(path, about, found.digest)
+    return found

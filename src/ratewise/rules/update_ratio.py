@@ -37,6 +37,8 @@ LEAST_RMS = 0.01
 EARLY = 50
 #: After them, one step in so many unless something else is said.
 EVERY = 10
+#: The largest bound of a factor: float32 holds it, and what it is multiplied by.
+LARGEST = 1e30
 #: Below this share of its height a schedule is not measured: displacements drown in rounding.
 QUIET = 1e-3
 
@@ -78,9 +80,11 @@ class UpdateRatioConfig:
         if not (is_number(self.reach) and self.reach >= 1.0):
             raise invalid("reach", "a number >= 1", self.reach, "pass math.inf for no limit")
         bounds = (self.low, self.high)
-        if not (all(map(is_number, bounds)) and 0.0 < self.low < self.high < math.inf):
+        if not (all(map(is_number, bounds)) and 0.0 < self.low < self.high <= LARGEST):
             fix = "pass e.g. (1e-8, 1e8)"
-            raise invalid("bounds", "two finite numbers, 0 < low < high", bounds, fix)
+            raise invalid(
+                "bounds", f"two finite numbers, 0 < low < high <= {LARGEST:g}", bounds, fix
+            )
 
 
 class UpdateRatioState(NamedTuple):

@@ -6,10 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
 from ratewise.rules.checks import check_count, is_number
+from ratewise.rules.schema import LARGEST_RATE
+
+#: How far rates keep from the ends of their type: bounds and factors are multiples of them.
+ROOM = 1e3
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -66,6 +72,30 @@ def new_rates(lr: Any, count: int) -> list[float]:
     for rate in rates:
         check_positive("lr", rate, fix)
     return [float(rate) for rate in rates]
+
+
+def check_rate(index: int, rate: float) -> None:
+    """Raise unless a parameter group's rate can be scheduled: torch takes NaN and infinity."""
+    if not 0.0 <= rate <= LARGEST_RATE:
+        allowed = f"a number in [0, {LARGEST_RATE:g}]"
+        raise invalid("lr", f"{allowed} in parameter group {index}", rate, "pass e.g. lr=1e-3")
+
+
+def check_scaled(name: str, factor: float, rates: Sequence[float], like: Any) -> None:
+    """Raise where rates times a factor are infinite, or rounded to nothing, in their type.
+
+    Args:
+        name: of the factor.
+        factor: > 0.
+        rates: one group's; those that are 0 stay so.
+        like: the group's rate as it lies there, a number or a tensor.
+    """
+    kind = torch.finfo(like.dtype if isinstance(like, Tensor) else torch.float64)
+    least, most = kind.tiny * ROOM, min(kind.max / ROOM, LARGEST_RATE)
+    for rate in rates:
+        if rate and not least <= rate * factor <= most:
+            allowed = f"one that leaves rates in [{least:.2g}, {most:.2g}]"
+            raise invalid(name, allowed, factor, f"a rate of {rate:g} would leave them")
 
 
 def check_positive(name: str, value: Any, fix: str) -> None:

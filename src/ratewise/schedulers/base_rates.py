@@ -55,7 +55,7 @@ def check_range(optimizer: Optimizer, base: float) -> None:
     """Raise `InvalidArgument` unless a base rate above 0 is one that can be steered from."""
     fix = "pass e.g. 1e-3: its size does not matter"
     if not LEAST <= base <= MOST:
-        raise invalid("lr", f"in [{LEAST:g}, {MOST:g}]", base, fix)
+        raise invalid("lr", f"a number in [{LEAST:g}, {MOST:g}]", base, fix)
     if base < USUAL[0] and type(optimizer) not in LINEAR:
         kind = type(optimizer).__name__
         raise invalid("lr", f"at least {USUAL[0]:g} with {kind}", base, fix)

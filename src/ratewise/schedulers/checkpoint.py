@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from typing import Any
 
 from ratewise.errors import InvalidState, RatewiseError
+from ratewise.rules import schema
+from ratewise.rules.fixed import FIXED
+from ratewise.rules.schema import Check
+from ratewise.schedulers import clock, events, period, rates, trace
 from ratewise.schedulers.anchor import check_anchor
-from ratewise.schedulers.arguments import check_timing
 
 #: Format of our part of a state dict; another one is refused.
 FORMAT = 3
 
+#: What others may have multiplied a rate by: a schedule of ours that ends near 0 is included.
+MOST_OUTSIDE = 1e60
 
-def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict[str, Any]:
+#: What every scheduler's part has, besides its rule's.
+TABLE: dict[str, Check] = {
+    "format": schema.choice(FORMAT),
+    "scheduler": schema.text,
+    "anchor": schema.choice(None, True, *FIXED),
+    "length": schema.optional(schema.count(1)),
+    "horizon": schema.optional(schema.count(1)),
+    "missing": schema.choice("raise", "hold"),
+    "every": schema.count(1),
+    "warmup_steps": schema.count(),
+    "groups": schema.optional(schema.several(schema.count())),
+    "seen": schema.flag,
+    "clock": schema.record(clock.TABLE),
+    "ramp_end": schema.count(),
+    "events": events.CHECK,
+    "trace": trace.CHECK,
+    **period.TABLE,
+    **rates.TABLE,
+}
+#: What torch has at the top that we take back, where it is there.
+#: (A scheduler that waits for its turn in a `SequentialLR` stands at -1.)
+THEIRS: dict[str, Check] = {"last_epoch": schema.count(-1), "_step_count": schema.count()}
+
+
+def checked(
+    state_dict: object, *, like: dict[str, Any], anchor: object, rule: Check
+) -> dict[str, Any]:
     """Return a copy of our part of `state_dict` in the current format.
 
     Args:
         state_dict: what somebody wants to load.
-        like: our part of the state of the scheduler that is to load it: which keys it has,
-            how many groups, which class.
+        like: our part of the state of the scheduler that is to load it: which class it is of, how
+            many groups and which.
         anchor: that scheduler's anchor; a function cannot come from a file.
+        rule: what checks the scheduler's own part, its rule's.
 
     Raises:
         InvalidState: it is of another scheduler, another number of groups or another anchor,
-            of another format, or has unknown or missing keys.
+            of another format, has unknown or missing keys, or a value outside its range.
     """
     name = like["scheduler"]
     if not isinstance(state_dict, dict) or not isinstance(state_dict.get("ratewise"), dict):
@@ -34,23 +67,34 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
             f"state_dict must hold the key 'ratewise', got {got}: "
             f"pass what {name}.state_dict() returned"
         )
-    ours = copy.deepcopy(state_dict["ratewise"])
+    ours = state_dict["ratewise"]
     version = ours.get("format")
     if type(version) is not int or version != FORMAT:
         raise InvalidState(
-            f"state_dict['ratewise']['format'] must be {FORMAT}, got {version!r}: a newer one "
-            "needs a newer ratewise, and states from before version 0.1.0 cannot be read"
+            f"state_dict['ratewise']['format'] must be {FORMAT}, got {reprlib.repr(version)}: a "
+            "newer one needs a newer ratewise, and states from before version 0.1.0 cannot be read"
         )
-    _same_keys("state_dict['ratewise']", ours, like)
-    if ours["scheduler"] != name:
+    where = "state_dict['ratewise']"
+    kind = ours.get("scheduler", name)
+    schema.text(f"{where}['scheduler']", kind)
+    if kind != name:
         raise InvalidState(
-            f"state_dict is of a {ours['scheduler']}, this is a {name}: load it into its own kind"
+            f"state_dict is of a {kind}, this is a {name}: load it into its own kind "
+            f"({where}['scheduler'] says what it is of)"
         )
-    _same_keys("state_dict['ratewise']['rule']", ours["rule"], like["rule"])
-    for part, expected in like["rule"].items():
-        if isinstance(expected, dict):
-            _same_keys(f"state_dict['ratewise']['rule'][{part!r}]", ours["rule"][part], expected)
-    _check_values(ours)
+    schema.record({**TABLE, "rule": rule})(where, ours)
+    schema.same_length(where, ours, "rates", "own", "outside")
+    for index, (now, own) in enumerate(zip(ours["rates"], ours["own"], strict=True)):
+        legal = now <= own * MOST_OUTSIDE or not own
+        schema.require(legal, f"{where}['rates'][{index}]", f"near own = {own:g}", now)
+    for key, check in THEIRS.items():
+        if key in state_dict:
+            check(f"state_dict[{key!r}]", state_dict[key])
+    if isinstance(ours["anchor"], str):
+        try:
+            check_anchor(ours["anchor"], ours["horizon"], ours["warmup_steps"])
+        except RatewiseError as error:
+            raise InvalidState(f"{where} is damaged: {error}") from error
     if len(ours["rates"]) != len(like["rates"]):
         raise InvalidState(
             f"state_dict is of {len(ours['rates'])} parameter groups, the optimizer has "
@@ -68,32 +112,4 @@ def checked(state_dict: object, *, like: dict[str, Any], anchor: object) -> dict
             f"anchor was {then} when the state was saved, and is {now} now: construct {name} "
             "with the same anchor (a function is not saved)"
         )
-    return ours
-
-
-def _check_values(ours: dict[str, Any]) -> None:
-    """Raise unless the values are of the kinds that we write."""
-    try:
-        check_timing(ours["missing"], ours["every"], ours["warmup_steps"])
-        if isinstance(ours["anchor"], str):
-            check_anchor(ours["anchor"], ours["horizon"], ours["warmup_steps"])
-    except RatewiseError as error:
-        raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
-    lists = [ours[name] for name in ("rates", "own", "outside")]
-    numbers = (
-        isinstance(values, list) and all(isinstance(value, int | float) for value in values)
-        for values in lists
-    )
-    if not all(numbers) or len({len(values) for values in lists}) > 1:
-        raise InvalidState("state_dict['ratewise'] is damaged: rates, own, outside do not match")
-
-
-def _same_keys(where: str, got: object, expected: dict[str, Any]) -> None:
-    if not isinstance(got, dict):
-        raise InvalidState(f"{where} must be a dict, got {type(got).__name__}")
-    extra, lacking = sorted(set(got) - set(expected)), sorted(set(expected) - set(got))
-    if extra or lacking:
-        raise InvalidState(
-            f"{where} has unknown keys {extra} and lacks {lacking}: "
-            "it was not written by this version of ratewise"
-        )
+    return copy.deepcopy(ours)

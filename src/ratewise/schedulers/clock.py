@@ -15,6 +15,11 @@ import torch
 from torch.optim import Optimizer
 
 from ratewise.errors import StepOrderWarning
+from ratewise.rules import schema
+from ratewise.rules.schema import Check
+
+#: What a saved clock has: `OptimizerClock.state`.
+TABLE: dict[str, Check] = {"elapsed": schema.count(), "uncounted": schema.count()}
 
 
 class OptimizerClock:

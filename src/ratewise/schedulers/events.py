@@ -9,10 +9,26 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from ratewise.rules import schema
+
 logger = logging.getLogger("ratewise")
 
 #: Events that are kept; older ones have gone to the listeners.
 CAPACITY = 256
+
+_RATES = schema.several(schema.real)
+#: What `EventLog.state` must look like: rows as `Event` names their columns.
+CHECK = schema.several(
+    schema.row(
+        schema.count(),
+        *[schema.real] * 3,
+        *[schema.count()] * 2,
+        schema.text,
+        _RATES,
+        _RATES,
+    ),
+    most=CAPACITY,
+)
 
 Listener = Callable[["Event"], None]
 

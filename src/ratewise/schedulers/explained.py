@@ -28,6 +28,10 @@ class Explained:
         """Return the scheduled parameter groups."""
         raise NotImplementedError
 
+    def _look_back(self) -> None:
+        """See what the last steps on a device have left to say."""
+        raise NotImplementedError
+
     @property
     def events(self) -> list[Event]:
         """The last changes of the rate, oldest first: reads the device, if the rates are on one."""
@@ -54,12 +58,14 @@ class Explained:
         self._record.log.recall(events)
 
     def flush(self) -> None:
-        """Bring events that are still on a device to the host and to the listeners."""
+        """Bring what is still on a device to the host: events to the listeners, and warnings."""
         self._record.flush()
+        self._look_back()
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
         """Print the last decisions in words, and where the rate stands."""
         check_count("last", last, 1)
         settle(self.optimizer)
+        self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)

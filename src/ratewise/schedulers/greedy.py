@@ -10,17 +10,39 @@ from typing import Any, ClassVar
 import torch
 from torch.optim import Optimizer
 
-from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
+from ratewise.errors import invalid, wrong_type
+from ratewise.rules import schema
 from ratewise.rules.checks import is_number
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
-from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
 from ratewise.schedulers.anchor import Anchor
 from ratewise.schedulers.greedy_tensor import TensorGreedy
 from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.reactive import ReactiveLR
 
 Bound = float | Sequence[float] | None
+
+_BOUNDS = schema.several(schema.number(0.0))
+
+
+def _given_bound(name: str, value: Any) -> None:
+    """Check a bound as the constructor takes it."""
+    check = _BOUNDS if isinstance(value, list) else schema.optional(schema.number(0.0))
+    check(name, value)
+
+
+#: What `GreedyLR`'s own part of a state must look like; `_check_own` has what depends on several.
+_STATE = schema.record(
+    {
+        "config": schema.settings(GreedyConfig),
+        "base": schema.several(schema.rate),
+        "bounds": schema.record({"min_lr": _given_bound, "max_lr": _given_bound}),
+        "min_lr": _BOUNDS,
+        "max_lr": _BOUNDS,
+        "memory": schema.record(MEMORY),
+    }
+)
 
 
 class GreedyLR(ReactiveLR):
@@ -207,8 +229,10 @@ class GreedyLR(ReactiveLR):
 
         The arguments are theirs, with their defaults; `verbose` is taken and does nothing. Not
         the same on purpose: a NaN (theirs never recovers when smoothing), a negative metric
-        with a relative threshold (theirs compares the wrong way round), and a smoothed metric
-        within a rounding of its threshold (theirs is a running sum, which drifts).
+        with a relative threshold (theirs compares the wrong way round), a smoothed metric
+        within a rounding of its threshold (theirs is a running sum, which drifts), and a rate
+        that comes to lie a rounding above `min_lr` (theirs may never reset then; here it is
+        at its bound).
         """
         del verbose
         return cls(
@@ -315,16 +339,27 @@ class GreedyLR(ReactiveLR):
             "memory": self._rule.state(),
         }
 
+    def _check_own(self, name: str, state: Any) -> None:
+        _STATE(name, state)
+        base, memory = state["base"], state["memory"]
+        schema.same_length(name, state, "base", "min_lr", "max_lr")
+        bounds = zip(state["min_lr"], state["max_lr"], strict=True)
+        for index, (low, high) in enumerate(bounds):
+            allowed = f"at most max_lr[{index}] = {high:g}"
+            schema.require(low <= high, f"{name}['min_lr'][{index}]", allowed, low)
+        check_memory(f"{name}['memory']", memory, state["config"]["window"], len(base))
+        for index, (scale, rate) in enumerate(zip(memory["scale"], base, strict=True)):
+            allowed = f"at most {schema.LARGEST_RATE:g} over its base rate"
+            legal = scale * rate <= schema.LARGEST_RATE
+            schema.require(legal, f"{name}['memory']['scale'][{index}]", allowed, scale)
+
     def _restore_own(self, state: dict[str, Any]) -> None:
-        try:
-            rule = FloatGreedy(GreedyConfig(**state["config"]), self._rule.limits)
-            rule.restore(state["memory"])
-        except (TypeError, KeyError, RatewiseError) as error:
-            raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
+        rule = FloatGreedy(GreedyConfig(**state["config"]), self._rule.limits)
+        rule.restore(state["memory"])
         self._rule = rule
         self._bounds = (state["bounds"]["min_lr"], state["bounds"]["max_lr"])
         self._base, self._min_lr, self._max_lr = (
-            list(state[key]) for key in ("base", "min_lr", "max_lr")
+            list(map(float, state[key])) for key in ("base", "min_lr", "max_lr")
         )
         self._set_limits()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import zlib
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
-from ratewise.errors import InvalidState, TooManyRollbacks, invalid, wrong_type
+from ratewise.errors import SnapshotLost, TooManyRollbacks, invalid, wrong_type
+from ratewise.rules import schema
 from ratewise.rules.checks import check_count, is_number
 from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
@@ -24,6 +26,16 @@ from ratewise.schedulers.step_hooks import settle
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
 HISTORY, RECENT = 50, 10
 _GOOD, _SPIKE, _RISE = range(3)
+#: What `SpikeGuard.state_dict` must look like.
+_STATE = schema.record(
+    {
+        "format": schema.choice(1),
+        "history": schema.several(schema.number(), most=HISTORY),
+        "first": schema.number(),
+        "best": schema.optional(schema.row(schema.number(), schema.number(0.0))),
+        **dict.fromkeys(("good", "calls", "in_a_row", "skipped", "rollbacks"), schema.count()),
+    }
+)
 
 
 class SpikeGuard:
@@ -67,6 +79,7 @@ class SpikeGuard:
 
     Raises:
         WrongType, InvalidArgument: an argument outside its range.
+        SnapshotLost: the file cannot be written.
 
     >>> layer = nn.Linear(1, 1)
     >>> guard = SpikeGuard(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
@@ -138,6 +151,8 @@ class SpikeGuard:
 
         Raises:
             TooManyRollbacks: one more than `max_rollbacks`; the last good weights are in place.
+            SnapshotLost: the run was to go back, and the snapshot's file is gone or damaged; model,
+                optimizer and scheduler are as they were.
             WrongType, InvalidArgument: `loss` is not one number.
         """
         self._calls += 1
@@ -201,9 +216,7 @@ class SpikeGuard:
         if self._path is None:
             self._kept = copy.deepcopy(state)
         else:
-            partial = self._path.with_name(self._path.name + ".partial")
-            torch.save(state, partial)
-            os.replace(partial, self._path)
+            self._checksum = _written(state, self._path)
         self._kept_sizes = self._sizes()
         self._names = state["model"].keys() - dict(self.model.named_parameters()).keys()
         self._buffers = [buffer.clone() for buffer in self._statistics()]
@@ -262,9 +275,7 @@ class SpikeGuard:
             self.scheduler.base_lrs = [_scaled(rate, lower) for rate in self.scheduler.base_lrs]
 
     def _restore(self) -> None:
-        state = self._kept
-        if self._path is not None:
-            state = torch.load(self._path, weights_only=True)
+        state = self._kept if self._path is None else self._from_file(self._path)
         self.model.load_state_dict(state["model"])
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
@@ -273,6 +284,19 @@ class SpikeGuard:
                 group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
         if self.scheduler is not None:
             self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
+
+    def _from_file(self, path: Path) -> Any:
+        """Return the snapshot as it was written, read whole before anything is put back."""
+        try:
+            if _checksum(path) != self._checksum:
+                raise ValueError("it is not what the guard wrote")
+            return torch.load(path, weights_only=True)
+        except Exception as error:  # torch raises many kinds, depending on where the damage is
+            raise SnapshotLost(
+                f"the guard's snapshot {str(path)!r} cannot be read ({error}), and the run was to "
+                "go back to it: model, optimizer and scheduler are as they were; load a "
+                "checkpoint, and leave the file to the guard"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the guard remembers, as plain data; a checkpoint is its own snapshot."""
@@ -292,13 +316,9 @@ class SpikeGuard:
         """Go on from `state_dict`; load model, optimizer and scheduler first: they are kept now.
 
         Raises:
-            InvalidState: it is not a guard's, or of a newer format.
+            InvalidState: it is not a guard's, of a newer format, or damaged; nothing has changed.
         """
-        keys = set(self.state_dict())
-        if not isinstance(state_dict, dict) or set(state_dict) != keys or state_dict["format"] != 1:
-            raise InvalidState(f"state_dict must hold {sorted(keys)} with format 1: pass a guard's")
-        if not isinstance(state_dict["history"], list):
-            raise InvalidState("the guard's state is damaged: pass what its state_dict() returned")
+        _STATE("the guard's state_dict", state_dict)
         self._history = deque(map(float, state_dict["history"]), maxlen=HISTORY)
         self._first = float(state_dict["first"])
         self._best = None if state_dict["best"] is None else tuple(state_dict["best"])
@@ -320,6 +340,31 @@ def _checked_path(path: Any) -> Path:
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise invalid("path", "a file in a folder that exists", str(path), "make the folder first")
     return Path(path)
+
+
+def _written(state: Any, path: Path) -> int:
+    """Write a snapshot whole or not at all, and return its checksum."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        torch.save(state, partial)
+        checksum = _checksum(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise SnapshotLost(
+            f"the guard's snapshot {str(path)!r} cannot be written ({error}): make room, or pass "
+            "path=None to keep it in memory"
+        ) from error
+    return checksum
+
+
+def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file, read a MiB at a time."""
+    checksum = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _scaled(rate: Any, factor: float) -> Any:

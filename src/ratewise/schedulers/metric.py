@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ratewise.errors import NonFiniteLoss, invalid, wrong_type
 
+_DENSE = "pass loss.to_dense() or loss.dequantize()"
 _FIX = "pass a number or a tensor of one element, such as loss.detach()"
 
 
@@ -22,7 +23,7 @@ def as_float(loss: Any) -> float:
         loss: a Python or NumPy number, or a tensor of one element; one on a device is waited for.
 
     Raises:
-        WrongType: a string, a boolean, None, a container.
+        WrongType: a string, a boolean, None, a container, a sparse or quantized tensor.
         InvalidArgument: a tensor or array of several elements, or one on the meta device.
 
     >>> as_float(torch.tensor([0.5])), as_float(2)
@@ -47,9 +48,11 @@ def as_scalar(loss: Tensor) -> Tensor:
     """Return a tensor metric detached and without dimensions, on its device; nothing is read.
 
     Raises:
-        WrongType: a boolean or complex tensor.
+        WrongType: a boolean, complex, sparse or quantized tensor.
         InvalidArgument: a tensor of several elements.
     """
+    if loss.layout != torch.strided or loss.is_quantized:
+        raise wrong_type("loss", "a dense tensor, not a sparse or quantized one", loss, _DENSE)
     if loss.numel() != 1:
         shape = f"tensor of shape {tuple(loss.shape)}"
         raise invalid("loss", "one number", shape, "pass loss.mean() or another scalar")

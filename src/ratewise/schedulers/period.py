@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ratewise.rules import schema
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.late import LateMetric
+
+_SUM = schema.optional(schema.row(schema.real, schema.number(0.0)))
+#: What `Period.state` must look like: a sum of metrics and how many there were, or None.
+TABLE = {"pending": _SUM, "late": _SUM}
 
 
 class Period:

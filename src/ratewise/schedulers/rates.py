@@ -13,7 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ratewise.rules import schema
+from ratewise.schedulers.clock import capturing
+from ratewise.schedulers.overwritten import RateWatch
+
 Groups = Sequence[dict[str, Any]]
+
+#: After a change: the step that must contain it, and the next, which shows what others do alone.
+LOOKS = 2
+#: Steps on a device that are kept until somebody looks back.
+KEPT = 100
+_RATES = schema.several(schema.rate)
+#: What `state()` of `HostRates` and `DeviceRates` must look like.
+TABLE = {"rates": _RATES, "own": _RATES, "outside": schema.several(schema.flag)}
 
 
 class HostRates:
@@ -23,6 +35,9 @@ class HostRates:
         self.own: list[float] = []
         self.wrote: list[float] = []
         self._outside: list[bool] = []
+        #: One a group, and at how many of the next steps `look` has something to see.
+        self.watches: list[RateWatch] = []
+        self.looking = LOOKS + 1  # the first of them is at construction
 
     @classmethod
     def of(cls, groups: Groups, base: Sequence[float]) -> HostRates:
@@ -38,6 +53,7 @@ class HostRates:
         self.own.append(base)
         self.wrote.append(current)
         self._outside.append(current != base)
+        self.watches.append(RateWatch(current))
 
     def write(self, groups: Groups, own: Sequence[float]) -> None:
         """Set each group's rate where our part of it has changed; leave the others' part."""
@@ -53,9 +69,19 @@ class HostRates:
                     self._outside[index] = True
                 outside = current / old if self._outside[index] and old else 1.0
                 self._set(index, group, new * outside if outside != 1.0 else new)
+                self.watches[index].note(current, self.wrote[index])
+                self.looking = LOOKS
             else:  # reading a rate on a device would wait for it
                 self._set(index, group, new)
             self.own[index] = new
+
+    def look(self, groups: Groups) -> None:
+        """See whether the rates contain what was written; not on a device, which would wait."""
+        self.looking -= 1
+        for group, watch in zip(groups, self.watches, strict=False):
+            rate = group["lr"]
+            if not isinstance(rate, Tensor) or rate.device.type == "cpu":
+                watch.look(float(rate))
 
     def current(self, groups: Groups) -> list[float]:
         """Return the rates as they are; on a device, as they were written last."""
@@ -72,6 +98,8 @@ class HostRates:
             self._outside[index] = False
             self.own[index] = new
             self._set(index, groups[index], new)
+            self.watches[index] = RateWatch(self.wrote[index])
+        self.looking = LOOKS
 
     def _set(self, index: int, group: dict[str, Any], value: float) -> None:
         """Write one rate, a tensor in place, and remember what can be read there afterwards."""
@@ -95,14 +123,21 @@ class HostRates:
 
     def restore(self, groups: Groups, state: dict[str, list[Any]]) -> None:
         """Take over what `state()` returned and write the rates into the groups."""
-        self.own, self._outside = list(state["own"]), list(state["outside"])
-        self.wrote = list(state["rates"])
+        self.own, self._outside = list(map(float, state["own"])), list(state["outside"])
+        self.wrote = list(map(float, state["rates"]))
         for index, group in enumerate(groups):
-            self._set(index, group, state["rates"][index])
+            self._set(index, group, self.wrote[index])
+        self.watches = list(map(RateWatch, self.wrote))
+        self.looking = LOOKS
 
 
 class DeviceRates:
-    """The same on tensors: one vector of [groups] on the rates' device, no value read."""
+    """The same on tensors: one vector of [groups] on the rates' device, no value read.
+
+    What `RateWatch` is to see stays there, too, until somebody reads from the device anyway.
+    """
+
+    looking = 0  #: `look_back` has it
 
     def __init__(self, host: HostRates, groups: Groups, device: torch.device) -> None:
         self._device = device
@@ -112,6 +147,10 @@ class DeviceRates:
         self.wrote = torch.tensor(host.wrote, dtype=self._dtype, device=device)
         self._outside = torch.tensor(state["outside"], device=device)
         self._rate_dtypes = [group["lr"].dtype for group in groups]
+        self.watches = host.watches
+        # [steps, 2, groups] the last steps' rates as they were found and as they were written
+        self._seen = torch.zeros(KEPT, 2, len(groups), dtype=self._dtype, device=device)
+        self._count = self._read = 0
 
     def write(self, groups: Groups, own: Sequence[Tensor]) -> Tensor:
         """Set each group's rate where our part of it has changed; leave the others' part.
@@ -125,7 +164,19 @@ class DeviceRates:
         rates = [group["lr"] for group in groups]
         self._fill(rates, torch.where(new != self.own, new * outside, current))
         self.own.copy_(new)
+        if not capturing():  # no replay would come to the next row
+            torch.stack([current, self.wrote], out=self._seen[self._count % KEPT])
+            self._count += 1
         return current
+
+    def look_back(self) -> None:
+        """See whether rates contained what was written, in the last steps: waits for the device."""
+        first, self._read = max(self._read, self._count - KEPT), self._count
+        rows = self._seen.tolist() if first < self._count else []
+        for step in range(first, self._count):
+            for watch, found, wrote in zip(self.watches, *rows[step % KEPT], strict=True):
+                watch.look(found)
+                watch.note(found, wrote)
 
     def current(self, groups: Groups) -> Tensor:
         """Return the rates as they are, copied: [groups]."""
@@ -136,6 +187,7 @@ class DeviceRates:
         """Set each group's rate to our part of it, and forget the others'."""
         new = torch.stack(list(own))
         self._outside.zero_()
+        self._read = self._count
         self._fill(self._tensors(groups), new)
         self.own.copy_(new)
 

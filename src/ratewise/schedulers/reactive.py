@@ -24,10 +24,11 @@ from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
     check_capture,
     check_optimizer,
-    check_positive,
+    check_rate,
     check_timing,
     chosen_groups,
 )
+from ratewise.schedulers.bases import BaseRates, copied, initial
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.given import Given
@@ -37,12 +38,13 @@ from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
 from ratewise.schedulers.step_hooks import settle
+from ratewise.schedulers.watched import Watched
 
 #: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
 SYNC_EVERY = 100
 
 
-class ReactiveLR(Given, Explained, LRScheduler, ABC):
+class ReactiveLR(Given, BaseRates, Watched, Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
@@ -119,6 +121,10 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         """Return the subclass's state as plain data."""
 
     @abstractmethod
+    def _check_own(self, name: str, state: Any) -> None:
+        """Raise `InvalidState` unless `_own_state` might have returned this; `name` says where."""
+
+    @abstractmethod
     def _restore_own(self, state: dict[str, Any]) -> None:
         """Take over what `_own_state` returned, onto Python floats."""
 
@@ -188,6 +194,8 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
             self._act(metric)
         elif self._anchor is not None or past < since:
             self._write()
+        elif self._rates.looking:
+            self._look()
         self._tell_past_horizon()
 
     def _count(self, steps: int) -> int:
@@ -257,6 +265,8 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
             self._record.note(self.last_epoch, why, old, rates.current(self._groups()))
         elif self._anchor is not None:
             self._write()
+        elif rates.looking:
+            self._look()
         if self._record.trace.due():
             self._record.trace.add(self.last_epoch, metric, rates.current(self._groups())[0])
 
@@ -278,6 +288,8 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
             self._synced_at = self.last_epoch
             if record.log.wanted:
                 self.flush()
+            elif self._device is not None and self._device.type == "cpu":
+                self._look_back()
             if self._raises and bool(self._spoilt):
                 self._spoilt.zero_()
                 raise nonfinite(math.nan, self.last_epoch, SYNC_EVERY)
@@ -319,7 +331,7 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         Between a step of the optimizer and the call of `step` that is the rate it was made with.
         """
         settle(self.optimizer)
-        return [_copied(group["lr"]) for group in self.optimizer.param_groups]
+        return [copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the same as `get_last_lr`: rates change in `step` alone."""
@@ -336,6 +348,8 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         settle(self.optimizer)
 
     def _write(self) -> None:
+        if self._rates.looking:
+            self._look()
         self._rates.write(self._groups(), self._own_rates())
 
     def _own_rates(self) -> list[Any]:
@@ -356,50 +370,20 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         """Begin to schedule the groups that the optimizer has got since."""
         if self._chosen is None and self._group_count != len(self.optimizer.param_groups):
             self._take_in_groups()
+        elif len(self.base_lrs) != len(self.optimizer.param_groups):
+            self._name_others()
 
     def _take_in_groups(self) -> None:
         self._to_host()
         own_tensors(self._groups(), self.optimizer.param_groups)
         for group in self._groups()[self._group_count :]:
-            base = float(group.setdefault("initial_lr", _copied(group["lr"])))
+            check_rate(len(self._base), float(initial(group)))
+            base = float(group.setdefault("initial_lr", copied(group["lr"])))
             self._add_group(base)
             self._rates.add(group, base)
         self._group_count = len(self._groups())
-        everything = self.optimizer.param_groups
-        self.base_lrs += [_copied(g["initial_lr"]) for g in everything[len(self.base_lrs) :]]
+        self._name_others()
         self._to_device(self._rates_device(), unless_cpu=True)
-
-    def rescale(self, factor: float, *, reason: str = "rescale", metric: float = math.nan) -> None:
-        """Multiply the base rates, and with them the rates and bounds that depend on them.
-
-        Bounds that were given as numbers stay, and hold. A guard lowers the rate by it.
-
-        Args:
-            factor: > 0; 0.5 halves the rates.
-            reason: what the event is called.
-            metric: what the event shows as its loss.
-        """
-        check_positive("factor", factor, "pass 0.5 to halve the rates")
-        self._prepare_to_write()
-        self._meet_new_groups()
-        self._to_host()
-        before, old = self._rule.before(), self._rates.current(self._groups())
-        self._set_base([base * factor for base in self._base], restart=False)
-        why = (metric, metric, *before, reason)
-        self._record.note(self.last_epoch, why, old, self._rates.current(self._groups()))
-        self._to_device(self._rates_device(), unless_cpu=True)
-
-    def _set_base(self, base: Sequence[float], *, restart: bool) -> None:
-        self._rebase(base, restart=restart)
-        self._name_base()
-        self._write()
-
-    def _name_base(self) -> None:
-        """Put the base rates where torch keeps them."""
-        for group, rate in zip(self._groups(), self._base, strict=True):
-            kept = group.get("initial_lr")
-            group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
-        self.base_lrs = [_copied(group["initial_lr"]) for group in self.optimizer.param_groups]
 
     # -- devices ----------------------------------------------------------------------------
 
@@ -464,6 +448,7 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         """
         settle(self.optimizer)
         self._meet_new_groups()
+        self._look_back()
         return saved.state_of(self)
 
     def load_state_dict(
@@ -491,7 +476,3 @@ class ReactiveLR(Given, Explained, LRScheduler, ABC):
         """
         self._prepare_to_write()
         saved.load(self, state_dict, lr)
-
-
-def _copied(rate: float | Tensor) -> float | Tensor:
-    return rate.clone() if isinstance(rate, Tensor) else rate

@@ -54,7 +54,9 @@ def load(
     """Do what `ReactiveLR.load_state_dict` says; nothing is changed by a state that is refused."""
     base = None if lr is None else new_rates(lr, len(scheduler._groups()))
     now = scheduler.state_dict()
-    ours = checkpoint.checked(state_dict, like=now["ratewise"], anchor=scheduler._anchor)
+    ours = checkpoint.checked(
+        state_dict, like=now["ratewise"], anchor=scheduler._anchor, rule=scheduler._check_own
+    )
     try:
         before = copy.deepcopy(ours)
         differences = prevail(ours, now["ratewise"], scheduler._places, scheduler._given)

@@ -15,13 +15,11 @@ from ratewise.errors import (
     InvalidArgument,
     InvalidState,
     RanksDisagree,
-    RatewiseError,
-    unknown,
     wrong_type,
 )
 from ratewise.rules.checks import check_count
-from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import UpdateRatioConfig
+from ratewise.schedulers import steered_state
 from ratewise.schedulers.ahead import Scale, check_kind
 from ratewise.schedulers.anchor import anchor_scale
 from ratewise.schedulers.base_rates import check_bases, check_range, proportions, raised
@@ -288,6 +286,7 @@ class SteeredLR(ReactiveLR):
         """
         check_count("last", last, 1)
         settle(self.optimizer)
+        self.flush()
         step, share = self._now(), self._share()
         of = "" if self.horizon is None else f" of {self.horizon}"
         rates = ", ".join(f"{float(group['lr']):.4g}" for group in self._groups())
@@ -383,26 +382,23 @@ class SteeredLR(ReactiveLR):
             "steering": self._steering.to_state(),
         }
 
+    def _check_own(self, name: str, state: Any) -> None:
+        steered_state.check(name, state)
+
     def _restore_own(self, state: dict[str, Any]) -> None:
         if state["per"] != self.per:
             raise InvalidState(
                 f"state_dict is of per={state['per']!r}, this scheduler of per={self.per!r}: "
                 "construct it with the same"
             )
-        if state["schedule"] not in FIXED:
-            raise unknown("schedule", state["schedule"], FIXED)
         self._steering.meet(self._groups())
-        try:
-            config = UpdateRatioConfig(**state["config"])
-        except (TypeError, RatewiseError) as error:
-            raise InvalidState(f"state_dict['ratewise']['rule'] is damaged: {error}") from error
-        self._base, self._full = list(state["base"]), list(state["full"])
+        self._base, self._full = (list(map(float, state[key])) for key in ("base", "full"))
         self.keep_proportions = bool(state["keep_proportions"])
         self._largest = float(state["largest"])
-        self._proportions = [float(share) for share in state["proportions"]]
+        self._proportions = list(map(float, state["proportions"]))
         self._relate()
         self._steering.restore(state["steering"])
-        self._steering.config = config
+        self._steering.config = UpdateRatioConfig(**state["config"])
         self.schedule = state["schedule"]
         self._begin, self._height = int(state["begin"]), float(state["height"])
         self._alone, self._stride = int(state["alone"]), int(state["stride"])

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ratewise.rules import schema
+
 #: Points kept: enough for a picture.
 CAPACITY = 256
+#: What `Trace.state` must look like.
+CHECK = schema.record(
+    {
+        "stride": schema.count(1),
+        "decisions": schema.count(),
+        "points": schema.several(
+            schema.row(schema.count(), schema.real, schema.real), most=CAPACITY
+        ),
+    }
+)
 
 
 class Trace:

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid, unknown
+from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
+from ratewise.schedulers import steered_state
 from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.steered import PER
 from ratewise.schedulers.steered_lr import SteeredLR
@@ -181,6 +183,9 @@ class UpdateRatioLR(SteeredLR):
 
     def _own_state(self) -> dict[str, Any]:
         return super()._own_state() | {"own_ratio": self._own_ratio}
+
+    def _check_own(self, name: str, state: Any) -> None:
+        steered_state.check(name, state, own_ratio=schema.flag)
 
     def _restore_own(self, state: dict[str, Any]) -> None:
         super()._restore_own(state)
