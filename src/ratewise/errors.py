@@ -38,12 +38,24 @@ class PastHorizonWarning(UserWarning):
     """Training goes on beyond the run's length: the schedule holds its final rate."""
 
 
+class SchedulerReplacedWarning(UserWarning):
+    """A new scheduler steers groups that an older one steered: the older one has given up."""
+
+
+class SchedulerReplaced(RatewiseError, RuntimeError):
+    """A scheduler was used after another had taken over its parameter groups."""
+
+
 class NonFiniteLoss(RatewiseError, RuntimeError):
     """A loss was NaN or infinite, and ``on_nonfinite="raise"`` asked to hear of it."""
 
 
 class InvalidState(RatewiseError, ValueError):
     """A state dict is not one of this scheduler's, or of a newer format."""
+
+
+class SettingsDifferWarning(UserWarning):
+    """An argument of a constructor differs from what a loaded state has, and holds against it."""
 
 
 class RanksDisagree(RatewiseError, RuntimeError):

@@ -22,6 +22,7 @@ from ratewise.rules.checks import check_count, is_number
 from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
+from ratewise.schedulers.step_hooks import settle
 
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
 HISTORY, RECENT = 50, 10
@@ -238,6 +239,7 @@ class SpikeGuard:
             buffer.copy_(good)
 
     def _go_back(self, loss: float) -> None:
+        settle(self.optimizer)
         spiked_at = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._restore()
         restored = [float(group["lr"]) for group in self.optimizer.param_groups]
