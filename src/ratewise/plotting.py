@@ -114,12 +114,12 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
                 linewidth=2.4 if line.strong else 1.2,
                 marker="o" if len(line.x) <= 12 else None,
                 markersize=3.5,
-                label=line.name,
+                label=_plain(line.name),
             )
             handles[line.name] = drawn
             if len(line.low):
                 axis.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.15, lw=0)
-        axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+        axis.set(title=_plain(panel.title), xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set_xscale("log" if panel.log_x else "linear")
         axis.set_yscale("log" if panel.log_y else "linear")
         drawn_y = [y for line in panel.lines for y in (*line.y, *line.low, *line.high) if y > 0]
@@ -129,7 +129,7 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
     order = {line.name: None for panel in panels for line in panel.lines}
     figure.legend(
         [handles[name] for name in order],
-        list(order),
+        [_plain(name) for name in order],
         loc="outside lower center",
         ncols=min(6, max(1, len(order))),
         frameon=False,
@@ -151,9 +151,9 @@ def save_forest(forest: Forest, path: Path) -> None:
         axis.plot([low, high], [row, row], color=bar.colour, linewidth=2)
         axis.plot([middle], [row], "o", color=bar.colour, markersize=5)
     axis.set_xscale("log")
-    axis.set(xlim=forest.limits, ylim=(rows - 0.4, -0.6), title=forest.title)
+    axis.set(xlim=forest.limits, ylim=(rows - 0.4, -0.6), title=_plain(forest.title))
     axis.set_xlabel(forest.x_label)
-    axis.set_yticks(range(rows), [bar.label for bar in forest.bars], fontsize=8)
+    axis.set_yticks(range(rows), [_plain(bar.label) for bar in forest.bars], fontsize=8)
     ticks = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
     inside = [x for x in ticks if forest.limits[0] <= x <= forest.limits[1]]
     axis.set_xticks(inside, [f"{x:g}" for x in inside])
@@ -189,11 +189,10 @@ def save_heat(panels: Sequence[Heat], path: Path, colour_label: str, limit: floa
                     colour = "#FFFFFF" if dark else "#000000"
                     text = f"{x:.2f}" if x < 10 else f"{x:.0f}"
                     axis.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
-        axis.set_xticks(
-            range(len(panel.columns)), panel.columns, rotation=25, ha="right", fontsize=8
-        )
-        axis.set_yticks(range(len(panel.rows)), panel.rows, fontsize=8)
-        axis.set_title(panel.title, fontsize=10)
+        columns, rows = map(_plain, panel.columns), map(_plain, panel.rows)
+        axis.set_xticks(range(len(panel.columns)), columns, rotation=25, ha="right", fontsize=8)
+        axis.set_yticks(range(len(panel.rows)), rows, fontsize=8)
+        axis.set_title(_plain(panel.title), fontsize=10)
     bar = figure.colorbar(image, ax=list(axes), shrink=0.6, label=colour_label)
     marks = (1 / limit, 1 / math.sqrt(limit), 1.0, math.sqrt(limit), limit)
     bar.set_ticks([math.log(mark) for mark in marks], labels=[f"{mark:.2g}" for mark in marks])
@@ -359,6 +358,11 @@ def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
     for axis in axes[count:]:
         axis.set_visible(False)
     return figure, list(axes[:count])
+
+
+def _plain(name: str) -> str:
+    """Return a name as text: what stands between two dollar signs would be drawn as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _finish(figure: Any, path: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.rules.policies import random_policy
 from torch import Tensor, nn
 
 from ratewise import GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
-from ratewise.errors import RatewiseError
+from ratewise.errors import OverwrittenRateWarning, RatewiseError, SettingsDifferWarning
 
 _OPTIMIZERS: tuple[Callable[..., Any], ...] = (
     torch.optim.SGD,
@@ -355,6 +356,69 @@ def _steered_twice(folder: Path) -> None:
         raise Fault(f"two schedulers on one optimizer: weights of {largest:.3g}")
 
 
+def _a_rate_that_somebody_else_writes(folder: Path) -> None:
+    options = {"patience": 2, "window": 3}
+    run = Run({"kind": "greedy", "options": options, "rates": [0.1] * 2, "optimizer": 0})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(60):
+            for group in run.optimizer.param_groups:
+                group["lr"] = 0.1 * (1 - step / 80)
+            run.backward()
+            run.optimizer.step()
+            run.scheduler.step(2.0 + math.cos(step / 6))
+    told = [w for w in caught if issubclass(w.category, OverwrittenRateWarning)]
+    if len(told) != 1:
+        raise Fault(f"a rate that is written at each step is told {len(told)} times")
+
+
+def _called_once_an_epoch(folder: Path) -> None:
+    options = {"total_steps": 60}
+    run = Run({"kind": "ratio", "options": options, "rates": [0.1] * 2, "optimizer": 0})
+    for step in range(60):
+        run.backward()
+        run.optimizer.step()
+        if step % 20 == 19:
+            run.scheduler.step()
+    if not (last := float(run.optimizer.param_groups[0]["lr"])) < 1e-3:
+        raise Fault(f"called once an epoch it ends at {last:.3g}, not annealed")
+
+
+def _rates_of_groups(folder: Path) -> None:
+    options = {"ratio": 0.01, "start": 1.0}
+    run = Run({"kind": "ratio", "options": options, "rates": [1e-4, 1e-2], "optimizer": 0})
+    for _ in range(60):
+        run.backward()
+        run.optimizer.step()
+        run.scheduler.step()
+    counts = [len(group["params"]) for group in run.optimizer.param_groups]
+    slow, fast = (part.max() for part in run.scheduler.ratios().split(counts)[:2])
+    if not slow < 0.1 * fast:
+        raise Fault(f"rates of 1e-4 and 1e-2 move at ratios {slow:.3g} and {fast:.3g}")
+
+
+def _a_longer_run_on_resume(folder: Path) -> None:
+    how = {"kind": "ratio", "rates": [0.1] * 2, "optimizer": 0}
+    short = Run({**how, "options": {"total_steps": 100}})
+    longer = Run({**how, "options": {"total_steps": 500}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SettingsDifferWarning)
+        longer.scheduler.load_state_dict(short.scheduler.state_dict())
+    if longer.scheduler.horizon != 500:
+        raise Fault(f"total_steps=500 became {longer.scheduler.horizon} on resume")
+
+
+def _a_rounding_above_its_bound(folder: Path) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    options: dict[str, Any] = {"factor": 0.1, "patience": 0, "min_lr": 1e-3, "reset_start": 1}
+    scheduler = GreedyLR.like_transformers(optimizer, **options)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step(1.0)
+    if scheduler.last_reason != "reset":
+        raise Fault(f"0.1 * 0.1 * 0.1 is not seen as min_lr=0.001: {scheduler.last_reason}")
+
+
 REGRESSIONS: dict[str, Callable[[Path], None]] = {
     "a checkpoint after an interrupted step": _interrupted_after_sixty_steps,
     "a group that is not scheduled": _a_group_that_is_not_scheduled,
@@ -362,4 +426,9 @@ REGRESSIONS: dict[str, Callable[[Path], None]] = {
     "sparse and quantised losses": _odd_losses,
     "a rate of zero under steering": _a_rate_of_zero,
     "two steering schedulers on one optimizer": _steered_twice,
+    "a rate that somebody else writes": _a_rate_that_somebody_else_writes,
+    "called once an epoch": _called_once_an_epoch,
+    "rates of groups are erased": _rates_of_groups,
+    "a longer run on resume": _a_longer_run_on_resume,
+    "a rounding above min_lr": _a_rounding_above_its_bound,
 }

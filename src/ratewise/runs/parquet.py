@@ -125,9 +125,15 @@ def batch_ids(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
     return {path.stem: ids for path, ids in held.items() if ids and batch_id(ids) == path.stem}
 
 
+def connected(**config: Any) -> duckdb.DuckDBPyConnection:
+    """Return a connection that fetches and loads no extension, whatever a file asks for."""
+    alone = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    return duckdb.connect(config={**alone, **config})
+
+
 def query(paths: Sequence[Path], sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query over the view `runs`, one row a run."""
-    with duckdb.connect() as connection:
+    with connected() as connection:
         connection.execute(_NONE_YET)
         files = f"UNION ALL BY NAME FROM {_READ.format(_listed(paths))}" if paths else ""
         added = ", ".join(f"coalesce({name}, []) AS {name}" for name in ADDED)
@@ -138,7 +144,7 @@ def query(paths: Sequence[Path], sql: str) -> list[tuple[Any, ...]]:
 def _rows(paths: Sequence[Path], columns: str = "*") -> dict[str, list[dict[str, Any]]]:
     """Return the files' rows by the files' names; nothing is checked."""
     found: dict[str, list[dict[str, Any]]] = {}
-    with duckdb.connect() as connection:
+    with connected() as connection:
         cursor = connection.execute(f"SELECT {columns} FROM {_READ.format(_listed(paths))}")
         names = [column[0] for column in cursor.description or []]
         for values in cursor.fetchall():

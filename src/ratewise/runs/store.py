@@ -133,7 +133,7 @@ class Store:
         path = self.path(name)
         with self._lock, writing.whole(path) as temporary:
             if self._writer is None:  # opening a connection costs more than a run's file
-                self._writer = duckdb.connect(config={"threads": 1})
+                self._writer = parquet.connected(threads=1)
             parquet.write(self._writer, records, temporary)
         return path
 

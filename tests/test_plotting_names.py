@@ -1,0 +1,36 @@
+"""Names of tasks and schedules stand in pictures as they are, whatever signs they hold."""
+
+import math
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from ratewise.plotting import Bar, Forest, Heat, Line, Panel, save_forest, save_heat, save_panels
+
+NAME = r"$\frac{a$"  # matplotlib takes it for a formula, and cannot read it
+
+
+def panels(path: Path) -> None:
+    save_panels([Panel(NAME, "step", "loss", [Line(NAME, "#000000", [1, 2], [1.0, 2.0])])], path)
+
+
+def forest(path: Path) -> None:
+    save_forest(Forest(NAME, "ratio", [Bar(NAME, "#000000", 1.0, 0.9, 1.1)]), path)
+
+
+def heat(path: Path) -> None:
+    save_heat([Heat(NAME, [NAME], [NAME], [[1.0]])], path, "ratio")
+
+
+@pytest.mark.parametrize("draw", [panels, forest, heat])
+def test_a_name_with_dollar_signs_is_drawn_as_it_is(draw, tmp_path: Path):
+    draw(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_without_care_matplotlib_would_refuse_it(tmp_path: Path):
+    figure = Figure()
+    figure.subplots().set(title=NAME, xlim=(0, math.e))
+    with pytest.raises(ValueError, match="ParseSyntaxException|frac"):
+        figure.savefig(tmp_path / "picture.png")
