@@ -132,7 +132,7 @@ def test_learning_pays_and_paid_for_the_opposite_it_learns_that(
 
 
 def _score(policy: learned.NMFPolicy) -> float:
-    from ratewise.studies.nmf_methods import Learned, Stack, run
+    from evidence.nmf.methods import Learned, Stack, run
 
     problems = draw(Shape(24, 30, 4, 60), 32, np.random.default_rng(9))
     stack = Stack("", problems, 60, 0)

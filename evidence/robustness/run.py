@@ -1,0 +1,135 @@
+"""Runs the study of noise: simulates what its results lack, and writes the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from evidence import simulated
+from evidence.results import Result, Results
+from evidence.robustness import page as pages
+from evidence.robustness.plan import (
+    FULL,
+    OPTIMIZER,
+    PRESET,
+    Settings,
+    Unit,
+    cells,
+    configuration,
+    noise_of,
+    task,
+    wanted,
+)
+from ratewise import simulate
+from ratewise.runs import RunRecord
+
+SIZES = {"": PRESET, "full": FULL}
+
+
+def run(
+    out: Path,
+    page: Path,
+    *,
+    settings: Settings = PRESET,
+    data: str | None = None,
+    jobs: int = 1,
+    page_only: bool = False,
+    progress: bool = True,
+) -> None:
+    """Simulate what is missing and write the page, or with `page_only` the page alone.
+
+    Args:
+        out: folder of `robustness.parquet`; the same call goes on after a kill.
+        page: the Markdown file to write; its figures lie beside it.
+        settings: the study's size.
+        data: unused; all data come with the packages.
+        jobs: processes; each uses one thread.
+        page_only: simulate nothing.
+        progress: show a bar.
+
+    Raises:
+        RunFailed: units raised an error; all others are finished and kept.
+        StoreError: runs are missing that the page needs.
+    """
+    results = Results(out / "robustness.parquet")
+    if not page_only:
+        label, work = "families x rates x seeds", partial(made, settings)
+        results.complete(wanted(settings), work, jobs=jobs, label=label, progress=progress)
+    pages.write(results, settings, page)
+
+
+def made(settings: Settings, unit: Unit) -> list[Result]:
+    """Return what is kept of a unit's runs."""
+    return [
+        Result(
+            unit.family,
+            cell.schedule,
+            f"lr {unit.lr:g}, {cell.kind} {cell.place}".rstrip(),
+            unit.seed,
+            "simulated",
+            settings.steps,
+            marks(record.status, record.train_loss, record.validation_loss),
+            record.train_seconds,
+            json.dumps(record.versions),
+        )
+        for cell, record in zip(
+            cells(settings, unit.family), trajectories(settings, unit), strict=True
+        )
+    ]
+
+
+def marks(status: str, train: list[float], clean: list[float]) -> list[float]:
+    """Return a run's `plan.MARKS`.
+
+    >>> marks("finished", [1.0, 8.0, 4.0, 1.0] + [1.0] * 10, [2.0, 0.02])
+    [2.0, 0.02, 1.0, 8.0, 2.0]
+    """
+    initial, final = clean
+    if status == "diverged" or not math.isfinite(final):
+        return [initial, *[math.inf] * 4]
+    losses = np.asarray(train)
+    last, peak = float(losses[-10:].mean()), int(losses.argmax())
+    low = last + 0.1 * (losses[peak] - last)
+    reached = np.flatnonzero(losses[peak:] <= low)
+    descent = float(reached[0]) if len(reached) else math.inf
+    return [initial, final, last, float(losses[peak]), descent]
+
+
+def trajectories(settings: Settings, unit: Unit) -> list[RunRecord]:
+    """Simulate a unit's runs, all with one seed: paired."""
+    planned = cells(settings, unit.family)
+    started = simulated.now()
+    result = simulate.run(
+        task(unit.family),
+        OPTIMIZER,
+        list(planned.values()),
+        runs=len(planned),
+        steps=settings.steps,
+        lr=unit.lr,
+        noise=[noise_of(cell) for cell in planned],
+        seed=[unit.seed] * len(planned),
+        chunk=settings.chunk,
+    )
+    about = simulated.shared(
+        task=unit.family,
+        optimizer=OPTIMIZER,
+        steps=settings.steps,
+        result=result,
+        started=started,
+    )
+    return [
+        simulated.record(
+            configuration(settings, unit, cell, rule),
+            result,
+            row,
+            schedule=cell.schedule,
+            base_lr=unit.lr,
+            seed=unit.seed,
+            **about,
+        )
+        for row, (cell, rule) in enumerate(planned.items())
+    ]
