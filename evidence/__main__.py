@@ -29,7 +29,6 @@ class Study(NamedTuple):
     keeps: bool = False  #: whether its results lie in `evidence/results`, and are committed
 
 
-_JUDGING = ("fashion", "cifar", "shakespeare", "polarity")
 STUDIES = {
     "robustness": Study(
         "robustness.run",
@@ -37,6 +36,43 @@ STUDIES = {
         "how schedules bear noise",
         "25 minutes; --full 90",
         keeps=True,
+    ),
+    "nmf": Study(
+        "nmf.run",
+        "nmf.md",
+        "learned rates of a factorisation against tuned ones",
+        "12 minutes",
+        needs=("faces", "leukemia"),
+        keeps=True,
+    ),
+    "update-ratio": Study(
+        "update_ratio.run",
+        "update-ratio.md",
+        "which ratio UpdateRatioLR should take, for which length of a run",
+        "2 hours",
+        needs=("wikitext", "housing"),
+    ),
+    "greedy-defaults": Study(
+        "greedy_defaults.run",
+        "greedylr-defaults.md",
+        "which settings GreedyLR should have by default",
+        "5 hours",
+        needs=("fashion", "cifar", "shakespeare", "polarity", "housing"),
+    ),
+    "article": Study(
+        "article.run",
+        "article.md",
+        "the article's claims on GreedyLR, tested",
+        "8 hours",
+        needs=("fashion", "cifar", "wikitext", "shakespeare", "polarity"),
+    ),
+    "learned": Study(
+        "learned.run",
+        "learned.md",
+        "the policies that ship, on trainings that they were not learned on",
+        "2 hours",
+        needs=("fashion", "cifar", "shakespeare", "polarity"),
+        parts=("prodigyopt", "dadaptation", "schedulefree", "mechanic_pytorch"),
     ),
 }
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from ratewise import simulate
 from ratewise.compare import training
+from ratewise.errors import StoreError
 from ratewise.pool import drain, in_processes
 from ratewise.runs import RunRecord, Store, make_run_id
-from ratewise.simulate import Trajectories
+from ratewise.simulate import Noise, Task, Trajectories
 
 
 class Unit(Hashable, Protocol):
@@ -21,12 +23,12 @@ class Unit(Hashable, Protocol):
 
 _Unit = TypeVar("_Unit", bound=Unit)
 #: From a unit to its runs' records; a function of a module, or a partial of one.
-Simulate = Callable[[_Unit], list[RunRecord]]
+Work = Callable[[_Unit], list[RunRecord]]
 
 
 def make(
     wanted: Mapping[_Unit, Sequence[str]],
-    simulate: Simulate[_Unit],
+    work: Work[_Unit],
     folder: Path,
     *,
     jobs: int,
@@ -37,7 +39,7 @@ def make(
 
     Args:
         wanted: each unit's run ids.
-        simulate: makes a unit's records.
+        work: makes a unit's records.
         folder: where the runs are kept; the same call goes on after a kill.
         jobs: processes; each uses one thread.
         label: what the bar counts.
@@ -48,39 +50,110 @@ def make(
     """
     store = Store(folder)
     todo = [unit for unit, ids in wanted.items() if not store.has_all(ids)]
-    work = [(simulate, unit) for unit in todo]
+    items = [(work, unit) for unit in todo]
     if jobs > 1 and len(todo) > 1:
-        done = in_processes(_work, work, jobs=jobs, prepare=Store, arguments=(folder,))
+        done = in_processes(_work, items, jobs=jobs, prepare=Store, arguments=(folder,))
     else:
-        done = _here(store, work)
+        done = _here(store, items)
     drain(done, len(todo), label, show=progress, what="units")
     return store
 
 
-def _here(store: Store, work: Sequence[Any]) -> Iterator[str | None]:
+def _here(store: Store, items: Sequence[Any]) -> Iterator[str | None]:
     with training.one_thread():
-        for item in work:
+        for item in items:
             yield _work(store, item)
 
 
-def _work(store: Store, item: tuple[Simulate[Any], Any]) -> str | None:
+def _work(store: Store, item: tuple[Work[Any], Any]) -> str | None:
     """Simulate and store one unit; return what went wrong, or None."""
-    simulate, unit = item
+    work, unit = item
     try:
-        store.add_all(simulate(unit))
+        store.add_all(work(unit))
     except Exception as error:
         return f"{unit}: {type(error).__name__}: {error}"
     return None
 
 
+def stored(folder: Path) -> Store:
+    """Return the store of runs that were made.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not folder.is_dir():
+        raise StoreError(
+            f"{folder} holds no runs: pass --out, or run the study without --page-only"
+        )
+    return Store(folder)
+
+
+class Planned(NamedTuple):
+    """One run: what is simulated, and how it is stored."""
+
+    config: dict[str, Any]  #: everything that determines it
+    schedule: str  #: what tables call the method
+    rule: Any
+    lr: float
+    base_lr: float  #: as it is stored: the rate, or what is tuned instead of it
+    seed: int
+    noise: Noise = Noise()
+
+    @property
+    def run_id(self) -> str:
+        """The identity of the run."""
+        return make_run_id(self.config)
+
+
+def trained(
+    name: str,
+    task: Task,
+    optimizer: str,
+    planned: Sequence[Planned],
+    *,
+    steps: int,
+    chunk: int | None = None,
+    every: int = 1,
+    preset: str = "study",
+) -> list[RunRecord]:
+    """Simulate runs of one task; those of one seed are paired.
+
+    Args:
+        name: of the task, as it is stored.
+        task: what is trained.
+        optimizer: a name that `simulate.run` takes.
+        planned: the runs.
+        steps: optimizer steps.
+        chunk: runs stacked at once; all if None.
+        every: record every so many steps, the last always.
+        preset: as it is stored.
+    """
+    started = now()
+    noise = [one.noise for one in planned]
+    result = simulate.run(
+        task,
+        optimizer,
+        [one.rule for one in planned],
+        runs=len(planned),
+        steps=steps,
+        lr=[one.lr for one in planned],
+        noise=noise if any(one != Noise() for one in noise) else None,
+        seed=[one.seed for one in planned],
+        chunk=chunk or len(planned),
+        every=every,
+    )
+    about = shared(name, optimizer, steps, result, started, preset)
+    return [record(one, result, row, about) for row, one in enumerate(planned)]
+
+
 def shared(
-    *, task: str, optimizer: str, steps: int, result: Trajectories, started: str
+    task: str, optimizer: str, steps: int, result: Trajectories, started: str, preset: str
 ) -> dict[str, Any]:
     """Return what the records of one call of the simulator have in common."""
     return {
         "role": "simulated",
         "task": task,
-        "preset": "study",
+        "preset": preset,
         "optimizer": optimizer,
         "steps": steps,
         "started_at": started,
@@ -96,27 +169,15 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def record(
-    config: dict[str, Any],
-    result: Trajectories,
-    row: int,
-    *,
-    schedule: str,
-    base_lr: float,
-    seed: int,
-    **about: Any,
-) -> RunRecord:
+def record(one: Planned, result: Trajectories, row: int, about: dict[str, Any]) -> RunRecord:
     """Return one run as it is stored.
 
     The clean loss stands where a validation loss does, that of rows held out where a test loss.
 
     Args:
-        config: everything that determines the run.
+        one: the run.
         result: of the simulator.
         row: which of its runs.
-        schedule: what tables call the method.
-        base_lr: the base rate.
-        seed: the run's.
         about: what `shared` returned.
     """
     diverged = int(result.diverged_at[row])
@@ -127,11 +188,11 @@ def record(
     broken = bool(diverged) or not np.isfinite(final)
     tested = np.isfinite(apart) or (broken and np.isfinite(result.held_out).any())
     return RunRecord(
-        run_id=make_run_id(config),
-        schedule=schedule,
-        base_lr=base_lr,
-        seed=seed,
-        config=config,
+        run_id=one.run_id,
+        schedule=one.schedule,
+        base_lr=one.base_lr,
+        seed=one.seed,
+        config=one.config,
         status="diverged" if broken else "finished",
         diverged_at=diverged or None,
         metric_name="",

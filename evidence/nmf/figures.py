@@ -1,37 +1,30 @@
-"""Figures of `ratewise study nmf`: the rates against the bound, and the losses they make."""
+"""Figures of the study of learned rates: the rates against the bound, the losses they make."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from evidence.nmf.methods import METHODS, Learned, Rule, Stack
+from evidence.nmf.numbers import Outcome
+from evidence.nmf.plan import JUDGING, stacks
 from ratewise.nmf.learned import NMFPolicy
 from ratewise.nmf.noisy import Descent
-from ratewise.plotting import PALETTE, Line, Panel, save_panels
+from ratewise.plotting import PALETTE, Line, Panel
 
-if TYPE_CHECKING:
-    from evidence.nmf.plan import Outcome
-
-RATES, HISTORIES = "nmf-rates.png", "nmf-histories.png"
 #: Methods that are drawn besides the policy.
 SHOWN = ("cosine", "step", "GreedyLR", "warmup-hold-decay")
 
 
-def draw(outcome: Outcome, policies: Sequence[NMFPolicy], folder: Path) -> None:
-    """Draw both figures, on the first two stacks of each kind of noise.
+def panels(outcome: Outcome, policies: Sequence[NMFPolicy]) -> tuple[list[Panel], list[Panel]]:
+    """Return the panels of both figures, on the first two stacks of each kind of noise.
 
     Args:
         outcome: what was tuned.
         policies: the first is drawn.
-        folder: where the pictures go.
     """
-    from evidence.nmf.plan import JUDGING, stacks
-
     found = stacks(JUDGING, (8, 16))
     kinds = [
         [s for s in found if (s.problems.share < 1) == sampled][:2] for sampled in (False, True)
@@ -55,8 +48,7 @@ def draw(outcome: Outcome, policies: Sequence[NMFPolicy], folder: Path) -> None:
         limit = Line("the bound, c = 2", "#999999", [1, stack.steps], [2.0, 2.0])
         rates.append(Panel(title, "step", "c = rate x L", [*rate_lines, limit], log_y=True))
         histories.append(Panel(title, "step", "loss / first loss", loss_lines, log_y=True))
-    save_panels(rates, folder / RATES)
-    save_panels(histories, folder / HISTORIES)
+    return rates, histories
 
 
 def _followed(

@@ -245,7 +245,7 @@ class Stack:
     seed: int
 
 
-def run(stack: Stack, rule: Rule, copies: int = 1) -> Tensor:
+def run_stack(stack: Stack, rule: Rule, copies: int = 1) -> Tensor:
     """Return the final loss over the first one, [runs], without noise.
 
     Args:
@@ -268,11 +268,12 @@ def tried(method: Method, stack: Stack, settings: Sequence[dict[str, float]]) ->
     runs = len(stack.problems)
     if method is METHODS["GreedyLR"]:
         columns = [
-            run(stack, method.build(_spread([one], runs), stack.steps, runs)) for one in settings
+            run_stack(stack, method.build(_spread([one], runs), stack.steps, runs))
+            for one in settings
         ]
         return torch.stack(columns, 1)
     rule = method.build(_spread(settings, runs), stack.steps, runs * len(settings))
-    return run(stack, rule, len(settings)).reshape(runs, len(settings))
+    return run_stack(stack, rule, len(settings)).reshape(runs, len(settings))
 
 
 def _spread(settings: Sequence[dict[str, float]], runs: int) -> dict[str, Tensor]:

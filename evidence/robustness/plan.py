@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from evidence.simulated import Planned
 from ratewise import simulate
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
-from ratewise.runs import make_run_id
 from ratewise.runs.schema import batch_id
 from ratewise.simulate import Fixed, Greedy, Noise, Plateau
 from ratewise.simulate.noise import KINDS, PLACES
@@ -148,27 +148,27 @@ def has_data(family: str) -> bool:
     return bool(task(family).data)
 
 
-def configuration(settings: Settings, unit: Unit, cell: Cell, rule: Any) -> dict[str, Any]:
-    """Return everything that determines a run."""
-    noise = noise_of(cell)
-    return {
-        "made_by": "ratewise.simulate",
-        "family": FAMILIES[unit.family][0],
-        "options": FAMILIES[unit.family][1],
-        "batch_size": task(unit.family).batch_size,
-        "optimizer": OPTIMIZER,
-        "rule": {"kind": type(rule).__name__, **asdict(rule)},
-        "noise": asdict(noise),
-        "lr": unit.lr,
-        "seed": unit.seed,
-        "steps": settings.steps,
-        "chunk": settings.chunk,
-    }
-
-
-def noise_of(cell: Cell) -> Noise:
-    """Return the noise of a cell."""
-    return Noise(cell.kind, cell.place) if cell.place else Noise()
+def planned(settings: Settings, unit: Unit) -> list[Planned]:
+    """Return a unit's runs, all with one seed: paired."""
+    family, options = FAMILIES[unit.family]
+    found = []
+    for cell, rule in cells(settings, unit.family).items():
+        noise = Noise(cell.kind, cell.place) if cell.place else Noise()
+        config = {
+            "made_by": "ratewise.simulate",
+            "family": family,
+            "options": options,
+            "batch_size": task(unit.family).batch_size,
+            "optimizer": OPTIMIZER,
+            "rule": {"kind": type(rule).__name__, **asdict(rule)},
+            "noise": asdict(noise),
+            "lr": unit.lr,
+            "seed": unit.seed,
+            "steps": settings.steps,
+            "chunk": settings.chunk,
+        }
+        found.append(Planned(config, cell.schedule, rule, unit.lr, unit.lr, unit.seed, noise))
+    return found
 
 
 def units(settings: Settings) -> list[Unit]:
@@ -183,10 +183,7 @@ def units(settings: Settings) -> list[Unit]:
 
 def run_ids(settings: Settings, unit: Unit) -> list[str]:
     """Return the ids that the unit's runs will have."""
-    return [
-        make_run_id(configuration(settings, unit, cell, rule))
-        for cell, rule in cells(settings, unit.family).items()
-    ]
+    return [run.run_id for run in planned(settings, unit)]
 
 
 def wanted(settings: Settings) -> dict[str, Unit]:

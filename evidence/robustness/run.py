@@ -19,12 +19,10 @@ from evidence.robustness.plan import (
     Settings,
     Unit,
     cells,
-    configuration,
-    noise_of,
+    planned,
     task,
     wanted,
 )
-from ratewise import simulate
 from ratewise.runs import RunRecord
 
 SIZES = {"": PRESET, "full": FULL}
@@ -100,36 +98,12 @@ def marks(status: str, train: list[float], clean: list[float]) -> list[float]:
 
 
 def trajectories(settings: Settings, unit: Unit) -> list[RunRecord]:
-    """Simulate a unit's runs, all with one seed: paired."""
-    planned = cells(settings, unit.family)
-    started = simulated.now()
-    result = simulate.run(
+    """Simulate a unit's runs."""
+    return simulated.trained(
+        unit.family,
         task(unit.family),
         OPTIMIZER,
-        list(planned.values()),
-        runs=len(planned),
+        planned(settings, unit),
         steps=settings.steps,
-        lr=unit.lr,
-        noise=[noise_of(cell) for cell in planned],
-        seed=[unit.seed] * len(planned),
         chunk=settings.chunk,
     )
-    about = simulated.shared(
-        task=unit.family,
-        optimizer=OPTIMIZER,
-        steps=settings.steps,
-        result=result,
-        started=started,
-    )
-    return [
-        simulated.record(
-            configuration(settings, unit, cell, rule),
-            result,
-            row,
-            schedule=cell.schedule,
-            base_lr=unit.lr,
-            seed=unit.seed,
-            **about,
-        )
-        for row, (cell, rule) in enumerate(planned.items())
-    ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evidence.update_ratio import plan as update_ratio
+from evidence.update_ratio import plan
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, Interval, bootstrap_interval
 from ratewise.errors import StoreError
@@ -62,10 +62,12 @@ def load(store: Store, settings: Settings) -> Numbers:
     """
     sql = "SELECT run_id, status, validation_loss, test_loss FROM runs"
     rows = {run_id: row for run_id, *row in store.query(sql)}
-    units = update_ratio.units(settings)
-    ids = [run_id for unit in units for run_id in update_ratio.run_ids(settings, unit)]
+    units = plan.units(settings)
+    ids = [run_id for unit in units for run_id in plan.run_ids(settings, unit)]
     if missing := [run_id for run_id in ids if run_id not in rows]:
-        raise StoreError(f"{store.folder} lacks run {missing[0]}: run the study again")
+        raise StoreError(
+            f"{store.folder} lacks run {missing[0]}: run the study without --page-only"
+        )
     shape = (len(units), -1, len(settings.seeds))
     losses = np.array([_shares(*rows[run_id][1:]) for run_id in ids]).T.reshape(2, *shape)
     diverged = np.reshape([rows[run_id][0] == "diverged" for run_id in ids], shape)
@@ -92,7 +94,7 @@ def numbers_from(settings: Settings, losses: np.ndarray, failed: np.ndarray) -> 
         losses: [measure, unit, method], the ratios first, then cosine's rates.
         failed: bool, [diverged or risen, unit, method, seed].
     """
-    units, count = update_ratio.units(settings), len(settings.ratios)
+    units, count = plan.units(settings), len(settings.ratios)
     ours, cosine = losses[..., :count], losses[..., count:]
     tuned = cosine.min(-1, keepdims=True)
     regret = np.minimum(ours - ours.min(-1, keepdims=True), 1.0)

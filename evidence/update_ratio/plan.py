@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Any, NamedTuple
 
-from evidence import simulated as simulated_runs
+from evidence.simulated import Planned
 from ratewise import simulate
 from ratewise.learning.tasks import held_apart
 from ratewise.rules.update_ratio import UpdateRatioConfig
-from ratewise.runs import RunRecord, Store, make_run_id
 from ratewise.simulate import Fixed, UpdateRatio
 
 _TEACHER = {"data": "teacher"}
@@ -93,102 +91,33 @@ def methods(settings: Settings, optimizer: str) -> list[Method]:
     return ours + [Method("cosine", Fixed("cosine"), rate) for rate in rates]
 
 
-def configuration(unit: Unit, method: Method, seed: int) -> dict[str, Any]:
-    """Return everything that determines a run."""
-    family, options = TASKS[unit.task]
-    return {
-        "made_by": "ratewise.simulate",
-        "family": family,
-        "options": options,
-        "held_out": task(unit.task).held_out,
-        "optimizer": unit.optimizer,
-        "rule": {"kind": type(method.rule).__name__, **asdict(method.rule)},
-        "lr": method.lr,
-        "seed": seed,
-        "steps": unit.steps,
-    }
-
-
 def units(settings: Settings) -> list[Unit]:
     """Return what is to be simulated, the short runs first."""
     every = itertools.product(settings.horizons, settings.tasks, settings.optimizers)
     return [Unit(name, optimizer, steps) for steps, name, optimizer in every]
 
 
-def _runs(settings: Settings, unit: Unit) -> list[tuple[Method, int]]:
-    return list(itertools.product(methods(settings, unit.optimizer), settings.seeds))
+def planned(settings: Settings, unit: Unit) -> list[Planned]:
+    """Return a unit's runs: the ratios first, then cosine's rates, each with all seeds."""
+    family, options = TASKS[unit.task]
+    found = []
+    for method, seed in itertools.product(methods(settings, unit.optimizer), settings.seeds):
+        config = {
+            "made_by": "ratewise.simulate",
+            "family": family,
+            "options": options,
+            "held_out": task(unit.task).held_out,
+            "optimizer": unit.optimizer,
+            "rule": {"kind": type(method.rule).__name__, **asdict(method.rule)},
+            "lr": method.lr,
+            "seed": seed,
+            "steps": unit.steps,
+        }
+        base = method.rule.config.ratio if method.name == "update-ratio" else method.lr
+        found.append(Planned(config, method.name, method.rule, method.lr, base, seed))
+    return found
 
 
 def run_ids(settings: Settings, unit: Unit) -> list[str]:
     """Return the ids that the unit's runs will have."""
-    return [make_run_id(configuration(unit, *one)) for one in _runs(settings, unit)]
-
-
-def simulated(settings: Settings, unit: Unit) -> list[RunRecord]:
-    """Simulate a unit's runs."""
-    started, planned = simulated_runs.now(), _runs(settings, unit)
-    result = simulate.run(
-        task(unit.task),
-        unit.optimizer,
-        [method.rule for method, _ in planned],
-        runs=len(planned),
-        steps=unit.steps,
-        lr=[method.lr for method, _ in planned],
-        seed=[seed for _, seed in planned],
-        chunk=len(planned),
-        every=max(1, unit.steps // 20),
-    )
-    about = simulated_runs.shared(
-        task=unit.task,
-        optimizer=unit.optimizer,
-        steps=unit.steps,
-        result=result,
-        started=started,
-    )
-    return [
-        simulated_runs.record(
-            configuration(unit, method, seed),
-            result,
-            row,
-            schedule=method.name,
-            base_lr=method.rule.config.ratio if method.name == "update-ratio" else method.lr,
-            seed=seed,
-            **about,
-        )
-        for row, (method, seed) in enumerate(planned)
-    ]
-
-
-def make(settings: Settings, folder: Path, *, jobs: int = 1, progress: bool = True) -> Store:
-    """Simulate what the store lacks, and return it.
-
-    Raises:
-        RunFailed: units raised an error; all others are finished and kept.
-    """
-    return simulated_runs.make(
-        {unit: run_ids(settings, unit) for unit in units(settings)},
-        partial(simulated, settings),
-        folder,
-        jobs=jobs,
-        label="tasks x optimizers x lengths",
-        progress=progress,
-    )
-
-
-def run(
-    out: Path, page: Path, *, settings: Settings | None = None, jobs: int = 1, progress: bool = True
-) -> None:
-    """Simulate all and write the page; resumable.
-
-    Args:
-        out: folder for the runs.
-        page: the Markdown file to write; a figure lies beside it.
-        settings: the study's size.
-        jobs: processes.
-        progress: show a bar.
-    """
-    settings = settings or Settings()
-    store = make(settings, out, jobs=jobs, progress=progress)
-    from evidence.update_ratio import page as update_ratio_page
-
-    update_ratio_page.write(store, settings, page)
+    return [run.run_id for run in planned(settings, unit)]

@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
-from evidence.greedy_defaults import plan as greedy_defaults
-from evidence.greedy_defaults.plan import OPTIMIZERS, Round, Score, Settings, finalists, scores
+from evidence.greedy_defaults import plan
+from evidence.greedy_defaults import run as running
+from evidence.greedy_defaults.numbers import Score, finalists, scores
+from evidence.greedy_defaults.plan import OPTIMIZERS, Round, Settings
 
 from ratewise.compare.tuning import Method, Tuned
 from ratewise.rules.greedy_config import GreedyConfig
@@ -28,7 +30,7 @@ SMALL = Settings(
 
 def test_a_miniature_writes_its_page_and_goes_on_without_repeating(tmp_path: Path):
     page = tmp_path / "page.md"
-    chosen = greedy_defaults.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
+    chosen = running.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
     assert set(chosen) == {"factor", "patience", "window", "reference", "plateau"}
     text = page.read_text()
     for needed in (
@@ -41,7 +43,7 @@ def test_a_miniature_writes_its_page_and_goes_on_without_repeating(tmp_path: Pat
         assert needed in text
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
     page.unlink()
-    greedy_defaults.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
+    running.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
     assert page.read_text() == text
     assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
 
@@ -63,7 +65,7 @@ def test_all_combinations_are_candidates_once():
 
 def test_scores_are_log_ratios_to_tuned_cosine():
     options = Settings().candidates()[0]
-    name = greedy_defaults.label(options)
+    name = plan.label(options)
     tuned = {}
     for optimizer, ours, theirs in (("sgd", 0.9, 1.0), ("adamw", math.inf, 1.0)):
         for schedule, found in ((name, ours), ("cosine", theirs)):
@@ -80,7 +82,7 @@ def test_finalists_are_different_but_for_plateau():
     ranked = [Score(str(i), options, {("t", "o"): float(i)}) for i, options in enumerate(base)]
     chosen = finalists(ranked)
     keys = [tuple(v for k, v in options.items() if k != "plateau") for options in chosen]
-    assert len(chosen) == len(set(keys)) == greedy_defaults.FINALISTS
+    assert len(chosen) == len(set(keys)) == plan.FINALISTS
     assert chosen[0] == base[0]
 
 

@@ -9,18 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evidence.nmf import numbers as nmf_numbers
-from evidence.nmf import plan as nmf
-from evidence.nmf.methods import METHODS, Stack, run, tried
+from evidence.nmf import numbers, plan
+from evidence.nmf import run as running
+from evidence.nmf.claims import WANTED, claims, reached, transferred
+from evidence.nmf.methods import METHODS, Stack, run_stack, tried
+from evidence.nmf.numbers import Outcome, Result, outcome
+from evidence.results import Results
 
+from ratewise.errors import StoreError
 from ratewise.learning.factorisations import Rates, Settings
 from ratewise.learning.ppo import learn
+from ratewise.nmf.learned import load
 from ratewise.nmf.noisy import Step
 from ratewise.nmf.random_problems import Shape, draw
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nmf.Settings, nmf.Outcome]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings, Outcome]:
     folder = tmp_path_factory.mktemp("nmf")
     names = []
     for seed in (0, 1):
@@ -36,15 +41,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nmf.Settings, 
         )
         learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
-    small = nmf.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
-    outcome = nmf.run_study(
-        folder / "found", folder / "page.md", data=None, settings=small, progress=False
-    )
-    return folder, small, outcome
+    small = plan.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
+    running.run(folder / "found", folder / "page.md", settings=small, progress=False)
+    return folder, small, outcome(Results(folder / "found" / "nmf.parquet"), small)
 
 
 def test_a_miniature_writes_page_and_figures_and_goes_on(made):
-    folder, small, outcome = made
+    folder, small, _ = made
     text = (folder / "page.md").read_text()
     for needed in (
         "held out: 12 problems",
@@ -59,32 +62,51 @@ def test_a_miniature_writes_page_and_figures_and_goes_on(made):
         assert needed in text
     for picture in ("nmf-rates.png", "nmf-histories.png"):
         assert (folder / picture).stat().st_size > 10_000
-    before = {p: p.stat().st_mtime_ns for p in (folder / "found").iterdir()}
-    again = nmf.run_study(
-        folder / "found", folder / "page.md", data=None, settings=small, progress=False
-    )
-    assert again.chosen == outcome.chosen
-    assert (folder / "page.md").read_text() == text
-    assert before == {p: p.stat().st_mtime_ns for p in (folder / "found").iterdir()}
+    kept = folder / "found" / "nmf.parquet"
+    before = kept.stat().st_mtime_ns
+    for only in (False, True):
+        running.run(kept.parent, folder / "page.md", settings=small, page_only=only, progress=False)
+        assert (folder / "page.md").read_text() == text
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_a_study_that_was_stopped_goes_on_with_what_is_missing(made, tmp_path: Path):
+    folder, small, found = made
+    whole, part = Results(folder / "found" / "nmf.parquet"), Results(tmp_path / "nmf.parquet")
+    units = list(plan.tuning_units(small))
+    policies = [load(name).digest for name in small.policies]
+    units += list(plan.judging_units(small, found.chosen, policies))
+    for unit in units[:-3]:  # stopped among the groups that are judged
+        part.add(unit, whole.of(unit))
+    running.run(tmp_path, tmp_path / "page.md", settings=small, progress=False)
+    assert (tmp_path / "page.md").read_text() == (folder / "page.md").read_text()
+    again = Results(tmp_path / "nmf.parquet")
+    assert all(again.of(unit) == whole.of(unit) for unit in units[:-3])  # with their seconds
+
+
+def test_nothing_is_written_where_runs_are_missing(made, tmp_path: Path):
+    with pytest.raises(StoreError, match="without --page-only"):
+        running.run(tmp_path, tmp_path / "page.md", settings=made[1], page_only=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_tunes_what_judges_and_what_teaches_are_different_problems():
-    first, second = (nmf.stacks(stream, (2, 2)) for stream in (nmf.TUNING, nmf.JUDGING))
+    first, second = (plan.stacks(stream, (2, 2)) for stream in (plan.TUNING, plan.JUDGING))
     assert all(
         a.name != b.name or not torch.equal(a.problems.v, b.problems.v)
         for a in first
         for b in second
     )
     for seed in range(3):  # a policy draws from [seed, round]: never these streams
-        assert nmf.TUNING[0] != seed
-        assert nmf.JUDGING[0] != seed
-    full = nmf.Settings()
+        assert plan.TUNING[0] != seed
+        assert plan.JUDGING[0] != seed
+    full = plan.Settings()
     assert full.judging[0] * full.judging[1] >= 500
     assert len(full.policies) >= 3
 
 
 def stack() -> Stack:
-    return nmf.stacks(nmf.TUNING, (1, 3))[0]
+    return plan.stacks(plan.TUNING, (1, 3))[0]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -137,20 +159,22 @@ def test_the_noise_formula_lowers_the_rate_by_the_share_of_the_noise():
         assert float(rule.rate(5)) == pytest.approx(wanted, rel=1e-5)
 
 
-def result(ours: float, spread: float = 0.1) -> nmf.Result:
+def result(ours: float, spread: float = 0.1) -> Result:
     rng = np.random.default_rng(0)
     base = [rng.uniform(0.01, 0.1, 16) for _ in range(20)]
     mine = [x * ours * np.exp(spread * rng.standard_normal(16)) for x in base]
     losses = {"learned p": [x.tolist() for x in mine]}
     losses |= {name: [x.tolist() for x in base] for name in METHODS}
     floors = [(x * np.where(np.arange(16) < 8, 0.2, 0.9)).tolist() for x in base]
-    return nmf.Result("held out", [""] * 20, losses, {"p": 0.0}, floors)
+    return Result("held out", [""] * 20, losses, {"p": 0.0}, floors)
 
 
 @pytest.mark.parametrize(("ours", "wanted"), [(0.8, True), (0.97, False), (1.0, False)])
 def test_a_claim_is_reached_only_if_the_numbers_say_so(ours: float, wanted: bool):
-    found = nmf_numbers.median_interval(result(ours), "learned p", "cosine")
-    assert nmf_numbers.reached("cosine", found) is wanted
+    found = numbers.median_interval(result(ours), "learned p", "cosine")
+    assert reached(found, WANTED["cosine"]) is wanted
+    (claim,) = [c for c in claims([result(ours)], ["learned p"]) if c.title == "cosine, median"]
+    assert (claim.outcome == "held") is wanted
     assert math.exp(found.estimate) == pytest.approx(ours, rel=0.05)
 
 
@@ -158,11 +182,11 @@ def test_a_tail_of_failures_is_seen():
     bad = result(0.9)
     bad.losses["learned p"][0] = [10.0] * 16
     bad.losses["learned p"][1] = [math.inf] * 16
-    assert nmf_numbers.tail(bad, "learned p", "cosine") > 10
-    assert nmf_numbers.tail(result(0.9), "learned p", "cosine") < 1.2
-    assert nmf_numbers.transferred(result(0.9), "learned p")
-    assert not nmf_numbers.transferred(bad, "learned p")
-    assert not nmf_numbers.transferred(result(1.05), "learned p")
+    assert numbers.tail(bad, "learned p", "cosine") > 10
+    assert numbers.tail(result(0.9), "learned p", "cosine") < 1.2
+    assert transferred(result(0.9), "learned p")
+    assert not transferred(bad, "learned p")
+    assert not transferred(result(1.05), "learned p")
 
 
 def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
@@ -171,8 +195,8 @@ def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
     a, b = (torch.rand(40, *size, generator=generator) for size in ((20, 4), (4, 24)))
     exact = replace(exact, v=a @ b)
     short = replace(short, v=torch.rand(40, 20, 24, generator=generator))  # of full rank
-    assert nmf.misfit(exact, 300).median() < 0.01 < 0.1 < nmf.misfit(short, 300).min()
-    both = nmf_numbers.parts(result(0.8), "learned p", "cosine")
+    assert running.misfit(exact, 300).median() < 0.01 < 0.1 < running.misfit(short, 300).min()
+    both = numbers.parts(result(0.8), "learned p", "cosine")
     assert [sum(len(x) for x in both[free]) for free in (True, False)] == [160, 160]
 
 
@@ -182,4 +206,4 @@ def test_runs_of_a_method_differ_only_by_their_rates():
     same = METHODS["exponential"].build(
         {"c": torch.full((3,), 0.5), "last": torch.ones(3)}, own.steps, 3
     )
-    assert torch.equal(run(own, one), run(own, same))
+    assert torch.equal(run_stack(own, one), run_stack(own, same))
