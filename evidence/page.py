@@ -51,18 +51,18 @@ def _environment() -> jinja2.Environment:
     return found
 
 
-def render(template: str, found: Sequence[Claim], **values: Any) -> str:
+def render(template: str, claimed: Sequence[Claim], /, **values: Any) -> str:
     """Return the page as Markdown.
 
     Args:
         template: its path below `evidence`; it extends `page.md.j2`.
-        found: the claims, which the page begins with.
+        claimed: what the page begins with.
         values: what else the template asks for.
 
     Raises:
         jinja2.UndefinedError: the template asks for something that is not given.
     """
-    text = _environment().get_template(template).render(claims=found, **values)
+    text = _environment().get_template(template).render(claims=claimed, **values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

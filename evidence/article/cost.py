@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from evidence.article.tasks import SIZES
+from evidence.timing import Spread, interleaved
 from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
 from ratewise.compare.optimizers import named, step
@@ -80,6 +82,12 @@ class Cost:
     seconds: list[float]  #: of a step, by round
     base_seconds: list[float]
 
+    @property
+    def added(self) -> Spread:
+        """What a step takes more than the base's, in per cent."""
+        pairs = zip(self.seconds, self.base_seconds, strict=True)
+        return Spread.of([100 * (mine / base - 1) for mine, base in pairs])
+
 
 def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Cost]:
     """Measure, once: the file keeps what was measured.
@@ -105,12 +113,8 @@ def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Co
 def _model(name: str, device: str, settings: Settings) -> list[Cost]:
     """Time all methods on one model, in turns, so that what disturbs disturbs all."""
     running = {method: _Running(method, name, device) for method in METHODS}
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
-    for number in range(settings.rounds + 1):
-        for method, one in running.items():
-            spent = one.timed(settings.seconds)
-            if number:  # the first round warms up
-                seconds[method].append(spent)
+    clocks = {method: partial(one.timed, settings.seconds) for method, one in running.items()}
+    seconds = interleaved(clocks, settings.rounds)
     return [
         Cost(
             method=method,

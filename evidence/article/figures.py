@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evidence.article.numbers import Judged, methods
+from evidence.article.numbers import Judged
 from ratewise.compare.statistics import capped_loss
 from ratewise.compare.tuning import Method
 from ratewise.plotting import Line, Panel, save_panels
 from ratewise.runs import RunRecord
 
-if TYPE_CHECKING:
-    from evidence.article.plan import Parts
-
-SCHEDULES, HISTORIES = "article-schedules.png", "article-histories.png"
 _RED, _BLACK, _GREEN, _BLUE, _GREY, _OCHRE = (
     "#C62828",
     "#111111",
@@ -35,19 +30,6 @@ FOLLOWED = {
     ("hypergradient-element", "none"): ("hypergradient, a rate a parameter", _GREEN),
     ("hypergradient-group", "none"): ("hypergradient, a rate a group", _BLUE),
 }
-
-
-def draw(parts: Parts, tasks: Sequence[str], folder: Path) -> None:
-    """Draw both figures.
-
-    Args:
-        parts: what was run.
-        tasks: their names, in order.
-        folder: where the pictures go.
-    """
-    judged = methods([*parts.schedules, *parts.rivals])
-    draw_schedules(judged, tasks, folder / SCHEDULES)
-    draw_histories(judged, tasks, folder / HISTORIES)
 
 
 def draw_schedules(judged: Judged, tasks: Sequence[str], path: Path) -> None:

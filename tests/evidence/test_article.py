@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evidence.article import cost as article_cost
-from evidence.article import plan as article
-from evidence.article import tasks as article_tasks
-from evidence.article.numbers import cell, count, slope, speed, time_to
+from evidence.article import cost, plan
+from evidence.article import run as running
+from evidence.article import tasks as made_tasks
+from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
 from tests.compare.records import record
 
 from ratewise.compare.tuning import Method
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     not os.environ.get("RATEWISE_DATA"), reason="RATEWISE_DATA names no data folder"
 )
 
-SMALL = article.Settings(
+SMALL = plan.Settings(
     tasks=("fashion-mlp", "polarity-text"),
     optimizers=("sgd", "adamw"),
     baselines=("constant", "cosine"),
@@ -33,14 +33,14 @@ SMALL = article.Settings(
     steps=10,
     sizes={"10k": (16, 2, 2), "20k": (24, 2, 2)},
     pretraining=20,
-    cost=article_cost.Settings(models=("10k",), rounds=2, seconds=0.0),
+    cost=cost.Settings(models=("10k",), rounds=2, seconds=0.0),
 )
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, article.Parts]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parts]:
     folder = tmp_path_factory.mktemp("article")
-    parts = article.run(
+    parts = running.run(
         folder / "runs", folder / "page.md", data=None, settings=SMALL, progress=False
     )
     return folder, parts
@@ -62,7 +62,7 @@ def test_a_miniature_writes_page_and_figures_and_goes_on_without_repeating(made)
     for picture in ("article-schedules.png", "article-histories.png"):
         assert (folder / picture).stat().st_size > 10_000
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*.parquet")}
-    article.run(folder / "runs", folder / "page.md", data=None, settings=SMALL, progress=False)
+    running.run(folder / "runs", folder / "page.md", data=None, settings=SMALL, progress=False)
     assert (folder / "page.md").read_text() == text
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*.parquet")}
 
@@ -76,7 +76,7 @@ def test_every_method_had_the_same_number_of_tuning_runs_but_for_extended_grids(
             budget[key] = budget.get(key, 0) + 1
     least = SMALL.rates * SMALL.tuning_seeds
     assert set(budget.values()) <= set(range(least, least + 9))
-    assert len({key.optimizer for key in budget}) == 2 + len(article.RIVALS)
+    assert len({key.optimizer for key in budget}) == 2 + len(plan.RIVALS)
 
 
 def test_hypergradients_start_at_the_rate_that_a_constant_schedule_was_best_with(made):
@@ -87,7 +87,7 @@ def test_hypergradients_start_at_the_rate_that_a_constant_schedule_was_best_with
         if run.role == "judged" and run.schedule == "constant"
     }
     starts = {
-        (run.task, article.RIVALS[run.optimizer], run.config["optimizer_options"]["lr"])
+        (run.task, plan.RIVALS[run.optimizer], run.config["optimizer_options"]["lr"])
         for run in parts.rivals
         if run.optimizer.startswith("hypergradient")
     }
@@ -106,9 +106,9 @@ def test_no_task_chose_greedy_s_defaults():
     from evidence.greedy_defaults.plan import Settings
 
     chose = {task for part in Settings().rounds[:2] for task in part.tasks}
-    assert not chose & set(article.TASKS)
-    assert len(article.TASKS) >= 8
-    full = article.Settings()
+    assert not chose & set(plan.TASKS)
+    assert len(plan.TASKS) >= 8
+    full = plan.Settings()
     assert (full.rates, full.tuning_seeds, full.seeds) == (7, 2, 5)
 
 
@@ -178,17 +178,17 @@ def test_a_slope_over_sizes_is_found_with_its_sign(gain: float):
 
 def test_lora_trains_few_numbers_and_starts_where_the_model_was(made):
     folder, parts = made
-    pretrained = article_tasks.pretrain(folder / "runs" / "pretrained", None, SMALL.pretraining)
+    pretrained = made_tasks.pretrain(folder / "runs" / "pretrained", None, SMALL.pretraining)
     assert pretrained.test_loss == parts.pretrained
-    task = article_tasks.adapted(pretrained, None)
+    task = made_tasks.adapted(pretrained, None)
     model = task.model()
     trained = [p for p in model.parameters() if p.requires_grad]
     every = sum(p.numel() for p in model.parameters())
     assert 0 < sum(p.numel() for p in trained) < 0.2 * every
     from safetensors.torch import load_file
 
-    plain = article_tasks.CharTransformer(
-        pretrained.alphabet, article_tasks.LENGTH, *article_tasks.SIZES["100k"]
+    plain = made_tasks.CharTransformer(
+        pretrained.alphabet, made_tasks.LENGTH, *made_tasks.SIZES["100k"]
     )
     plain.load_state_dict(load_file(pretrained.path))
     batch = (task.test[0][:4],)
@@ -199,20 +199,16 @@ def test_lora_trains_few_numbers_and_starts_where_the_model_was(made):
 
 def test_sizes_are_what_their_names_say():
     for name, wanted in (("10k", 1e4), ("100k", 1e5), ("1M", 1e6)):
-        number = article_tasks.parameters(
-            article_tasks.sized(name, article_tasks.SIZES[name], None)
-        )
+        number = made_tasks.parameters(made_tasks.sized(name, made_tasks.SIZES[name], None))
         assert wanted / 1.2 < number < 1.2 * wanted, (name, number)
 
 
 def test_costs_know_which_method_keeps_more(tmp_path: Path):
-    costs = {
-        cost.method: cost
-        for cost in article_cost.measure(tmp_path / "costs.json", SMALL.cost, progress=False)
-    }
+    found = cost.measure(tmp_path / "costs.json", SMALL.cost, progress=False)
+    costs = {one.method: one for one in found}
     element = costs["hypergradient, a rate a parameter"]
     assert element.rates == element.parameters
     assert costs["hypergradient, a rate a group"].rates == 1 == costs["SGD, GreedyLR"].rates
     assert costs["SGD, GreedyLR"].extra_bytes == 0
     assert element.extra_bytes >= 4 * element.parameters
-    assert all(np.isfinite(cost.seconds).all() and cost.seconds for cost in costs.values())
+    assert all(np.isfinite(one.seconds).all() and one.seconds for one in costs.values())
