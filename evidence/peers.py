@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ratewise.errors import MissingExtra, missing_extra, unknown
+from ratewise.errors import MissingExtra, unknown
 from ratewise.rules.fixed import fixed_scale
 from ratewise.simulate import Task, Trajectories
 from ratewise.simulate.order import DataOrder
@@ -54,7 +54,10 @@ class Peer:
         try:
             return importlib.import_module(self.module)
         except ModuleNotFoundError as error:
-            raise missing_extra(f"the peer of {self.package}", "peers", self.module) from error
+            fix = "pip install --group evidence"
+            raise MissingExtra(
+                f"the peer {self.package} needs {self.module!r}, which is not installed: {fix}"
+            ) from error
 
 
 def _prodigy(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evidence.claims import Claim, outcome
 from evidence.learned.numbers import (
     COSINE,
     RATIO,
@@ -24,33 +25,17 @@ WORDS = {"mlp": "perceptrons", "convnet": "convnets", "gru": "GRUs", "transforme
 
 
 class Cell(NamedTuple):
-    """What came out for one method; `reached` is None where nothing can be said."""
+    """What came out for one method; `held` is None where nothing can be said."""
 
     shown: str
-    reached: bool | None
+    held: bool | None
     detail: str = ""  #: why, where the number alone does not say it
-
-    def text(self) -> str:
-        """Return it with its verdict.
-
-        >>> Cell("0.71", False).text(), Cell("-", None).text()
-        ('NO 0.71', '-')
-        """
-        return self.shown if self.reached is None else f"{['NO', 'yes'][self.reached]} {self.shown}"
-
-
-class Finding(NamedTuple):
-    """One thing that was wanted."""
-
-    title: str
-    wanted: str
-    cells: dict[str, Cell]  #: by method
 
 
 Judge = Callable[[str], Cell]
 
 
-def findings(numbers: Numbers, measure: int) -> list[Finding]:
+def claims(numbers: Numbers, measure: int) -> list[Claim]:
     """Return all that was wanted of methods without a rate, judged on a measure."""
     all_of, judge = numbers.keep(), _Judge(numbers, measure)
     perceptrons, long = numbers.keep("mlp"), numbers.keep("long")
@@ -80,8 +65,12 @@ def findings(numbers: Numbers, measure: int) -> list[Finding]:
     for peer in numbers.peers():
         asked.append((f"(8) {peer}: median", "< 1", judge.peer(peer)))
         asked.append((f"(8) {peer}: won", "> 50%", judge.lower(peer)))
-    names = numbers.free()
-    return [Finding(x, wanted, {name: f(name) for name in names}) for x, wanted, f in asked]
+    return [
+        Claim(title, wanted, cell.shown, cell.detail, outcome(cell.held), name)
+        for title, wanted, judged in asked
+        for name in numbers.free()
+        for cell in (judged(name),)
+    ]
 
 
 class _Judge:
@@ -151,7 +140,7 @@ class _Judge:
             if not found.n:
                 return Cell("-", None)
             middle, _, high = found.ratio()
-            reaches = f" (interval to {high:.3f})" if middle < 1 <= high else ""
+            reaches = f"(interval to {high:.3f})" if middle < 1 <= high else ""
             return Cell(f"{middle:.3f}", found.estimate < 0 and found.high < 0, reaches)
 
         return judge

@@ -1,4 +1,4 @@
-"""The figures of `ratewise study learned`: rates, the schedules that are drawn, learning."""
+"""The figures of the study of learned schedules: rates, the schedules that are drawn, learning."""
 
 from __future__ import annotations
 
@@ -61,16 +61,12 @@ def _by_rate(numbers: Numbers, name: str, keep: np.ndarray) -> tuple[np.ndarray,
     return (grid[:, there] / low)[0], np.nanmean(difference, -1)
 
 
-def draw_schedules(numbers: Numbers, path: Path) -> list[str]:
-    """Draw the size of the updates on one task of vision and one of language; return their names.
-
-    Where a task is missing so is its panel; without any there is no picture.
-    """
+def schedule_panels(numbers: Numbers) -> list[Panel]:
+    """Return the size of the updates on one task of vision and one of language, where there are."""
     vision = [t for t, f in zip(numbers.tasks, numbers.family, strict=True) if f == "convnet"]
     chosen = [_preferred(vision), _preferred([t for t in numbers.tasks if "shakespeare" in t])]
-    tasks = [task for task in chosen if task]
     panels = []
-    for task in tasks:
+    for task in (task for task in chosen if task):
         lines = []
         for name, colour in compared(numbers).items():
             record = _shown(numbers, name, numbers.tasks.index(task))
@@ -80,9 +76,7 @@ def draw_schedules(numbers: Numbers, path: Path) -> list[str]:
         if lines:
             label = "||change|| / ||parameters|| of a step"
             panels.append(Panel(task, "step", label, lines, log_y=True))
-    if panels:
-        save_panels(panels, path)
-    return [panel.title for panel in panels]
+    return panels
 
 
 def _preferred(tasks: Sequence[str]) -> str | None:
@@ -111,12 +105,11 @@ def _steady(record: RunRecord) -> tuple[list[float], list[float]]:
     return steps[width - 1 :].tolist(), np.exp(mean).tolist()
 
 
-def curve(paths: Sequence[Path], picture: Path, smooth: float = 0.1) -> bool:
-    """Draw the learning curves that files hold, a line each; return whether there was one.
+def curve_panels(paths: Sequence[Path], smooth: float = 0.1) -> list[Panel]:
+    """Return the learning curves that files hold, a line each, in a panel if there are any.
 
     Args:
         paths: JSON with {"curve": [{"round": 1, "mean": 0.1}, ...]}; what is absent is left out.
-        picture: the PNG.
         smooth: the share of the rounds that a point is the mean of.
     """
     lines = []
@@ -126,10 +119,8 @@ def curve(paths: Sequence[Path], picture: Path, smooth: float = 0.1) -> bool:
         kept = np.convolve(means, np.full(width, 1 / width), "valid")
         name = path.name.split(".")[0]
         lines.append(Line(name, colour, rounds[width - 1 :].tolist(), kept.tolist()))
-    if lines:
-        title = "ln(loss under the anchor / under the policy) while it learns"
-        save_panels([Panel(title, "round", "mean of a round, smoothed", lines)], picture)
-    return bool(lines)
+    title = "ln(loss under the anchor / under the policy) while it learns"
+    return [Panel(title, "round", "mean of a round, smoothed", lines)] if lines else []
 
 
 def by_round(entries: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

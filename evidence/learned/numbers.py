@@ -1,4 +1,4 @@
-"""What the runs of `ratewise study learned` say, as arrays: logarithms of losses, and steps."""
+"""What the runs of the study say, as arrays: logarithms of losses, and steps."""
 
 from __future__ import annotations
 

@@ -2,27 +2,21 @@
 
 Every judged task (`evidence.judged`) is trained under common schedules at rates over three
 decades, under UpdateRatioLR, under the policies, and by optimizers that need no rate
-(`evidence.peers`). What follows from the runs is told by `learned_page`.
+(`evidence.peers`).
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from importlib import metadata
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from evidence import judged, peers
-from evidence import simulated as simulated_runs
 from evidence.judged import Judged
-from ratewise import simulate
-from ratewise.compare import training
+from evidence.simulated import Planned
 from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
-from ratewise.runs import RunRecord, Store, make_run_id
 from ratewise.simulate import Fixed, Greedy, Learned, Plateau, UpdateRatio
 
 #: What is run at every rate.
@@ -136,7 +130,32 @@ def units(settings: Settings) -> list[Unit]:
     return found + [Unit(one.name, "peers") for one in beside]
 
 
-def configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[str, Any]:
+def planned(settings: Settings, unit: Unit) -> list[Planned]:
+    """Return a unit's runs, every method with all seeds."""
+    one = judged.named(unit.task)
+    if unit.part == "peers":
+        each = itertools.product(peers.METHODS, settings.seeds)
+        return [_of_peer(one, name, seed) for name, seed in each]
+    found = methods(settings, unit.part, one.optimizer, one.steps)
+    return [
+        _of_method(one, method, seed) for method, seed in itertools.product(found, settings.seeds)
+    ]
+
+
+def _of_method(one: Judged, method: Method, seed: int) -> Planned:
+    common = _configuration(one, one.optimizer, method.name, seed)
+    config = {**common, "rule": method.data, "lr": method.lr}
+    return Planned(config, method.name, method.rule, method.lr, method.base, seed)
+
+
+def _of_peer(one: Judged, name: str, seed: int) -> Planned:
+    peer = peers.named(name)
+    rule = {"package": peer.package, "schedule": peer.schedule, **peer.settings}
+    config = {**_configuration(one, name, name, seed), "made_by": "evidence.peers", "rule": rule}
+    return Planned(config, name, None, peer.settings["lr"], peer.settings["lr"], seed)
+
+
+def _configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[str, Any]:
     """Return what determines a run, but for its rule and rate."""
     return {
         "made_by": "ratewise.simulate",
@@ -150,138 +169,6 @@ def configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[s
     }
 
 
-def _of_method(one: Judged, method: Method, seed: int) -> dict[str, Any]:
-    common = configuration(one, one.optimizer, method.name, seed)
-    return {**common, "rule": method.data, "lr": method.lr}
-
-
-def _of_peer(one: Judged, name: str, seed: int) -> dict[str, Any]:
-    peer = peers.named(name)
-    rule = {"package": peer.package, "schedule": peer.schedule, **peer.settings}
-    common = configuration(one, name, name, seed)
-    return {**common, "made_by": "evidence.peers", "rule": rule}
-
-
-def _runs(settings: Settings, part: str, one: Judged) -> list[tuple[Method, int]]:
-    planned = methods(settings, part, one.optimizer, one.steps)
-    return list(itertools.product(planned, settings.seeds))
-
-
 def run_ids(settings: Settings, unit: Unit) -> list[str]:
     """Return the ids that the unit's runs will have."""
-    one = judged.named(unit.task)
-    if unit.part == "peers":
-        each = itertools.product(peers.METHODS, settings.seeds)
-        return [make_run_id(_of_peer(one, *both)) for both in each]
-    return [make_run_id(_of_method(one, *both)) for both in _runs(settings, unit.part, one)]
-
-
-def records(store: Store, settings: Settings) -> list[RunRecord]:
-    """Return the runs of these settings: a store may hold others', of an older policy say."""
-    ids = {run_id for unit in units(settings) for run_id in run_ids(settings, unit)}
-    return [record for record in store.load() if record.run_id in ids]
-
-
-def trained(settings: Settings, unit: Unit) -> list[RunRecord]:
-    """Train a unit's runs."""
-    one = judged.named(unit.task)
-    if unit.part == "peers":
-        return _peers(settings, one)
-    return _simulated(settings, unit.part, one)
-
-
-def _simulated(settings: Settings, part: str, one: Judged) -> list[RunRecord]:
-    started, planned = simulated_runs.now(), _runs(settings, part, one)
-    result = simulate.run(
-        one.task(),
-        one.optimizer,
-        [method.rule for method, _ in planned],
-        runs=len(planned),
-        steps=one.steps,
-        lr=[method.lr for method, _ in planned],
-        seed=[seed for _, seed in planned],
-        chunk=len(planned),
-        every=max(1, one.steps // 100),
-    )
-    about = _about(one, one.optimizer, result, started)
-    return [
-        simulated_runs.record(
-            _of_method(one, method, seed),
-            result,
-            row,
-            schedule=method.name,
-            base_lr=method.base,
-            seed=seed,
-            **about,
-        )
-        for row, (method, seed) in enumerate(planned)
-    ]
-
-
-def _peers(settings: Settings, one: Judged) -> list[RunRecord]:
-    found = []
-    for name, seed in itertools.product(peers.METHODS, settings.seeds):
-        started, peer = simulated_runs.now(), peers.named(name)
-        every = max(1, one.steps // 100)
-        result = peers.run(one.task(), name, steps=one.steps, seed=seed, every=every)
-        about = _about(one, name, result, started)
-        about["versions"] = {**training.versions(), peer.package: metadata.version(peer.package)}
-        record = simulated_runs.record(
-            _of_peer(one, name, seed),
-            result,
-            0,
-            schedule=name,
-            base_lr=peer.settings["lr"],
-            seed=seed,
-            **about,
-        )
-        found.append(replace(record, grad_norm=[], update_ratio=[]))  # not measured
-    return found
-
-
-def _about(
-    one: Judged, optimizer: str, result: simulate.Trajectories, started: str
-) -> dict[str, Any]:
-    shared = simulated_runs.shared(
-        task=one.name, optimizer=optimizer, steps=one.steps, result=result, started=started
-    )
-    return {**shared, "preset": one.family}
-
-
-def make(settings: Settings, folder: Path, *, jobs: int = 1, progress: bool = True) -> Store:
-    """Train what the store lacks, and return it.
-
-    Raises:
-        MissingExtra: there are to be peers, and their packages are not installed.
-        UnknownName, CorruptPolicy: there is no such task, or no such policy.
-        RunFailed: units raised an error; all others are finished and kept.
-    """
-    if settings.peers:
-        peers.check()
-    return simulated_runs.make(
-        {unit: run_ids(settings, unit) for unit in units(settings)},
-        partial(trained, settings),
-        folder,
-        jobs=jobs,
-        label="judged tasks",
-        progress=progress,
-    )
-
-
-def run(
-    out: Path, page: Path, *, settings: Settings | None = None, jobs: int = 1, progress: bool = True
-) -> None:
-    """Train all and write the page; resumable.
-
-    Args:
-        out: folder for the runs.
-        page: the Markdown file to write; figures lie beside it.
-        settings: the study's size.
-        jobs: processes.
-        progress: show a bar.
-    """
-    settings = settings or Settings()
-    store = make(settings, out, jobs=jobs, progress=progress)
-    from evidence.learned import page as learned_page
-
-    learned_page.write(store, settings, page)
+    return [run.run_id for run in planned(settings, unit)]

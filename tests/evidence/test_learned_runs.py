@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evidence.learned import plan as learned
+from evidence.learned import plan
+from evidence.learned import run as running
+from evidence.learned.page import records
 from evidence.learned.plan import Settings, Unit
 
 from evidence import judged, peers
@@ -23,7 +25,7 @@ from ratewise.runs import RunRecord, Store
 from ratewise.simulate.steered import UpdateRatio
 
 SGD, ADAM = "mlp teacher 10 sgd 150", "mlp teacher 08 adamw 150"
-needs_peers = pytest.mark.skipif(not peers.installed(), reason="needs the extra 'peers'")
+needs_peers = pytest.mark.skipif(not peers.installed(), reason="needs the group 'evidence'")
 
 
 def policy_of(bound: float) -> Policy:
@@ -49,14 +51,14 @@ def small(folder: Path) -> Settings:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
     folder = tmp_path_factory.mktemp("learned")
     settings = small(folder)
-    learned.make(settings, folder / "runs", progress=False)
+    running.make(settings, folder / "runs", progress=False)
     return settings, folder / "runs"
 
 
 @pytest.fixture(scope="module")
 def runs(made: tuple[Settings, Path]) -> list[RunRecord]:
     settings, folder = made
-    return learned.records(Store(folder), settings)
+    return records(Store(folder), settings)
 
 
 def of(runs: list[RunRecord], task: str, schedule: str) -> list[RunRecord]:
@@ -70,36 +72,34 @@ def test_the_study_is_as_large_as_promised():
     assert settings.tasks == tuple(one.name for one in judged.tasks())
     assert settings.rates == 7
     assert len(settings.seeds) == 2
-    assert [unit.task for unit in learned.units(settings) if unit.part == "rules"] == [
-        *settings.tasks
-    ]
-    beside = [unit.task for unit in learned.units(settings) if unit.part == "peers"]
+    assert [unit.task for unit in plan.units(settings) if unit.part == "rules"] == [*settings.tasks]
+    beside = [unit.task for unit in plan.units(settings) if unit.part == "peers"]
     assert {judged.named(name).optimizer for name in beside} == {"adam", "adamw"}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_the_grid_has_the_usual_rate(optimizer: str):
-    grid = learned.rates(Settings(tasks=()), optimizer)
+    grid = plan.rates(Settings(tasks=()), optimizer)
     assert len(grid) == 7
     assert grid[-1] / grid[0] == pytest.approx(1000)
-    assert learned.USUAL in grid
-    names = [m.name for m in learned.methods(Settings(policies=()), "rules", optimizer, 300)]
+    assert plan.USUAL in grid
+    names = [m.name for m in plan.methods(Settings(policies=()), "rules", optimizer, 300)]
     assert "cosine 1e-3" not in names
 
 
 def test_the_usual_rate_is_added_where_the_grid_lacks_it():
     settings = Settings(rates=3, policies=())
-    found = [m for m in learned.methods(settings, "rules", "adamw", 300) if m.name == "cosine 1e-3"]
-    assert learned.USUAL not in learned.rates(settings, "adamw")
+    found = [m for m in plan.methods(settings, "rules", "adamw", 300) if m.name == "cosine 1e-3"]
+    assert plan.USUAL not in plan.rates(settings, "adamw")
     assert [(m.lr, m.base) for m in found] == [(1e-3, 1e-3)]
 
 
 def test_every_run_is_there(made: tuple[Settings, Path], runs: list[RunRecord]):
     settings, _ = made
-    ids = [i for unit in learned.units(settings) for i in learned.run_ids(settings, unit)]
+    ids = [i for unit in plan.units(settings) for i in plan.run_ids(settings, unit)]
     assert len(ids) == len(set(ids)) == len(runs)
     counts = Counter(record.schedule for record in runs if record.task == SGD)
-    grid = dict.fromkeys(learned.RULES, 6)
+    grid = dict.fromkeys(plan.RULES, 6)
     assert counts == {**grid, "update-ratio": 6, "update-ratio tuned": 4, "learned anchor": 6}
     assert {record.preset for record in runs} == {"mlp"}
     assert {record.steps for record in runs} == {150}
@@ -122,7 +122,7 @@ def test_a_second_call_trains_nothing(made: tuple[Settings, Path], monkeypatch: 
 
     monkeypatch.setattr(simulate, "run", refuse)
     monkeypatch.setattr(peers, "run", refuse)
-    learned.make(settings, folder, progress=False)
+    running.make(settings, folder, progress=False)
     assert sorted(folder.rglob("*.parquet")) == before
 
 
@@ -131,9 +131,9 @@ def test_another_policy_is_another_run(made: tuple[Settings, Path], tmp_path: Pa
     other = tmp_path / "anchor.safetensors"  # the same name, another bound
     policy_of(1.0).save(other)
     changed = replace(settings, policies=(str(other),))
-    old, new = (set(learned.run_ids(s, Unit(SGD, "policies"))) for s in (settings, changed))
+    old, new = (set(plan.run_ids(s, Unit(SGD, "policies"))) for s in (settings, changed))
     assert len(old - new) == len(new - old) == 6
-    left = learned.records(Store(folder), changed)
+    left = records(Store(folder), changed)
     assert not of(left, SGD, "learned anchor")
     assert of(left, SGD, "update-ratio")
 
@@ -152,7 +152,7 @@ def test_a_policy_that_corrects_nothing_is_its_anchor(runs: list[RunRecord], tas
 def test_an_anchor_of_its_own_is_run_too(tmp_path: Path):
     other = tmp_path / "other.safetensors"
     Policy.anchor(DEFAULT, bound=1.5, windows=25, schedule="stable-decay").save(other)
-    found = learned.methods(Settings(tasks=(), policies=(str(other),)), "policies", "sgd", 150)
+    found = plan.methods(Settings(tasks=(), policies=(str(other),)), "policies", "sgd", 150)
     (anchor,) = [method for method in found if method.name == "anchor"]
     assert anchor.rule.schedule == "stable-decay"
     (ours,) = [m for m in found if m.name == "learned other" and m.lr == anchor.lr]
@@ -179,7 +179,7 @@ def test_the_base_rate_does_not_matter(runs: list[RunRecord], task: str, name: s
 def test_a_policy_that_does_not_exist_is_told_before_anything_is_trained(tmp_path: Path):
     settings = Settings(tasks=(SGD,), policies=("nobody",), peers=False)
     with pytest.raises(UnknownName, match="nobody"):
-        learned.make(settings, tmp_path / "runs", progress=False)
+        running.make(settings, tmp_path / "runs", progress=False)
 
 
 # -- peers --------------------------------------------------------------------------------------
@@ -245,10 +245,10 @@ def _wild(module, parameters, steps):
 def test_an_absent_package_is_named(method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     module = peers.named(method).module
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=rf"{module}.*ratewise\[peers\]"):
+    with pytest.raises(MissingExtra, match=rf"{module}.*--group evidence"):
         peers.run(judged.task(ADAM), method, steps=2, seed=1)
     with pytest.raises(MissingExtra, match=module):
-        learned.make(Settings(policies=()), tmp_path / "runs", progress=False)
+        running.make(Settings(policies=()), tmp_path / "runs", progress=False)
     assert not peers.installed()
 
 
