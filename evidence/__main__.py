@@ -29,12 +29,13 @@ class Study(NamedTuple):
     keeps: bool = False  #: whether its results lie in `evidence/results`, and are committed
 
 
+_JUDGING = ("fashion", "cifar", "shakespeare", "polarity")
 STUDIES = {
     "robustness": Study(
         "robustness.run",
         "robustness.md",
         "how schedules bear noise",
-        "25 minutes; --full 90",
+        "25 minutes, --full 90",
         keeps=True,
     ),
     "nmf": Study(
@@ -57,22 +58,59 @@ STUDIES = {
         "greedylr-defaults.md",
         "which settings GreedyLR should have by default",
         "5 hours",
-        needs=("fashion", "cifar", "shakespeare", "polarity", "housing"),
+        needs=("housing", *_JUDGING),
     ),
     "article": Study(
         "article.run",
         "article.md",
         "the article's claims on GreedyLR, tested",
         "8 hours",
-        needs=("fashion", "cifar", "wikitext", "shakespeare", "polarity"),
+        needs=("wikitext", *_JUDGING),
     ),
     "learned": Study(
         "learned.run",
         "learned.md",
         "the policies that ship, on trainings that they were not learned on",
         "2 hours",
-        needs=("fashion", "cifar", "shakespeare", "polarity"),
+        needs=_JUDGING,
         parts=("prodigyopt", "dadaptation", "schedulefree", "mechanic_pytorch"),
+    ),
+    "scheduler-overhead": Study(
+        "speed.scheduler_overhead",
+        "scheduler-overhead.md",
+        "what a step of GreedyLR costs beside other schedulers'",
+        "5 minutes, alone on the machine",
+    ),
+    "gpu-overhead": Study(
+        "speed.gpu_overhead",
+        "gpu-overhead.md",
+        "what a scheduler adds to a training step on a GPU",
+        "10 minutes, on an idle GPU",
+    ),
+    "tensor-rates": Study(
+        "speed.tensor_rates",
+        "tensor-rates.md",
+        "which optimizers leave a rate that is a tensor on its device",
+        "a minute",
+    ),
+    "update-ratio-cost": Study(
+        "speed.update_ratio_cost",
+        "update-ratio-cost.md",
+        "what UpdateRatioLR and LearnedLR add to a step",
+        "5 minutes, alone on the machine",
+    ),
+    "nmf-speed": Study(
+        "speed.nmf_speed",
+        "nmf-speed.md",
+        "how fast StochasticNMF is beside scikit-learn's",
+        "30 minutes, alone on the machine",
+        needs=("wikitext", "polarity", "shakespeare", "faces", "leukemia"),
+    ),
+    "simulator-speed": Study(
+        "speed.simulator",
+        "simulator-speed.md",
+        "how many steps a second the simulator makes",
+        "40 minutes, alone on the machine",
     ),
 }
 

@@ -28,7 +28,8 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     | cosine |    3 |
     """
     text = [[str(cell) for cell in row] for row in rows]
-    return Table("", [str(cell) for cell in header], text).markdown()
+    # of three signs or more, for the line below needs room
+    return Table("", [f"{cell!s:>3}" for cell in header], text).markdown()
 
 
 def _environment() -> jinja2.Environment:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def groups(settings: Settings, data: str | None) -> dict[str, Callable[[], list[
         HELD_OUT: lambda: stacks(JUDGING, settings.judging),
         "200 x 120": lambda: large(settings.transfer),
         f"{settings.longest} steps": lambda: long(settings.transfer, settings.longest),
-        **{name: lambda name=name: real.stacks(name, count, data) for name in real.SETS},
+        **{name: partial(real.stacks, name, count, data) for name in real.SETS},
     }
 
 

@@ -100,10 +100,10 @@ def claims(numbers: Numbers) -> list[Claim]:
         ("it recovers sooner", f"< {least:.3g} steps", f"{both.steps[first]:.3g}", both.sooner),
     ):
         found.append(Claim(title, wanted, value, "", outcome(held)))
-    for one in threshold(numbers):
-        title = f"F below 0.5 diverges, above it does not, in bounds {one.bounds}"
-        value = f"{one.risen[0.25]:.1%} risen, {one.risen[0.5]:.1%} at 0.5"
-        found.append(Claim(title, "a step", value, "", outcome(one.jump)))
+    for sweep in threshold(numbers):
+        title = f"F below 0.5 diverges, above it does not, in bounds {sweep.bounds}"
+        value = f"{sweep.risen[0.25]:.1%} risen, {sweep.risen[0.5]:.1%} at 0.5"
+        found.append(Claim(title, "a step", value, "", outcome(sweep.jump)))
     return found
 
 

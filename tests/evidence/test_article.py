@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.compare.records import record
+
 from evidence.article import cost, plan
 from evidence.article import run as running
 from evidence.article import tasks as made_tasks
 from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
-from tests.compare.records import record
-
 from ratewise.compare.tuning import Method
 from ratewise.runs import RunRecord
 

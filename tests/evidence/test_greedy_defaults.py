@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
+
 from evidence.greedy_defaults import plan
 from evidence.greedy_defaults import run as running
 from evidence.greedy_defaults.numbers import Score, finalists, scores
 from evidence.greedy_defaults.plan import OPTIMIZERS, Round, Settings
-
 from ratewise.compare.tuning import Method, Tuned
 from ratewise.rules.greedy_config import GreedyConfig
 

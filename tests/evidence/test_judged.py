@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from evidence.judged import FAMILIES, Judged
 
 from evidence import judged
+from evidence.judged import FAMILIES, Judged
 from ratewise import simulate
 from ratewise.errors import UnknownName
 from ratewise.learning.tasks import HELD_OUT, JUDGING, TRAINING

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from evidence import judged, peers, simulated
 from evidence.claims import Claim
 from evidence.learned import claims as learned_claims
 from evidence.learned import figures as learned_figures
@@ -29,8 +31,6 @@ from evidence.learned.numbers import (
     steps_interval,
 )
 from evidence.learned.plan import Settings
-
-from evidence import judged, peers, simulated
 from ratewise.errors import StoreError
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
@@ -150,8 +150,8 @@ def written(settings: Settings, runs: list[RunRecord], folder: Path) -> Path:
         patch.setattr(study, "units", lambda settings: ["all"])
         patch.setattr(study, "run_ids", lambda settings, unit: wanted)
         store.add_all(runs)
-        pages.write(store, settings, folder / "plan.md")
-    return folder / "plan.md"
+        pages.write(store, settings, folder / "learned.md")
+    return folder / "learned.md"
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +478,7 @@ def test_what_is_reached_throughout_is_said_without_a_miss(settings: Settings):
 def test_a_missing_run_is_an_error(settings: Settings, runs: list[RunRecord], tmp_path: Path):
     with pytest.raises(StoreError, match="lacks 1 of"):
         written(settings, runs[1:], tmp_path)
-    assert not (tmp_path / "plan.md").exists()
+    assert not (tmp_path / "learned.md").exists()
 
 
 def test_few_tasks_and_no_peers_are_a_page_too(settings: Settings, tmp_path: Path):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from evidence import judged, peers
 from evidence.learned import plan
 from evidence.learned import run as running
 from evidence.learned.page import records
 from evidence.learned.plan import Settings, Unit
-
-from evidence import judged, peers
 from ratewise import simulate
 from ratewise.errors import MissingExtra, UnknownName
 from ratewise.rules.learned import Policy

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from evidence.nmf import numbers, plan
 from evidence.nmf import run as running
 from evidence.nmf.claims import WANTED, claims, reached, transferred
 from evidence.nmf.methods import METHODS, Stack, run_stack, tried
 from evidence.nmf.numbers import Outcome, Result, outcome
 from evidence.results import Results
-
 from ratewise.errors import StoreError
 from ratewise.learning.factorisations import Rates, Settings
 from ratewise.learning.ppo import learn

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jinja2
 import pytest
-from evidence.claims import Claim
 from tests.evidence.page_numbers import gained, lost, numbers
 
 from evidence import claims, page
+from evidence.claims import Claim
 
 
 def claim(title: str, outcome: str, of: str = "") -> Claim:
@@ -25,7 +25,7 @@ def test_what_is_claimed_of_several_is_missed_where_one_misses_it():
         "undecided": ["b"],
     }
     table = claims.table(found)
-    assert "| x " in table.splitlines()[0]
+    assert " x |" in table.splitlines()[0]
     assert "1 of 2" in table
     assert "held by" not in claims.table([claim("a", "held")])
 

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from evidence.results import Result, Results
 
 from evidence import results
+from evidence.results import Result, Results
 from ratewise.errors import RunFailed, StoreError
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from evidence.results import Results
 from evidence.robustness import claims, plan
 from evidence.robustness import page as pages
 from evidence.robustness import run as running
 from evidence.robustness.numbers import QUIET, Numbers, interval, load, summary
 from evidence.robustness.plan import FULL, OPEN_LOOP, PRESET, Cell, Settings, Unit
-
 from ratewise.errors import RunFailed, StoreError
 
 SMALL = Settings(

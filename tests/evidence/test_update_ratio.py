@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from evidence.update_ratio import numbers as numbers_of
 from evidence.update_ratio import plan
 from evidence.update_ratio import run as running
@@ -20,7 +21,6 @@ from evidence.update_ratio.numbers import (
     scores,
 )
 from evidence.update_ratio.plan import TASKS, Settings
-
 from ratewise import simulate
 from ratewise.errors import StoreError
 from ratewise.learning.tasks import JUDGING, TRAINING

@@ -1,8 +1,7 @@
-"""benchmarks/tensor_rates.py and the table it makes: which torch optimizers read a tensor rate."""
+"""The table of docs/devices.md: which torch optimizers read a rate that is a tensor."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,22 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+from evidence.speed import tensor_rates
+
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "devices.md"
-
-
-def script() -> ModuleType:
-    """Return the benchmark as a module."""
-    path = ROOT / "benchmarks" / "tensor_rates.py"
-    spec = importlib.util.spec_from_file_location("tensor_rates", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tensor_rates = script()
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,23 @@
 """What UpdateRatioLR and LearnedLR add to a step, and what other ways to steer tensors would.
 
-
 A transformer of 10.9 M parameters on 8 sequences of 128 random tokens, float32, AdamW, one thread.
 In each repetition every contender makes one step of its own optimizer on the same weights, each
 after a forward and backward pass of its own, in an order that rotates; what the plain optimizer
 took in the same repetition is subtracted. "no scheduler, again" differs from it in nothing: that
 is the noise. Memory is the highest resident size of a process of its own that makes five steps.
-
-    python benchmarks/update_ratio_cost.py [--repeats 13] [--out FILE.md]
-    python benchmarks/update_ratio_cost.py --small --repeats 2   # the code alone
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import inspect
-import platform
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +27,10 @@ from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ratewise
+from evidence import page as pages
+from evidence.claims import Claim, outcome
+from evidence.speed import kept
+from evidence.timing import Spread, interleaved, measured_on
 from ratewise.rules import update_ratio as rule
 from ratewise.schedulers import steering
 
@@ -57,6 +56,17 @@ WHOLE = Size(6, 384, 6, 8, 128)
 #: The same model with next to no activations: the most that copies can show in memory.
 LEAN = WHOLE._replace(batch=1, length=8)
 SMALL = Size(1, 32, 2, 2, 8)
+
+
+class Plan(NamedTuple):
+    """How thoroughly it is measured; a trial tries the code."""
+
+    size: Size
+    repeats: int
+    trial: bool = False
+
+
+SIZES = {"": Plan(WHOLE, 13), "quick": Plan(SMALL, 2, trial=True)}
 
 
 class Transformer(nn.Module):
@@ -115,7 +125,7 @@ class Split:
             del self.copies
 
 
-def keep(ours: steering.Steering) -> Callable[[], None]:
+def keep_copies(ours: steering.Steering) -> Callable[[], None]:
     """Return what copies weights to the same place at every step."""
     copies: list[torch.Tensor] = []
 
@@ -150,7 +160,7 @@ class Contender:
             )
             ours = self.scheduler._steering
             if kind == KEPT:
-                ours._copy = keep(ours)
+                ours._copy = keep_copies(ours)
 
             def prepare() -> None:
                 if ours.steps >= 2:  # the first steps are measured, whatever is timed later
@@ -187,34 +197,28 @@ def training(size: Size) -> tuple[nn.Module, Callable[[], None]]:
     return model, backward
 
 
-def measure(size: Size, repeats: int) -> tuple[float, float, dict[str, list[float]]]:
-    """Return the seconds of a whole step and of AdamW's part, and what contenders add, in ms."""
+def timed(size: Size, repeats: int) -> dict[str, list[float]]:
+    """Return seconds: of whole plain steps, of AdamW's part in them, and of contenders' steps."""
     model, backward = training(size)
-    plain = Contender("", model)
-    contenders = {name: Contender(name, model) for name in NAMES}
-    added: dict[str, list[float]] = {name: [] for name in NAMES}
-    whole, alone = [], []
-    for repetition in range(-3, repeats):
-        shift = repetition % (len(NAMES) + 1)
-        order: list[str] = ["", *NAMES]
-        times = {}
-        for name in order[shift:] + order[:shift]:
-            gc.collect()
-            start = time.perf_counter()
-            backward()
-            passes = time.perf_counter() - start
-            times[name] = (contenders[name] if name else plain).step()
-            if not name and repetition >= 0:
-                whole.append(passes + times[""])
-                alone.append(times[""])
-        if repetition >= 0:
-            for name in NAMES:
-                added[name].append(1e3 * (times[name] - times[""]))
-    return statistics.median(whole), statistics.median(alone), added
+    contenders = {name: Contender(name, model) for name in ("", *NAMES)}
+    whole: list[float] = []
+
+    def step(name: str) -> float:
+        gc.collect()
+        start = time.perf_counter()
+        backward()
+        passes = time.perf_counter() - start
+        taken = contenders[name].step()
+        if not name:
+            whole.append(passes + taken)
+        return taken
+
+    found = interleaved({name: partial(step, name) for name in contenders}, repeats, warm=3)
+    return {"whole": whole[-repeats:], **found}
 
 
-def peak(name: str, size: Size) -> None:
-    """Print the highest resident size of this process after five steps, in MB."""
+def peak(name: str, size: Size) -> float:
+    """Return the highest resident size of this process after five steps, in MB."""
     model, backward = training(size)
     contender = Contender(name, model)
     for _ in range(5):
@@ -222,13 +226,18 @@ def peak(name: str, size: Size) -> None:
         contender.step()
     # Not getrusage's: what a process was started from counts there, too.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def memory(name: str, size: str) -> float:
-    """Return what `peak` prints in a process of its own."""
-    command = [sys.executable, __file__, "--peak", name, "--size", size]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def memory(name: str, size: Size) -> float:
+    """Return what `peak` finds in a process of its own."""
+    module = "evidence.speed.update_ratio_cost"
+    code = f"import torch; from {module} import peak, Size; torch.set_num_threads(1)"
+    code += f"; print(peak({name!r}, {size!r}))"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(done.stdout)
 
 
 class Kernels(TorchDispatchMode):
@@ -294,122 +303,78 @@ def decision(times: int = 200) -> float:
     return 1e3 * (time.perf_counter() - start) / times
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """Return lower quartile, median and upper quartile."""
-    low, median, high = statistics.quantiles(values, n=4)
-    return low, median, high
-
-
-def report(size: Size, repeats: int, sizes: tuple[str, ...]) -> str:
-    """Return the page's tables."""
-    whole, alone, added = measure(size, repeats)
-    count = sum(p.numel() for p in Transformer(size).parameters())
-    default = inspect.signature(ratewise.UpdateRatioLR).parameters["every"].default
-    version = metadata.version("torch")
-    lines = [
-        f"{count / 1e6:.1f} M parameters, {size.batch} x {size.length} tokens, float32, AdamW, one "
-        f"thread; {repeats} repetitions; Python {platform.python_version()}, torch {version}, "
-        f"{platform.system()} {platform.machine()}. A whole step took {1e3 * whole:.0f} ms "
-        f"(median), AdamW's part {1e3 * alone:.1f} ms.",
-        "",
-        "| added to a step | median, ms | middle half, ms | of a step |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    middle = {}
-    for name, values in added.items():
-        low, middle[name], high = spread(values)
-        lines.append(
-            f"| {name} | {middle[name]:.1f} | {low:.1f} to {high:.1f} | "
-            f"{0.1 * middle[name] / whole:.2f}% |"
-        )
-    lines += [
-        "",
-        "One step in `every` is measured, so a run pays (`measured` + (`every` - 1) `between`) / "
-        f"`every`. The goal is at most {GOAL:g}% at the default, `every={default}`, and "
-        f"{GOAL_LEARNED:g}% for LearnedLR, which measures as often:",
-        "",
-        f"| of a step | {' | '.join(f'every={every}' for every in EVERY)} |",
-        "| --- |" + " ---: |" * len(EVERY),
-    ]
-    for kind in KINDS:
-        both = middle[f"{kind}: measured"], middle[f"{kind}: between"]
-        shares = [0.1 * (both[0] + (n - 1) * both[1]) / n / whole for n in EVERY]
-        lines.append(f"| {kind} | {' | '.join(f'{share:.2f}%' for share in shares)} |")
-    if sizes:
-        lines += [
-            "",
-            "| highest memory, MB above no scheduler | in this training | with 1 x 8 tokens |",
-            "| --- | ---: | ---: |",
-        ]
-    plain = [memory(AGAIN, name) for name in sizes]
-    for name in KINDS if sizes else ():
-        more = [
-            memory(f"{name}: measured", s) - least for s, least in zip(sizes, plain, strict=True)
-        ]
-        lines.append(f"| {name} | {' | '.join(f'{mb:.0f}' for mb in more)} |")
-    parts = ", ".join(f"{fixed(every):.2f} ms at every={every}" for every in EVERY)
-    lines += ["", f"However small the model, a step takes longer by {parts} (four small tensors)."]
-    lines += [f"A policy decides in {decision():.2f} ms, 25 times in a run."]
-    lines += ["", "| operations that a device would get in a step | measured | between |"]
-    lines += ["| --- | ---: | ---: |"]
-    for per in ("tensor", "group"):
-        (tensors, most), (_, least) = operations(per, True), operations(per, False)
-        lines.append(f'| per="{per}", {tensors} tensors, a Python rate | {most} | {least} |')
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=13, help="repetitions, 2 or more")
-    parser.add_argument("--small", action="store_true", help="a tiny model: times mean nothing")
-    parser.add_argument("--out", type=Path, help="write the page to this Markdown file, too")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    parser.add_argument("--size", choices=("whole", "lean", "small"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.repeats < 2:
-        parser.error("--repeats must be 2 or more")
+def measure(plan: Plan, data: str | None) -> dict[str, Any]:
+    """Return all that was measured."""
     torch.set_num_threads(1)
-    sizes = {"whole": WHOLE, "lean": LEAN, "small": SMALL}
-    if arguments.peak is not None:
-        peak(arguments.peak, sizes[arguments.size])
-        return
-    small = arguments.small
-    names = () if small else ("whole", "lean")  # what a small model takes drowns in torch
-    table = report(SMALL if small else WHOLE, arguments.repeats, names)
-    print(table)
-    if arguments.out is not None:
-        command = f"python benchmarks/update_ratio_cost.py --repeats {arguments.repeats}"
-        command += f"{' --small' if small else ''} --out {arguments.out}"
-        arguments.out.write_text(PAGE.format(command=command, table=table), encoding="utf-8")
+    seconds = timed(plan.size, plan.repeats)
+    sizes = () if plan.trial else (WHOLE, LEAN)  # what a small model takes drowns in torch
+    plain = [memory(AGAIN, size) for size in sizes]
+    return {
+        "plan": plan,
+        "parameters": sum(p.numel() for p in Transformer(plan.size).parameters()),
+        "seconds": seconds,
+        "memory": {
+            kind: [
+                memory(f"{kind}: measured", size) - least
+                for size, least in zip(sizes, plain, strict=True)
+            ]
+            for kind in KINDS
+            if sizes
+        },
+        "fixed": {str(every): fixed(every) for every in EVERY},
+        "decision": decision(),
+        "operations": {
+            per: [operations(per, True), operations(per, False)] for per in ("tensor", "group")
+        },
+        "on": measured_on("torch"),
+    }
 
 
-PAGE = """# What UpdateRatioLR and LearnedLR cost
+def text(measured: dict[str, Any]) -> str:
+    """Return the page."""
+    seconds = measured["seconds"]
+    plain, whole = seconds[""], 1e3 * statistics.median(seconds["whole"])
+    added = {
+        name: Spread.of([1e3 * (a - b) for a, b in zip(seconds[name], plain, strict=True)])
+        for name in NAMES
+    }
 
-Made by `{command}`.
+    def share(kind: str, every: int) -> float:
+        both = added[f"{kind}: measured"].median, added[f"{kind}: between"].median
+        return 100 * (both[0] + (every - 1) * both[1]) / every / whole
 
-{table}
+    default = inspect.signature(ratewise.UpdateRatioLR).parameters["every"].default
+    claimed = []
+    for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
+        taken = share(kind, default)
+        title = f"{name} takes at most {goal:g}% of a step, every={default}"
+        held = outcome(taken <= goal)
+        claimed.append(Claim(title, f"<= {goal:g}%", f"{taken:.2f}%", "", held))
+    return pages.render(
+        "speed/update_ratio_cost.md.j2",
+        claimed,
+        whole=whole,
+        alone=1e3 * statistics.median(plain),
+        default=default,
+        goals=(GOAL, GOAL_LEARNED),
+        rows=[
+            [
+                name,
+                f"{x.median:.1f}",
+                f"{x.low:.1f} to {x.high:.1f}",
+                f"{100 * x.median / whole:.2f}%",
+            ]
+            for name, x in added.items()
+        ],
+        every=EVERY,
+        shares=[[kind, *(f"{share(kind, n):.2f}%" for n in EVERY)] for kind in KINDS],
+        peaks=[[kind, *(f"{mb:.0f}" for mb in more)] for kind, more in measured["memory"].items()],
+        counts=[
+            [f'per="{per}", {tensors} tensors, a Python rate', most, least]
+            for per, ((tensors, most), (_, least)) in measured["operations"].items()
+        ],
+        **measured,
+    )
 
-GPU: not measured. A device gets the copy in bulk, one operation a tensor that applies the factors,
-and for a measurement some hundred more, nearly all on vectors of one number a tensor. Nothing is
-read from it (`tests/schedulers/test_update_ratio_devices.py`).
 
-## The ways to steer each tensor
-
-- **Displacements are scaled after the step** (`per tensor`, what is released): any optimizer and
-  any device, groups untouched, a step that raises leaves nothing behind but rates that are given
-  back. It needs a copy of the weights while the step runs, which is freed afterwards: activations
-  had that memory a moment before. Keeping the copy saves no time.
-- **A parameter group a tensor, for the length of a step**: the cheapest between measurements, for
-  it copies nothing then. Not taken: it hides the user's groups from the optimizer and from other
-  hooks, optimizers that write into their groups (Prodigy, D-Adaptation) lose what they wrote, and
-  on a device it undoes `foreach` and `fused`: a call a tensor instead of one.
-- **Rates alone** (`per="group"`, `"model"`): one factor a group fits into the rate, so that steps
-  between measurements copy nothing.
-- **Measured now and then, factors kept in between**: all three do so with `every`.
-"""
-
-
-if __name__ == "__main__":
-    main()
+run = kept.command(measure, text)

@@ -1,4 +1,4 @@
-"""What benchmarks/simulator.py times: the ordinary loop and the stack; and what a step demands."""
+"""What is timed of the simulator: the ordinary loop, the stack, and what a step demands."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class Case(NamedTuple):
 
     task: Task
     rule: str = "constant"
-    compile: bool = False
     sizes: tuple[int, ...] = SIZES
 
 
@@ -223,7 +222,7 @@ def request(case: Case, runs: int, options: Options) -> arguments.Request:
         dtype=torch.float32,
         every=1,
         memory=options.budget,
-        compile=case.compile,
+        compile=False,
     )
 
 

@@ -3,8 +3,6 @@
 Each optimizer steps on a device without memory, torch's "meta" device, that is passed off as a
 GPU: nothing on it can be read, so every read is heard, and answered with a 1. Fused and compiled
 steps are run on the CPU instead. Last comes how many operations one decision of GreedyLR takes.
-
-    python benchmarks/tensor_rates.py
 """
 
 from __future__ import annotations
@@ -23,9 +21,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ratewise
+from evidence import page as pages
+from evidence.claims import Claim, outcome
+from evidence.speed import kept
 
 #: Enough for RAdam, whose first steps do without the part that takes the rate.
 STEPS = 8
+SIZES = {"": None, "quick": None}
 NAMES = (
     "SGD",
     "Adam",
@@ -170,17 +172,18 @@ def compiled(name: str) -> str:
     return KEPT if graphs == 1 and not reads else READ
 
 
-def line(name: str) -> str:
+def words(name: str) -> list[str]:
     """Return an optimizer's line of the table."""
-    words = [verdict(name, tensor=False), *(verdict(name, **way) for way in WAYS.values())]
-    return f"| {name} | " + " | ".join([*words, compiled(name)]) + " |"
+    found = [verdict(name, tensor=False), *(verdict(name, **way) for way in WAYS.values())]
+    return [name, *found, compiled(name)]
 
 
-def table() -> str:
-    """Return the table in Markdown."""
+def table(rows: list[list[str]] | None = None) -> str:
+    """Return the table in Markdown, as docs/devices.md has it."""
     columns = ["optimizer", "Python rate", *WAYS, "compiled"]
-    rule = "| --- |" + " --- |" * (len(columns) - 1)
-    return "\n".join([f"| {' | '.join(columns)} |", rule, *map(line, NAMES)])
+    rule = ["---"] * len(columns)
+    lines = [columns, rule, *(rows if rows is not None else map(words, NAMES))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def operations(every: int = 1, **settings: Any) -> tuple[int, int]:
@@ -202,17 +205,33 @@ def operations(every: int = 1, **settings: Any) -> tuple[int, int]:
     return counts[-1], counts[-2] if every > 1 else 0
 
 
-def main() -> None:
+def measure(size: None, data: str | None) -> dict[str, Any]:
+    """Return every optimizer's words, and what a decision of GreedyLR takes."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # torch tells at length why it cannot trace Adafactor
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__.split('+')[0]}\n\n{table()}\n")
     (decision, between), (plain, _) = operations(every=10), operations(every=10, window=1)
-    print(
-        f"One decision of GreedyLR on tensors, one parameter group: {decision} operations "
-        f"({plain} with window=1); a step between two decisions: {between}."
+    rows = [words(name) for name in NAMES]
+    logging.disable(logging.NOTSET)
+    return {
+        "rows": rows,
+        "decision": decision,
+        "plain": plain,
+        "between": between,
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def text(measured: dict[str, Any]) -> str:
+    """Return the page."""
+    decision, between = measured["decision"], measured["between"]
+    held = outcome(decision <= 200 and between <= 5)
+    wanted, shown = "<= 200, <= 5", f"{decision}, {between}"
+    title = "GreedyLR on a device: operations of a decision, and of a step between two"
+    claimed = [Claim(title, wanted, shown, "", held)]
+    return pages.render(
+        "speed/tensor_rates.md.j2", claimed, words=table(measured["rows"]), **measured
     )
 
 
-if __name__ == "__main__":
-    main()
+run = kept.command(measure, text)

@@ -5,31 +5,25 @@ this one process (loop, stack, loop, stack, ...), so that a busy moment of the m
 printed are medians of the pairs' ratios and their 10% to 90% span, and the stack that
 `chunk="auto"` takes for N runs. A stack is measured in its steady state, recording included;
 setting it up is left out, and stands in a column of its own.
-
-    python benchmarks/simulator.py [--page docs/evidence/simulator-speed.md]
-    python benchmarks/simulator.py --families mlp,lenet --most 256
-    python benchmarks/simulator.py --quick   # the code alone: these numbers mean nothing
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from simulator_contenders import (
+
+from evidence.speed import kept
+from evidence.speed.simulator_loops import (
     LR,
-    SIZES,
     Case,
     Loop,
     Options,
@@ -42,10 +36,23 @@ from simulator_contenders import (
     rates,
     request,
 )
-from simulator_page import MLP, SMALL, TINY, Cell, Family, Growth, Machine, Report, page
-
+from evidence.speed.simulator_loops import (
+    SIZES as RUNS,
+)
+from evidence.speed.simulator_numbers import (
+    MLP,
+    SMALL,
+    TINY,
+    Cell,
+    Family,
+    Grown,
+    Machine,
+    Report,
+    text,
+)
+from evidence.timing import Growth, measured_on
 from ratewise import simulate
-from ratewise.errors import InvalidArgument, RatewiseError
+from ratewise.errors import InvalidArgument
 from ratewise.progress import tracked
 from ratewise.simulate import families, runner
 from ratewise.simulate.task import Task
@@ -54,7 +61,19 @@ from ratewise.simulate.task import Task
 LONGEST = 20.0
 
 
-def cases(chosen: list[str], compiled: bool, quick: bool) -> list[Case]:
+class Size(NamedTuple):
+    """How thoroughly it is measured."""
+
+    seconds: float = 0.1  #: of each measurement
+    repeats: int = 7  #: pairs
+    most: int = RUNS[-1]  #: runs
+    quick: bool = False  #: a trial of the code
+
+
+SIZES = {"": Size(), "quick": Size(0.003, 2, 4, True)}
+
+
+def cases(quick: bool) -> list[Case]:
     """Return what is measured: three perceptrons of given size, the families, a rule."""
 
     def tiny(width: int) -> Task:
@@ -68,18 +87,10 @@ def cases(chosen: list[str], compiled: bool, quick: bool) -> list[Case]:
         MLP: lambda: families.family("mlp", width=32, batch_size=64),
         **{name: partial(families.family, name) for name in families.names()},
     }
-    names = chosen or ([TINY, "quadratic"] if quick else list(tasks))
-    if unknown := [name for name in names if name not in tasks]:
-        raise SystemExit(f"unknown family {unknown[0]!r}: known are {', '.join(tasks)}")
+    names = [TINY, "quadratic"] if quick else list(tasks)
     found = [Case(replace(tasks[name](), name=name)) for name in names]
-    for case in found[:]:
-        if case.task.name in (TINY, MLP):
-            task = replace(case.task, name=f"{case.task.name}, greedy")
-            found.append(Case(task, "greedy"))
-            if compiled:
-                task = replace(case.task, name=f"{case.task.name}, compiled")
-                found.append(Case(task, compile=True, sizes=(64, 256, 1024)))
-    return found
+    greedy = [case.task for case in found if case.task.name in (TINY, MLP)]
+    return found + [Case(replace(task, name=f"{task.name}, greedy"), "greedy") for task in greedy]
 
 
 def faster(case: Case, options: Options) -> tuple[str, Loop]:
@@ -103,13 +114,12 @@ def measure_family(case: Case, options: Options) -> tuple[Family, list[Cell]]:
     for runs in (size for size in case.sizes if size <= options.most):
         gc.collect()
         cells.append(_cell(case, runs, loop, cells, options))
-    if not case.compile:
-        cells = with_auto(case, cells, options)
+    cells = with_auto(case, cells, options)
     build = models(case.task)[name]
     fused = Loop(case.task, build(), case.rule, LR, options.device, fused=True)
     recording = Loop(case.task, build(), case.rule, LR, options.device, records=True)
     beside = pairs(loop, fused, options)
-    alone = [] if case.compile else pairs(recording, Simulated(case, 1, options), options)
+    alone = pairs(recording, Simulated(case, 1, options), options)
     traffic, work = demands(case.task)
     return (
         Family(
@@ -162,7 +172,7 @@ def setup(case: Case, options: Options) -> float:
     return (time.perf_counter() - start) / runs
 
 
-def growth(case: Case, chunk: int, options: Options) -> list[Growth]:
+def growth(case: Case, chunk: int, options: Options) -> list[Grown]:
     """Return how the time of whole runs grows with their steps, and with their number."""
     slow = case.task.name != TINY
     task = replace(case.task, evaluation=max(1, case.task.batch_size))
@@ -182,12 +192,16 @@ def growth(case: Case, chunk: int, options: Options) -> list[Growth]:
     over_runs = tuple(min(seconds(runs, short) for _ in range(2)) for runs in counts)
     stacked = f"stacks of {min(chunk, some)}"
     return [
-        Growth(case.task.name, "steps", f"{some} runs, {stacked}", lengths, over_steps),
-        Growth(case.task.name, "runs", f"{short} steps, stacks of {chunk}", counts, over_runs),
+        Grown("steps", f"{some} runs, {stacked}", Growth(case.task.name, lengths, over_steps)),
+        Grown(
+            "runs",
+            f"{short} steps, stacks of {chunk}",
+            Growth(case.task.name, counts, over_runs),
+        ),
     ]
 
 
-def measure(chosen: list[Case], options: Options) -> Report:
+def shown_by(chosen: list[Case], options: Options) -> Report:
     """Return all that one device showed."""
     cuda = options.device.type == "cuda"
     name = f"GPU: {torch.cuda.get_device_name(options.device)}" if cuda else "CPU"
@@ -197,69 +211,29 @@ def measure(chosen: list[Case], options: Options) -> Report:
         family, cells = measure_family(case, options)
         report.families.append(family)
         report.cells.extend(cells)
-        if case.rule == "constant" and case.task.name in (TINY, "lenet") and not case.compile:
+        if case.rule == "constant" and case.task.name in (TINY, "lenet"):
             report.growth.extend(growth(case, max(c.chunk for c in cells), options))
     return report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--families", default="", help="names with commas between; default all")
-    parser.add_argument("--most", type=int, default=SIZES[-1], help="largest N")
-    parser.add_argument("--seconds", type=float, help="of each measurement, default 0.1")
-    parser.add_argument("--repeats", type=int, help="pairs, default 7")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: both, if there are")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
-    parser.add_argument("--memory", type=float, default=2.0, help="GiB that a stack may take")
-    parser.add_argument("--compile", action="store_true", help="torch.compile's ratio, too")
-    parser.add_argument("--quick", action="store_true", help="a trial of the code")
-    parser.add_argument("--page", type=Path, help="write the page to this file, too")
-    arguments = parser.parse_args()
-    seconds = arguments.seconds or (0.003 if arguments.quick else 0.1)
-    repeats = arguments.repeats or (2 if arguments.quick else 7)
-    if min(arguments.most, arguments.threads, repeats) < 1 or min(seconds, arguments.memory) <= 0:
-        parser.error("--most, --repeats, --threads, --seconds and --memory must be positive")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("not measured: no CUDA device")
-        return
-    devices = [arguments.device] if arguments.device else ["cpu"]
-    if arguments.device is None and torch.cuda.is_available():
-        devices.append("cuda")
-
-    torch.set_num_threads(arguments.threads)
-    names = [name.strip() for name in arguments.families.split(",") if name.strip()]
-    chosen = cases(names, arguments.compile, arguments.quick)
-    most = 4 if arguments.quick else arguments.most
-    budget = int(arguments.memory * 2**30)
+def measure(size: Size, data: str | None) -> dict[str, Any]:
+    """Return what each device there is showed."""
+    torch.set_num_threads(1)
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() and not size.quick else [])]
+    options = Options(torch.device("cpu"), size.seconds, size.repeats, size.most, quick=size.quick)
+    before = os.environ.get("RATEWISE_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RATEWISE_CACHE"] = folder  # sizes of stacks are measured, not remembered
         try:
+            chosen = cases(size.quick)
             reports = [
-                measure(
-                    chosen,
-                    Options(torch.device(name), seconds, repeats, most, budget, arguments.quick),
-                )
-                for name in devices
+                shown_by(chosen, options._replace(device=torch.device(name))) for name in devices
             ]
-        except RatewiseError as error:
-            raise SystemExit(f"{type(error).__name__}: {error}") from error
-    about = (
-        f"AdamW, float32; {repeats} pairs of {seconds:g} s (at least one step, and fewer pairs "
-        f"where these are long), {arguments.threads} thread{'s' * (arguments.threads > 1)}, "
-        f"stacks within {arguments.memory:g} GiB; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, {platform.system()} {platform.machine()}."
-    )
-    if arguments.quick:
-        about += " A trial of the code: these numbers mean nothing."
-    command = " ".join(["python", "benchmarks/simulator.py", *sys.argv[1:]])
-    text = page(reports, command, about)
-    print(text, end="")
-    if arguments.page is not None:
-        arguments.page.parent.mkdir(parents=True, exist_ok=True)
-        arguments.page.write_text(text, encoding="utf-8")
+        finally:
+            os.environ.pop("RATEWISE_CACHE")
+            if before is not None:
+                os.environ["RATEWISE_CACHE"] = before
+    return {"reports": reports, "size": size, "on": measured_on("torch")}
 
 
-if __name__ == "__main__":
-    main()
+run = kept.command(measure, text)

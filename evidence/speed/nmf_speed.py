@@ -4,34 +4,51 @@ All start from one and the same NNDSVDa pair, on one thread, in this one process
 beforehand and on nobody's clock. Every repetition runs each contender once, in turn, and gives one
 ratio; printed are the median of the ratios and their least and largest. The clock stands still
 while an error is worked out, once a pass, from each contender's own W and H.
-
-    python benchmarks/nmf.py --data DATA [--out docs/evidence/nmf-speed.md] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from nmf_page import Default, Growth, Memory, Report, Result, page
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF, MiniBatchNMF, _nmf
 from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits
 
+from evidence.speed import kept
+from evidence.speed.nmf_speed_numbers import (
+    CD,
+    HALS,
+    MINI,
+    SGD,
+    Default,
+    Memory,
+    Result,
+    text,
+)
+from evidence.timing import Growth, measured_on
 from ratewise.data import sets
 from ratewise.nmf import StochasticNMF
+from ratewise.progress import tracked
 
-HALS, SGD, MINI, CD = "hals", "sgd", "MiniBatchNMF", "NMF(cd)"
+
+class Size(NamedTuple):
+    """How thoroughly it is measured."""
+
+    repeats: int = 5
+    most: float = 20.0  #: seconds that a run may take
+    quick: bool = False
+
+
+SIZES = {"": Size(), "quick": Size(2, 2.0, True)}
 #: How close to the best error "fully fitted" is.
 CLOSE = 1.01
 
@@ -92,7 +109,7 @@ class Outcome(NamedTuple):
     passes: int
 
 
-def run(kind: str, problem: Problem, target: float, most: float, **settings: Any) -> Outcome:
+def contend(kind: str, problem: Problem, target: float, most: float, **settings: Any) -> Outcome:
     """Run one contender until it stops, reaches `target`, or has taken `most` seconds."""
     w, h = problem.w.copy(), problem.h.copy()
     gc.collect()
@@ -161,7 +178,7 @@ _ENDLESS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(problem: Problem, repeats: int, most: float) -> tuple[Result, list[Default]]:
+def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[Default]]:
     """Return one set's times to both errors, and what default settings end with.
 
     Args:
@@ -170,16 +187,16 @@ def measure(problem: Problem, repeats: int, most: float) -> tuple[Result, list[D
         most: seconds that a run may take; what does not get there has not got there.
     """
     kinds = (HALS, SGD, MINI, CD)
-    ended = {kind: run(kind, problem, 0.0, 1e9) for kind in kinds}
-    long = {kind: run(kind, problem, 0.0, most, **_ENDLESS[kind]) for kind in _ENDLESS}
+    ended = {kind: contend(kind, problem, 0.0, 1e9) for kind in kinds}
+    long = {kind: contend(kind, problem, 0.0, most, **_ENDLESS[kind]) for kind in _ENDLESS}
     best = min(error for o in (*ended.values(), *long.values()) for _, error in o.watch.points)
     own = CLOSE * min(error for o in (ended[CD], long[CD]) for _, error in o.watch.points)
     stop, close = ended[MINI].error, CLOSE * best
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats):
-        times.setdefault((MINI, "stop"), []).append(run(MINI, problem, 0.0, 1e9).seconds)
+        times.setdefault((MINI, "stop"), []).append(contend(MINI, problem, 0.0, 1e9).seconds)
         for kind, lowest in ((HALS, min(stop, close)), (SGD, stop), (CD, min(stop, close))):
-            watch = run(kind, problem, lowest, most, **_ENDLESS[kind]).watch
+            watch = contend(kind, problem, lowest, most, **_ENDLESS[kind]).watch
             for name, target in (("stop", stop), ("close", close), ("own", own)):
                 times.setdefault((kind, name), []).append(watch.reached(target))
     result = Result(
@@ -189,7 +206,7 @@ def measure(problem: Problem, repeats: int, most: float) -> tuple[Result, list[D
         problem.h.shape[0],
         stop,
         best,
-        {key: tuple(values) for key, values in times.items()},
+        {f"{kind} {error}": values for (kind, error), values in times.items()},
         most,
     )
     rows = [
@@ -294,37 +311,24 @@ def problems(data: str | None, quick: bool) -> Iterator[Problem]:
         yield Problem(name, x, w, h)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", help="folder with the data sets; RATEWISE_DATA otherwise")
-    parser.add_argument("--out", type=Path, help="write the page to this Markdown file, too")
-    parser.add_argument("--repeats", type=int, default=5, help="repetitions, 1 or more")
-    parser.add_argument("--quick", action="store_true", help="small matrices, 2 repetitions")
-    arguments = parser.parse_args()
-    if arguments.repeats < 1:
-        parser.error("--repeats must be 1 or more")
-    repeats, most = (2, 2.0) if arguments.quick else (arguments.repeats, 20.0)
-
+def measure(size: Size, data: str | None) -> dict[str, Any]:
+    """Return all that was measured, set by set."""
     results, defaults, memories = [], [], []
     with threadpool_limits(1):
-        for problem in problems(arguments.data, arguments.quick):
-            start = time.perf_counter()
-            result, rows = measure(problem, repeats, most)
+        for problem in tracked(problems(data, size.quick), 9, "matrices"):
+            result, rows = contest(problem, size.repeats, size.most)
             results.append(result)
             defaults += rows
             memories.append(memory(problem))
-            print(f"{problem.name}: {time.perf_counter() - start:.0f} s", flush=True)
-        report = Report(results, defaults, memories, growth(arguments.quick), repeats)
-    out = arguments.out or Path("FILE.md")
-    command = f"python benchmarks/nmf.py --data DATA --repeats {repeats} --out {out}"
-    text = page(report, command + (" --quick" if arguments.quick else ""))
-    print(text)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text, encoding="utf-8")
+        grown = growth(size.quick)
+    return {
+        "results": results,
+        "defaults": defaults,
+        "memories": memories,
+        "growth": grown,
+        "repeats": size.repeats,
+        "on": measured_on("numpy", "scikit-learn"),
+    }
 
 
-if __name__ == "__main__":
-    main()
+run = kept.command(measure, text)

@@ -5,22 +5,15 @@ bf16 autocast with AdamW, on random tokens. Each repetition times every contende
 training without a scheduler, all in this one process; the order rotates, and so does which of the
 two comes first. Contenders with a tensor rate have capturable AdamW, and so has the training
 beside them. "No scheduler, again" differs from its neighbour in nothing: that is the noise.
-
-    python benchmarks/gpu_overhead.py [--steps 20] [--repeats 21] [--out FILE.md]
-    python benchmarks/gpu_overhead.py --device cpu --small   # the code alone: times mean nothing
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +21,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer, lr_scheduler
 
 import ratewise
+from evidence import page as pages
+from evidence.claims import Claim, outcome
+from evidence.speed import kept
+from evidence.timing import Spread, measured_on
 
 try:
     from transformers.optimization import GreedyLR as TransformersGreedyLR
@@ -55,6 +52,18 @@ class Size(NamedTuple):
 
 GPT2_SMALL = Size(12, 768, 12, 50257, 1024, 16)
 SMALL = Size(1, 32, 2, 101, 16, 2)
+
+
+class Plan(NamedTuple):
+    """How thoroughly it is measured; a trial tries the code, on the CPU."""
+
+    size: Size
+    steps: int  #: timed, a multiple of 10
+    repeats: int
+    trial: bool = False
+
+
+SIZES = {"": Plan(GPT2_SMALL, 20, 21), "quick": Plan(SMALL, 3, 2, trial=True)}
 
 
 class Block(nn.Module):
@@ -222,138 +231,105 @@ class Bench:
         return Times(*(1e6 * seconds / steps for seconds in (device, wall, in_call)))
 
 
-class Row(NamedTuple):
-    """One line: what a contender adds to the step beside it, in microseconds but for `percent`."""
+def measure(plan: Plan, data: str | None) -> dict[str, Any]:
+    """Return each contender's times and those beside it without a scheduler, by repetition.
 
-    contender: Contender
+    Raises:
+        NotMeasured: there is no CUDA device.
+    """
+    if not plan.trial and not torch.cuda.is_available():
+        raise kept.NotMeasured("not measured: no CUDA device")
+    torch.set_num_threads(1)
+    bench = Bench(plan.size, torch.device("cpu" if plan.trial else "cuda"))
+    chosen = contenders()
+    pairs: list[list[tuple[Times, Times]]] = [[] for _ in chosen]
+    for tensor in (False, True):
+        bench.time(nothing("", tensor), plan.steps)
+    for repetition in range(plan.repeats):
+        for turn in range(len(chosen)):
+            index = (turn + repetition) % len(chosen)
+            alone = nothing("no scheduler", chosen[index].tensor)
+            order = [alone, chosen[index]][:: -1 if repetition % 2 else 1]
+            first, second = (bench.time(one, plan.steps) for one in order)
+            pairs[index].append((second, first) if repetition % 2 else (first, second))
+    names = ("torch", *(("transformers",) if TransformersGreedyLR is not None else ()))
+    return {
+        "pairs": [
+            {"name": one.name, "tensor": one.tensor, "pairs": pair}
+            for one, pair in zip(chosen, pairs, strict=True)
+        ],
+        "steps": plan.steps,
+        "repeats": plan.repeats,
+        "parameters": bench.parameters,
+        "batch": bench.batch,
+        "length": plan.size.length,
+        "device": "a CPU: a trial of the code, no measurement"
+        if plan.trial
+        else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}",
+        "on": measured_on(*names),
+    }
+
+
+class Row(NamedTuple):
+    """What a contender adds to the step beside it, in microseconds but for `percent`."""
+
+    name: str
+    tensor: bool
     step: float
-    added: float
-    low: float
-    high: float
+    added: Spread
     percent: float
     wall: float
     call: float
 
 
-def measure(bench: Bench, steps: int, repeats: int) -> list[Row]:
-    """Return a row for each contender, medians over the repetitions."""
-    chosen = contenders()
-    pairs: list[list[tuple[Times, Times]]] = [[] for _ in chosen]
-    for tensor in (False, True):
-        bench.time(nothing("", tensor), steps)
-    for repetition in range(repeats):
-        for turn in range(len(chosen)):
-            index = (turn + repetition) % len(chosen)
-            pair = [nothing("no scheduler", chosen[index].tensor), chosen[index]]
-            if repetition % 2:
-                second, first = bench.time(pair[1], steps), bench.time(pair[0], steps)
-            else:
-                first, second = bench.time(pair[0], steps), bench.time(pair[1], steps)
-            pairs[index].append((first, second))
-    return [row(contender, pair) for contender, pair in zip(chosen, pairs, strict=True)]
-
-
-def row(contender: Contender, pairs: list[tuple[Times, Times]]) -> Row:
+def row(name: str, tensor: bool, pairs: list[list[dict[str, float]]]) -> Row:
     """Return a contender's row from its repetitions: without a scheduler, and with it."""
-    added = [with_it.device - without.device for without, with_it in pairs]
-    low, middle, high = statistics.quantiles(added, n=4, method="inclusive")
+
+    def more(clock: str) -> list[float]:
+        return [with_it[clock] - without[clock] for without, with_it in pairs]
+
+    step = [without["device"] for without, _ in pairs]
     return Row(
-        contender,
-        step=statistics.median(without.device for without, _ in pairs),
-        added=middle,
-        low=low,
-        high=high,
-        percent=statistics.median(
-            100 * more / without.device for more, (without, _) in zip(added, pairs, strict=True)
-        ),
-        wall=statistics.median(with_it.wall - without.wall for without, with_it in pairs),
-        call=statistics.median(with_it.call - without.call for without, with_it in pairs),
+        name,
+        tensor,
+        step=statistics.median(step),
+        added=Spread.of(more("device")),
+        percent=statistics.median(100 * a / b for a, b in zip(more("device"), step, strict=True)),
+        wall=statistics.median(more("wall")),
+        call=statistics.median(more("call")),
     )
 
 
-def markdown(rows: list[Row]) -> str:
-    """Return the table and the verdicts."""
-    lines = [
-        "| scheduler | rate | step, ms | added, us | middle half | added, % | added by the "
-        "host's clock, us | host in the call, us |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+def text(measured: dict[str, Any]) -> str:
+    """Return the page."""
+    rows = [row(**one) for one in measured.pop("pairs")]
+    by_name = {(r.name, r.tensor): r for r in rows}
+    claimed = []
+    for r in rows:
+        if r.name.startswith(OURS):
+            who = f"{r.name}, {'tensor' if r.tensor else 'float'} rate"
+            span = f"{r.added.low:.1f} to {r.added.high:.1f}"
+            held = outcome(r.percent <= GOAL)
+            title = f"{who}: adds at most {GOAL}% of a step"
+            claimed.append(Claim(title, f"<= {GOAL}%", f"{r.percent:.3f}%", "", held))
+            cosine = by_name[COSINE, r.tensor].added.median
+            held, wanted = outcome(r.added.median <= cosine), f"<= {cosine:.1f} us"
+            title = f"{who}: no more than cosine adds"
+            claimed.append(Claim(title, wanted, f"{r.added.median:.1f} us ({span})", "", held))
+    table = [
+        [
+            r.name,
+            "tensor" if r.tensor else "float",
+            f"{r.step / 1e3:.2f}",
+            f"{r.added.median:.1f}",
+            f"{r.added.low:.1f} to {r.added.high:.1f}",
+            f"{r.percent:.3f}",
+            f"{r.wall:.1f}",
+            f"{r.call:.1f}",
+        ]
+        for r in rows
     ]
-    for r in rows:
-        rate = "tensor" if r.contender.tensor else "float"
-        lines.append(
-            f"| {r.contender.name} | {rate} | {r.step / 1e3:.2f} | {r.added:.1f} | {r.low:.1f} to "
-            f"{r.high:.1f} | {r.percent:.3f} | {r.wall:.1f} | {r.call:.1f} |"
-        )
-    lines.append("")
-    by_name = {(r.contender.name, r.contender.tensor): r for r in rows}
-    for r in rows:
-        name, tensor, *_ = r.contender
-        if not name.startswith(OURS):
-            continue
-        cosine, noise = by_name[COSINE, tensor].added, by_name[AGAIN, tensor]
-        share, beside = (
-            "met" if met else "missed" for met in (r.percent <= GOAL, r.added <= cosine)
-        )
-        lines.append(
-            f"- {name}, {'tensor' if tensor else 'float'} rate: {r.percent:.3f}% of the step, goal "
-            f"at most {GOAL}%: {share}; {r.added:.1f} us, goal no more than cosine's {cosine:.1f} "
-            f"us: {beside}; noise {noise.low:.1f} to {noise.high:.1f} us."
-        )
-    return "\n".join(lines)
+    return pages.render("speed/gpu_overhead.md.j2", claimed, rows=table, again=AGAIN, **measured)
 
 
-def heading(bench: Bench, steps: int, repeats: int) -> str:
-    """Return what was measured, on what."""
-    cuda = bench.device.type == "cuda"
-    where = torch.cuda.get_device_name() if cuda else "a CPU: a trial of the code, no measurement"
-    names = ("torch", "transformers") if TransformersGreedyLR is not None else ("torch",)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    runtime = f", CUDA {torch.version.cuda}" if cuda else ""
-    return (
-        f"Added to one training step, medians of {repeats} repetitions of {steps} steps; "
-        f"{bench.parameters / 1e6:.1f} M parameters, {bench.batch} sequences of "
-        f"{bench.tokens.shape[2] - 1} tokens, bf16; {where}; Python "
-        f"{platform.python_version()}, {versions}{runtime}."
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=20, help="timed steps, a multiple of 10")
-    parser.add_argument("--repeats", type=int, default=21, help="repetitions, 2 or more")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--small", action="store_true", help="a tiny model, to try the code")
-    parser.add_argument("--out", type=Path, help="write the table to this Markdown file, too")
-    arguments = parser.parse_args()
-    if arguments.steps < 1 or arguments.repeats < 2:
-        parser.error("--steps must be 1 or more and --repeats 2 or more")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("not measured: no CUDA device")
-        return
-    if arguments.device == "cpu" and not arguments.small:
-        parser.error("--device cpu is for trying the code: add --small")
-
-    torch.set_num_threads(1)
-    bench = Bench(SMALL if arguments.small else GPT2_SMALL, torch.device(arguments.device))
-    rows = measure(bench, arguments.steps, arguments.repeats)
-    page = f"{heading(bench, arguments.steps, arguments.repeats)}\n\n{markdown(rows)}"
-    print(page)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        trial = f" --device {arguments.device}" * (arguments.device == "cpu")
-        trial += " --small" * arguments.small
-        command = (
-            f"python benchmarks/gpu_overhead.py --steps {arguments.steps} "
-            f"--repeats {arguments.repeats}{trial} --out {arguments.out}"
-        )
-        arguments.out.write_text(
-            f"# What a scheduler adds to a training step on a GPU\n\nMade by `{command}`.\n\n"
-            f"{page}\n",
-            encoding="utf-8",
-        )
-
-
-if __name__ == "__main__":
-    main()
+run = kept.command(measure, text)

@@ -1,0 +1,58 @@
+"""Measurements beside their page, as JSON: a page is written again without measuring again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from evidence import page as pages
+from ratewise.errors import RatewiseError, StoreError
+
+#: From a size and the data folder to what was measured; it can be written as JSON.
+Measure = Callable[[Any, "str | None"], dict[str, Any]]
+
+
+class NotMeasured(RatewiseError, RuntimeError):
+    """There is nothing here to measure on."""
+
+
+class Run(Protocol):
+    """What every study offers the command line."""
+
+    def __call__(self, out: Path, page: Path, *, settings: Any, **how: Any) -> None:
+        """Measure and write the page."""
+
+
+def command(measure: Measure, text: Callable[[dict[str, Any]], str]) -> Run:
+    """Return what measures, keeps the measurements beside the page, and writes it from them.
+
+    Args:
+        measure: measures everything.
+        text: makes the page of what was kept.
+    """
+
+    def run(out: Path, page: Path, *, settings: Any, **how: Any) -> None:
+        kept = page.with_suffix(".json")
+        if not how.get("page_only"):
+            measured = plain(measure(settings, how.get("data")))
+            page.parent.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_name(f".tmp-{os.getpid()}-{kept.name}")
+            temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, kept)
+        elif not kept.exists():
+            raise StoreError(f"{kept} is missing: measure first, without --page-only")
+        pages.write(page, text(json.loads(kept.read_text(encoding="utf-8"))))
+
+    return run
+
+
+def plain(value: Any) -> Any:
+    """Return named tuples as dictionaries, and what is in them, too."""
+    if hasattr(value, "_asdict"):
+        return {name: plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
