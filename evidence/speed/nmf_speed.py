@@ -14,10 +14,11 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+import scipy.sparse as sp  # type: ignore[import-untyped]
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF, MiniBatchNMF, _nmf
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -233,14 +234,14 @@ def memory(problem: Problem) -> Memory:
     """Return what two passes allocate, with the default initialisation's own start made before."""
     k, m = problem.h.shape
     peaks = {}
-    model = None
     for kind in (HALS, SGD, MINI):
         w, h = problem.w.copy(), problem.h.copy()
+        settings: dict[str, Any] = {"init": "custom", "max_iter": 2, "tol": 0.0}
         if kind == MINI:
-            model = MiniBatchNMF(k, init="custom", max_iter=2, tol=0.0)
+            model: Any = MiniBatchNMF(k, **settings)
         else:
-            model = StochasticNMF(k, solver=kind, init="custom", max_iter=2, tol=0.0)
-        peaks[kind] = peak(lambda model=model, w=w, h=h: model.fit(problem.x, W=w, H=h))
+            model = StochasticNMF(k, solver=kind, **settings)
+        peaks[kind] = peak(partial(model.fit, problem.x, W=w, H=h))
         if kind == HALS:
             batches = model.n_steps_ // 2
     stored = (batches if batches > 1 else 0) * k * (k + m) * problem.h.itemsize
@@ -258,7 +259,7 @@ def growth(quick: bool) -> list[Growth]:
         for times in (1, 2, 4, 8):
             x = whole[: times * n]
             w, h = rng.random((x.shape[0], k)), rng.random((k, m))
-            settings = {"tol": 0.0, "max_iter": 3, "batch_size": 1000}
+            settings: dict[str, Any] = {"tol": 0.0, "max_iter": 3, "batch_size": 1000}
             taken = []
             for _ in range(3):
                 with warnings.catch_warnings():

@@ -150,8 +150,7 @@ class Loop:
     ) -> None:
         self._task, self._model, self._lr = task, model.to(device), lr
         self._parameters = list(model.parameters())
-        options = {"fused": True} if fused else {}
-        self._optimizer = AdamW(self._parameters, lr=lr, **options)
+        self._optimizer = AdamW(self._parameters, lr=lr, fused=fused or None)
         self._scheduler = ratewise.GreedyLR(self._optimizer) if rule == "greedy" else None
         self._batches = batches(tuple(part.to(device) for part in task.data_for(0)), task)
         self._block = 1 if device.type == "cpu" else BLOCK
@@ -185,7 +184,7 @@ class Loop:
     def _recorded_step(self, loss: Tensor) -> None:
         before = [p.clone() for p in self._parameters]
         self._optimizer.step()
-        moved = list(torch._foreach_sub(self._parameters, before))
+        moved = [p - old for p, old in zip(self._parameters, before, strict=True)]
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         update = _norm(moved) / _norm(before)
         self.history.append((loss.detach(), self._lr, _norm(gradients), update))

@@ -1,4 +1,4 @@
-"""The runs of `ratewise study learned` in miniature: complete, resumable, and what they say."""
+"""The runs of the study of learned schedules in miniature: complete, resumable, and sound."""
 
 from __future__ import annotations
 
