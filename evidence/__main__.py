@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evidence import results
+from evidence.how import How
 from ratewise.data import sets
 from ratewise.errors import InvalidArgument, RatewiseError, invalid, unknown
 
@@ -183,14 +184,8 @@ def _run(study: Study, asked: argparse.Namespace) -> None:
     module = importlib.import_module(f"evidence.{study.module}")
     out = asked.out or (results.FOLDER if study.keeps else Path(f"runs-{asked.name}"))
     page = asked.page or PAGES / study.page
-    module.run(
-        out,
-        page,
-        settings=_size(module, asked),
-        data=asked.data,
-        jobs=asked.jobs,
-        page_only=asked.page_only,
-    )
+    how = How(out, page, asked.data, asked.jobs, asked.page_only)
+    module.run(how, _size(module, asked))
     print(f"page: {page}")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from evidence.article import cost
 from evidence.article import page as pages
 from evidence.article import tasks as made
 from evidence.article.numbers import Parts
 from evidence.article.plan import ALONE, OURS, RIVALS, SIZED, Settings, rival
+from evidence.how import How
 from evidence.simulated import stored
 from ratewise.compare import analysis, sweep
 from ratewise.compare import plan as planning
@@ -23,32 +23,13 @@ from ratewise.runs import RunRecord, Store
 SIZES = {"": Settings()}
 
 
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings | None = None,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> Parts:
-    """Make all runs, write the page and its figures, and return what was run; resumable.
-
-    Args:
-        out: folder for the runs.
-        page: the Markdown file to write; its figures lie beside it.
-        settings: the study's size.
-        data: folder with the data sets.
-        jobs: processes.
-        page_only: refuse to begin where no run has been made.
-        progress: show bars.
-    """
+def run(how: How, settings: Settings | None = None) -> Parts:
+    """Make all runs, write the page and its figures, and return what was run; resumable."""
     settings = settings or Settings()
-    if page_only:
+    if how.page_only:
         for name in ("schedules", "sizes", "lora"):
-            stored(out / name)
-    go = _Sweeps(out, settings, data, jobs, progress)
+            stored(how.out / name)
+    go = _Sweeps(how, settings)
     schedules = go(
         "schedules", settings.tasks, settings.optimizers, [*OURS, *map(named, settings.baselines)]
     )
@@ -66,13 +47,15 @@ def run(
         ]
         rivals += go(f"rivals-{task}", [task], optimizers, [ALONE])
     common = [named(name) for name in SIZED]
-    sized = [made.sized(name, x, data, settings.steps) for name, x in settings.sizes.items()]
+    sized = [made.sized(name, x, how.data, settings.steps) for name, x in settings.sizes.items()]
     sizes = go("sizes", sized, ["adamw"], common)
-    weights = made.pretrain(out / "pretrained", data, settings.pretraining, progress=progress)
-    lora = go("lora", [made.adapted(weights, data, settings.steps)], ["adamw"], common)
-    costs = cost.measure(out / "costs.json", settings.cost, progress=progress)
+    weights = made.pretrain(
+        how.out / "pretrained", how.data, settings.pretraining, progress=how.progress
+    )
+    lora = go("lora", [made.adapted(weights, how.data, settings.steps)], ["adamw"], common)
+    costs = cost.measure(how.out / "costs.json", settings.cost, progress=how.progress)
     parts = Parts(schedules, rivals, sizes, lora, costs, weights.test_loss)
-    pages.write(parts, settings, page)
+    pages.write(parts, settings, how.page)
     return parts
 
 
@@ -80,11 +63,8 @@ def run(
 class _Sweeps:
     """Comparisons of one size, each in a store of its own."""
 
-    out: Path
+    how: How
     settings: Settings
-    data: str | None
-    jobs: int
-    progress: bool
 
     def __call__(
         self,
@@ -102,10 +82,10 @@ class _Sweeps:
             tuning_seeds=self.settings.tuning_seeds,
             rates=self.settings.rates,
             preset="small",
-            data=self.data,
+            data=self.how.data,
             steps=self.settings.steps,
         )
-        with Store(self.out / name) as store:
-            tuned = sweep.tune(plan, store, jobs=self.jobs, progress=self.progress)
-            sweep.judge(plan, tuned, store, jobs=self.jobs, progress=self.progress)
+        with Store(self.how.out / name) as store:
+            tuned = sweep.tune(plan, store, jobs=self.how.jobs, progress=self.how.progress)
+            sweep.judge(plan, tuned, store, jobs=self.how.jobs, progress=self.how.progress)
             return analysis.load(store).records

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from evidence import simulated
 from evidence.greedy_defaults import page as pages
 from evidence.greedy_defaults.numbers import Score, finalists, scores
 from evidence.greedy_defaults.plan import OPTIMIZERS, Settings, label
+from evidence.how import How
 from ratewise.compare import plan as planning
 from ratewise.compare import schedules, sweep
 from ratewise.compare.schedules import Schedule
@@ -18,46 +19,19 @@ from ratewise.runs import Store
 SIZES = {"": Settings()}
 
 
-class How(NamedTuple):
-    """How a round is run."""
-
-    data: str | None
-    jobs: int
-    progress: bool
-
-
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings | None = None,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Play all rounds, write the page, and return the chosen settings; resumable.
-
-    Args:
-        out: folder for the runs, one store a round.
-        page: the Markdown file to write.
-        settings: the study's size.
-        data: folder with the data sets.
-        jobs: processes.
-        page_only: refuse to begin where a round has not been played.
-        progress: show bars.
-    """
-    settings, how = settings or Settings(), How(data, jobs, progress)
-    if page_only:
+def run(how: How, settings: Settings | None = None) -> dict[str, Any]:
+    """Play all rounds, write the page, and return the chosen settings; resumable."""
+    settings = settings or Settings()
+    if how.page_only:
         for number in (1, 2, 3):
-            simulated.stored(out / f"round-{number}")
-    first = play(0, settings, settings.candidates(), out / "round-1", how)
+            simulated.stored(how.out / f"round-{number}")
+    first = play(0, settings, settings.candidates(), how.out / "round-1", how)
     best = finalists(first)
     anchored = [{**options, "anchor": "cosine"} for options in best]
-    second = play(1, settings, [*best, *anchored], out / "round-2", how)
+    second = play(1, settings, [*best, *anchored], how.out / "round-2", how)
     chosen = next(score.options for score in second if "anchor" not in score.options)
-    final = judge(settings, chosen, out / "round-3", how)
-    pages.write(settings, first, second, chosen, final, page)
+    final = judge(settings, chosen, how.out / "round-3", how)
+    pages.write(settings, first, second, chosen, final, how.page)
     return chosen
 
 

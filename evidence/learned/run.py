@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from evidence import judged, peers, simulated
+from evidence.how import How
 from evidence.learned import page as pages
 from evidence.learned.plan import Settings, Unit, planned, run_ids, units
 from ratewise.compare import training
@@ -16,26 +17,8 @@ from ratewise.runs import RunRecord
 SIZES = {"": Settings()}
 
 
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings | None = None,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> None:
-    """Train what is missing and write the page, or with `page_only` the page alone.
-
-    Args:
-        out: folder for the runs; the same call goes on after a kill.
-        page: the Markdown file to write; figures lie beside it.
-        settings: the study's size.
-        data: unused; data sets are found by RATEWISE_DATA.
-        jobs: processes; each uses one thread.
-        page_only: train nothing.
-        progress: show a bar.
+def run(how: How, settings: Settings | None = None) -> None:
+    """Train what is missing and write the page.
 
     Raises:
         MissingExtra: there are to be peers, and their packages are not installed.
@@ -44,9 +27,9 @@ def run(
         StoreError: runs are missing that the page needs.
     """
     settings = settings or Settings()
-    if not page_only:
-        make(settings, out, jobs=jobs, progress=progress)
-    pages.write(simulated.stored(out), settings, page)
+    if not how.page_only:
+        make(settings, how.out, jobs=how.jobs, progress=how.progress)
+    pages.write(simulated.stored(how.out), settings, how.page)
 
 
 def make(settings: Settings, out: Path, *, jobs: int = 1, progress: bool = True) -> None:

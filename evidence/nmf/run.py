@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from evidence.how import How
 from evidence.nmf import estimator, plan, real
 from evidence.nmf import page as pages
 from evidence.nmf.methods import METHODS, Learned, Method, Stack, run_stack, tried
@@ -26,32 +26,13 @@ from ratewise.nmf.noisy import Descent, Problems, log_share
 SIZES = {"": Settings()}
 
 
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings | None = None,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> None:
-    """Tune, judge and write the page and its figures, or with `page_only` the page alone.
-
-    Args:
-        out: folder of `nmf.parquet`; the same call goes on after a kill.
-        page: the Markdown file to write; its figures lie beside it.
-        settings: the study's size.
-        data: folder with the data sets; faces and gene expression are left out without them.
-        jobs: processes; each uses one thread.
-        page_only: run nothing.
-        progress: show bars.
-    """
+def run(how: How, settings: Settings | None = None) -> None:
+    """Tune, judge and write the page and its figures."""
     settings = settings or Settings()
-    results = Results(out / "nmf.parquet")
-    if not page_only:
-        _complete(results, settings, data, jobs, progress)
-    pages.write(results, settings, page)
+    results = Results(how.out / "nmf.parquet")
+    if not how.page_only:
+        _complete(results, settings, how.data, how.jobs, how.progress)
+    pages.write(results, settings, how.page)
 
 
 def _complete(

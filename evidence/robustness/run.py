@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from evidence import simulated
+from evidence.how import How
 from evidence.results import Result, Results
 from evidence.robustness import page as pages
 from evidence.robustness.plan import (
@@ -28,36 +28,18 @@ from ratewise.runs import RunRecord
 SIZES = {"": PRESET, "full": FULL}
 
 
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings = PRESET,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> None:
-    """Simulate what is missing and write the page, or with `page_only` the page alone.
-
-    Args:
-        out: folder of `robustness.parquet`; the same call goes on after a kill.
-        page: the Markdown file to write; its figures lie beside it.
-        settings: the study's size.
-        data: unused; all data come with the packages.
-        jobs: processes; each uses one thread.
-        page_only: simulate nothing.
-        progress: show a bar.
+def run(how: How, settings: Settings = PRESET) -> None:
+    """Simulate what is missing and write the page.
 
     Raises:
         RunFailed: units raised an error; all others are finished and kept.
         StoreError: runs are missing that the page needs.
     """
-    results = Results(out / "robustness.parquet")
-    if not page_only:
+    results = Results(how.out / "robustness.parquet")
+    if not how.page_only:
         label, work = "families x rates x seeds", partial(made, settings)
-        results.complete(wanted(settings), work, jobs=jobs, label=label, progress=progress)
-    pages.write(results, settings, page)
+        results.complete(wanted(settings), work, jobs=how.jobs, label=label, progress=how.progress)
+    pages.write(results, settings, how.page)
 
 
 def made(settings: Settings, unit: Unit) -> list[Result]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evidence import page as pages
+from evidence.how import How
 from ratewise.errors import RatewiseError, StoreError
 
 #: From a size and the data folder to what was measured; it can be written as JSON.
@@ -19,14 +19,7 @@ class NotMeasured(RatewiseError, RuntimeError):
     """There is nothing here to measure on."""
 
 
-class Run(Protocol):
-    """What every study offers the command line."""
-
-    def __call__(self, out: Path, page: Path, *, settings: Any, **how: Any) -> None:
-        """Measure and write the page."""
-
-
-def command(measure: Measure, text: Callable[[dict[str, Any]], str]) -> Run:
+def command(measure: Measure, text: Callable[[dict[str, Any]], str]) -> Callable[[How, Any], None]:
     """Return what measures, keeps the measurements beside the page, and writes it from them.
 
     Args:
@@ -34,10 +27,10 @@ def command(measure: Measure, text: Callable[[dict[str, Any]], str]) -> Run:
         text: makes the page of what was kept.
     """
 
-    def run(out: Path, page: Path, *, settings: Any, **how: Any) -> None:
-        kept = page.with_suffix(".json")
-        if not how.get("page_only"):
-            measured = plain(measure(settings, how.get("data")))
+    def run(how: How, settings: Any) -> None:
+        page, kept = how.page, how.page.with_suffix(".json")
+        if not how.page_only:
+            measured = plain(measure(settings, how.data))
             page.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_name(f".tmp-{os.getpid()}-{kept.name}")
             temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

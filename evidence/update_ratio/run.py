@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from evidence import simulated
+from evidence.how import How
 from evidence.update_ratio import page as pages
 from evidence.update_ratio.plan import Settings, Unit, planned, run_ids, task, units
 from ratewise.runs import RunRecord
@@ -13,42 +13,24 @@ from ratewise.runs import RunRecord
 SIZES = {"": Settings()}
 
 
-def run(
-    out: Path,
-    page: Path,
-    *,
-    settings: Settings | None = None,
-    data: str | None = None,
-    jobs: int = 1,
-    page_only: bool = False,
-    progress: bool = True,
-) -> None:
-    """Simulate what is missing and write the page, or with `page_only` the page alone.
-
-    Args:
-        out: folder for the runs; the same call goes on after a kill.
-        page: the Markdown file to write; a figure lies beside it.
-        settings: the study's size.
-        data: unused; data sets are found by RATEWISE_DATA.
-        jobs: processes; each uses one thread.
-        page_only: simulate nothing.
-        progress: show a bar.
+def run(how: How, settings: Settings | None = None) -> None:
+    """Simulate what is missing and write the page.
 
     Raises:
         RunFailed: units raised an error; all others are finished and kept.
         StoreError: runs are missing that the page needs.
     """
     settings = settings or Settings()
-    if not page_only:
+    if not how.page_only:
         simulated.make(
             {unit: run_ids(settings, unit) for unit in units(settings)},
             partial(trained, settings),
-            out,
-            jobs=jobs,
+            how.out,
+            jobs=how.jobs,
             label="tasks x optimizers x lengths",
-            progress=progress,
+            progress=how.progress,
         )
-    pages.write(simulated.stored(out), settings, page)
+    pages.write(simulated.stored(how.out), settings, how.page)
 
 
 def trained(settings: Settings, unit: Unit) -> list[RunRecord]:

@@ -16,6 +16,7 @@ from evidence.article import cost, plan
 from evidence.article import run as running
 from evidence.article import tasks as made_tasks
 from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
+from evidence.how import How
 from ratewise.compare.tuning import Method
 from ratewise.runs import RunRecord
 
@@ -40,9 +41,7 @@ SMALL = plan.Settings(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parts]:
     folder = tmp_path_factory.mktemp("article")
-    parts = running.run(
-        folder / "runs", folder / "page.md", data=None, settings=SMALL, progress=False
-    )
+    parts = running.run(How(folder / "runs", folder / "page.md", data=None, progress=False), SMALL)
     return folder, parts
 
 
@@ -62,7 +61,7 @@ def test_a_miniature_writes_page_and_figures_and_goes_on_without_repeating(made)
     for picture in ("article-schedules.png", "article-histories.png"):
         assert (folder / picture).stat().st_size > 10_000
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*.parquet")}
-    running.run(folder / "runs", folder / "page.md", data=None, settings=SMALL, progress=False)
+    running.run(How(folder / "runs", folder / "page.md", data=None, progress=False), SMALL)
     assert (folder / "page.md").read_text() == text
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*.parquet")}
 

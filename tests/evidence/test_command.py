@@ -10,6 +10,7 @@ import pytest
 
 from evidence import __main__ as command
 from evidence import results
+from evidence.how import How
 
 
 def test_every_study_is_listed_and_can_be_run(capsys: pytest.CaptureFixture[str]):
@@ -87,8 +88,8 @@ def test_where_runs_and_pages_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
     called: list[tuple[object, ...]] = []
 
-    def note(out: Path, page: Path, *, settings: object, data: object, jobs: int, page_only: bool):
-        called.append((out, page, data, jobs, page_only, os.environ.get("RATEWISE_DATA")))
+    def note(how: How, settings: object) -> None:
+        called.append((how, os.environ.get("RATEWISE_DATA")))
 
     monkeypatch.setenv("RATEWISE_DATA", "elsewhere")
     monkeypatch.setattr(kept, "run", note)
@@ -97,6 +98,9 @@ def test_where_runs_and_pages_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     asked = ["--data", "here", "--out", str(tmp_path), "--page", "p.md", "--jobs", "3"]
     assert command.main(["update-ratio", "--page-only", *asked]) == 0
     assert called == [
-        (results.FOLDER, command.PAGES / "robustness.md", None, 2, True, "elsewhere"),
-        (tmp_path, Path("p.md"), "here", 3, True, "here"),  # processes that simulate look there
+        (How(results.FOLDER, command.PAGES / "robustness.md", None, 2, True), "elsewhere"),
+        (
+            How(tmp_path, Path("p.md"), "here", 3, True),
+            "here",
+        ),  # processes that simulate look there
     ]

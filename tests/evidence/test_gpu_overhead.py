@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evidence.how import How
 from evidence.speed import gpu_overhead, kept
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def rows(page: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     page = tmp_path / "docs" / "page.md"
-    gpu_overhead.run(tmp_path, page, settings=gpu_overhead.SIZES["quick"])
+    gpu_overhead.run(How(tmp_path, page), gpu_overhead.SIZES["quick"])
     return page
 
 
@@ -48,9 +49,8 @@ def test_the_page_has_every_row_and_is_the_same_from_what_was_kept(written: Path
     assert text.count("adds at most 0.1% of a step") >= 3
     assert "no measurement" in text
     assert "Made by `python -m evidence gpu-overhead`" in text
-    how = {"settings": gpu_overhead.SIZES["quick"], "page_only": True}
     written.unlink()
-    gpu_overhead.run(written.parent, written, **how)
+    gpu_overhead.run(How(written.parent, written, page_only=True), None)
     assert written.read_text(encoding="utf-8") == text
 
 
@@ -68,7 +68,7 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(kept.NotMeasured, match="no CUDA device"):
-        gpu_overhead.run(tmp_path, tmp_path / "page.md", settings=gpu_overhead.SIZES[""])
+        gpu_overhead.run(How(tmp_path, tmp_path / "page.md"), gpu_overhead.SIZES[""])
     assert not list(tmp_path.iterdir())
 
 

@@ -12,6 +12,7 @@ from evidence.greedy_defaults import plan
 from evidence.greedy_defaults import run as running
 from evidence.greedy_defaults.numbers import Score, finalists, scores
 from evidence.greedy_defaults.plan import OPTIMIZERS, Round, Settings
+from evidence.how import How
 from ratewise.compare.tuning import Method, Tuned
 from ratewise.rules.greedy_config import GreedyConfig
 
@@ -30,7 +31,7 @@ SMALL = Settings(
 
 def test_a_miniature_writes_its_page_and_goes_on_without_repeating(tmp_path: Path):
     page = tmp_path / "page.md"
-    chosen = running.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
+    chosen = running.run(How(tmp_path / "runs", page, data=None, progress=False), SMALL)
     assert set(chosen) == {"factor", "patience", "window", "reference", "plateau"}
     text = page.read_text()
     for needed in (
@@ -43,7 +44,7 @@ def test_a_miniature_writes_its_page_and_goes_on_without_repeating(tmp_path: Pat
         assert needed in text
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
     page.unlink()
-    running.run(tmp_path / "runs", page, data=None, settings=SMALL, progress=False)
+    running.run(How(tmp_path / "runs", page, data=None, progress=False), SMALL)
     assert page.read_text() == text
     assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from evidence.how import How
 from evidence.nmf import numbers, plan
 from evidence.nmf import run as running
 from evidence.nmf.claims import WANTED, claims, reached, transferred
@@ -42,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings,
         learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
     small = plan.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
-    running.run(folder / "found", folder / "page.md", settings=small, progress=False)
+    running.run(How(folder / "found", folder / "page.md", progress=False), small)
     return folder, small, outcome(Results(folder / "found" / "nmf.parquet"), small)
 
 
@@ -65,7 +66,7 @@ def test_a_miniature_writes_page_and_figures_and_goes_on(made):
     kept = folder / "found" / "nmf.parquet"
     before = kept.stat().st_mtime_ns
     for only in (False, True):
-        running.run(kept.parent, folder / "page.md", settings=small, page_only=only, progress=False)
+        running.run(How(kept.parent, folder / "page.md", page_only=only, progress=False), small)
         assert (folder / "page.md").read_text() == text
     assert kept.stat().st_mtime_ns == before
 
@@ -78,7 +79,7 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(made, tmp_path: P
     units += list(plan.judging_units(small, found.chosen, policies))
     for unit in units[:-3]:  # stopped among the groups that are judged
         part.add(unit, whole.of(unit))
-    running.run(tmp_path, tmp_path / "page.md", settings=small, progress=False)
+    running.run(How(tmp_path, tmp_path / "page.md", progress=False), small)
     assert (tmp_path / "page.md").read_text() == (folder / "page.md").read_text()
     again = Results(tmp_path / "nmf.parquet")
     assert all(again.of(unit) == whole.of(unit) for unit in units[:-3])  # with their seconds
@@ -86,7 +87,7 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(made, tmp_path: P
 
 def test_nothing_is_written_where_runs_are_missing(made, tmp_path: Path):
     with pytest.raises(StoreError, match="without --page-only"):
-        running.run(tmp_path, tmp_path / "page.md", settings=made[1], page_only=True)
+        running.run(How(tmp_path, tmp_path / "page.md", page_only=True), made[1])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evidence.how import How
 from evidence.results import Results
 from evidence.robustness import claims, plan
 from evidence.robustness import page as pages
@@ -39,7 +40,7 @@ SMALL = Settings(
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("robustness")
     page = folder / "docs" / "robustness.md"
-    running.run(folder / "runs", page, settings=SMALL, progress=False)
+    running.run(How(folder / "runs", page, progress=False), SMALL)
     return folder / "runs", page
 
 
@@ -117,7 +118,7 @@ def test_the_page_says_what_is_needed_and_is_the_same_again(made: tuple[Path, Pa
         assert name in text
         assert (page.parent / name).stat().st_size > 5000
     files = {p: p.stat().st_mtime_ns for p in runs.rglob("*.parquet")}
-    running.run(runs, page, settings=SMALL, progress=False)
+    running.run(How(runs, page, progress=False), SMALL)
     assert page.read_text() == text
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*.parquet")} == files
 
@@ -127,13 +128,14 @@ def test_a_killed_study_goes_on_and_ends_the_same(made: tuple[Path, Path], tmp_p
         """
         import sys
         from pathlib import Path
+        from evidence.how import How
         from evidence.robustness import run
         from tests_small import SMALL
 
         if __name__ == "__main__":
             out = Path(sys.argv[1])
             page = out.parent / "robustness.md"
-            run.run(out, page, settings=SMALL, jobs=2, progress=False)
+            run.run(How(out, page, jobs=2, progress=False), SMALL)
         """
     )
     (tmp_path / "go.py").write_text(script)
@@ -169,7 +171,7 @@ def test_a_missing_run_is_an_error_and_is_made_again(made: tuple[Path, Path], tm
     settings = replace(SMALL, families=("quadratic",), lrs=(1e-3,), seeds=1)
     page = tmp_path / "page.md"
     with pytest.raises(StoreError, match="run the study without --page-only"):
-        running.run(tmp_path, page, settings=settings, page_only=True, progress=False)
+        running.run(How(tmp_path, page, page_only=True, progress=False), settings)
     assert list(tmp_path.iterdir()) == []
     results = Results(tmp_path / "robustness.parquet")
     results.complete(plan.wanted(settings), partial(running.made, settings), jobs=1, label="")
@@ -189,7 +191,7 @@ def test_a_failing_unit_does_not_lose_the_others(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(running, "made", broken)
     with pytest.raises(RunFailed, match=r"quadratic, lr 0\.001, seed 0: ValueError: planted"):
-        running.run(tmp_path, tmp_path / "page.md", settings=settings, progress=False)
+        running.run(How(tmp_path, tmp_path / "page.md", progress=False), settings)
     results = Results(tmp_path / "robustness.parquet")
     assert [name in results for name in plan.wanted(settings)] == [False, True]
 

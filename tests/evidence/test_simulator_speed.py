@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from evidence.how import How
 from evidence.speed import simulator
 from evidence.speed import simulator_loops as contenders
 from evidence.speed import simulator_numbers as numbers
@@ -187,7 +188,7 @@ def tables(text: str) -> dict[str, list[list[str]]]:
 
 def test_a_quick_run_writes_every_table(tmp_path: Path):
     file = tmp_path / "speed.md"
-    simulator.run(tmp_path, file, settings=simulator.SIZES["quick"])
+    simulator.run(How(tmp_path, file), simulator.SIZES["quick"])
     text = file.read_text(encoding="utf-8")
     assert "these numbers mean nothing" in text
     names = ["tiny mlp", "quadratic", "tiny mlp, greedy"]
@@ -201,7 +202,7 @@ def test_a_quick_run_writes_every_table(tmp_path: Path):
     assert [row[0] for row in found["The families"][2:]] == names
     assert [row[0] for row in found["The roofline"][2:]] == names
     assert len(found["Cost over steps and runs"]) == 6
-    simulator.run(tmp_path, file, settings=simulator.SIZES["quick"], page_only=True)
+    simulator.run(How(tmp_path, file, page_only=True), simulator.SIZES["quick"])
     assert file.read_text(encoding="utf-8") == text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evidence.how import How
 from evidence.update_ratio import numbers as numbers_of
 from evidence.update_ratio import plan
 from evidence.update_ratio import run as running
@@ -40,7 +41,7 @@ RATIOS = tuple(np.geomspace(0.00125, 0.08, 61).tolist())
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("update-ratio")
     page = folder / "docs" / "update-ratio.md"
-    running.run(folder / "runs", page, settings=SMALL, progress=False)
+    running.run(How(folder / "runs", page, progress=False), SMALL)
     return folder / "runs", page
 
 
@@ -68,7 +69,7 @@ def test_nothing_is_simulated_twice(made: tuple[Path, Path], monkeypatch: pytest
 
     before = made[1].read_text()
     monkeypatch.setattr(simulate, "run", forbidden)
-    running.run(made[0], made[1], settings=SMALL, progress=False)
+    running.run(How(made[0], made[1], progress=False), SMALL)
     assert made[1].read_text() == before
 
 
