@@ -22,26 +22,23 @@ class Study(NamedTuple):
     """A study, as the command line knows it."""
 
     module: str  #: below `evidence`: where `run` is
-    page: str  #: below `docs/evidence`
     shows: str
-    takes: str
+    takes: str  #: on two cores; what is timed needs them alone
     needs: tuple[str, ...] = ()  #: of `ratewise.data.sets`, below --data
     parts: tuple[str, ...] = ()  #: modules that the package itself does not need
     keeps: bool = False  #: whether its results lie in `evidence/results`, and are committed
+    page: str = ""  #: below `docs/evidence`; by its own name where nothing is said
 
 
 _JUDGING = ("fashion", "cifar", "shakespeare", "polarity")
+_MATRICES = ("wikitext", "polarity", "shakespeare", "faces", "leukemia")
+_PEERS = ("prodigyopt", "dadaptation", "schedulefree", "mechanic_pytorch")
 STUDIES = {
     "robustness": Study(
-        "robustness.run",
-        "robustness.md",
-        "how schedules bear noise",
-        "25 minutes, --full 90",
-        keeps=True,
+        "robustness.run", "how schedules bear noise", "25 minutes, --full 90", keeps=True
     ),
     "nmf": Study(
         "nmf.run",
-        "nmf.md",
         "learned rates of a factorisation against tuned ones",
         "12 minutes",
         needs=("faces", "leukemia"),
@@ -49,71 +46,56 @@ STUDIES = {
     ),
     "update-ratio": Study(
         "update_ratio.run",
-        "update-ratio.md",
-        "which ratio UpdateRatioLR should take, for which length of a run",
+        "UpdateRatioLR's ratio, by the length of a run",
         "2 hours",
         needs=("wikitext", "housing"),
     ),
     "greedy-defaults": Study(
         "greedy_defaults.run",
-        "greedylr-defaults.md",
-        "which settings GreedyLR should have by default",
+        "which defaults GreedyLR should have",
         "5 hours",
         needs=("housing", *_JUDGING),
+        page="greedylr-defaults.md",
     ),
     "article": Study(
         "article.run",
-        "article.md",
         "the article's claims on GreedyLR, tested",
         "8 hours",
         needs=("wikitext", *_JUDGING),
     ),
     "learned": Study(
         "learned.run",
-        "learned.md",
-        "the policies that ship, on trainings that they were not learned on",
+        "the policies that ship, on trainings that they have not seen",
         "2 hours",
         needs=_JUDGING,
-        parts=("prodigyopt", "dadaptation", "schedulefree", "mechanic_pytorch"),
+        parts=_PEERS,
     ),
     "scheduler-overhead": Study(
-        "speed.scheduler_overhead",
-        "scheduler-overhead.md",
-        "what a step of GreedyLR costs beside other schedulers'",
-        "5 minutes, alone on the machine",
+        "speed.scheduler_overhead", "what a step of GreedyLR costs", "5 minutes"
     ),
     "gpu-overhead": Study(
         "speed.gpu_overhead",
-        "gpu-overhead.md",
-        "what a scheduler adds to a training step on a GPU",
+        "what a scheduler adds to a step on a GPU",
         "10 minutes, on an idle GPU",
     ),
     "tensor-rates": Study(
-        "speed.tensor_rates",
-        "tensor-rates.md",
-        "which optimizers leave a rate that is a tensor on its device",
-        "a minute",
+        "speed.tensor_rates", "which optimizers leave a rate on its device", "a minute"
     ),
     "update-ratio-cost": Study(
-        "speed.update_ratio_cost",
-        "update-ratio-cost.md",
-        "what UpdateRatioLR and LearnedLR add to a step",
-        "5 minutes, alone on the machine",
+        "speed.update_ratio_cost", "what steering each tensor costs", "5 minutes"
     ),
     "nmf-speed": Study(
-        "speed.nmf_speed",
-        "nmf-speed.md",
-        "how fast StochasticNMF is beside scikit-learn's",
-        "30 minutes, alone on the machine",
-        needs=("wikitext", "polarity", "shakespeare", "faces", "leukemia"),
+        "speed.nmf_speed", "StochasticNMF beside scikit-learn", "30 minutes", needs=_MATRICES
     ),
     "simulator-speed": Study(
-        "speed.simulator",
-        "simulator-speed.md",
-        "how many steps a second the simulator makes",
-        "40 minutes, alone on the machine",
+        "speed.simulator", "how many steps a second the simulator makes", "40 minutes"
     ),
 }
+
+
+def page_of(name: str) -> Path:
+    """Return where a study's page lies by default."""
+    return PAGES / (STUDIES[name].page or f"{name}.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,7 +165,7 @@ def _run(study: Study, asked: argparse.Namespace) -> None:
         os.environ["RATEWISE_DATA"] = asked.data  # the processes that simulate look there
     module = importlib.import_module(f"evidence.{study.module}")
     out = asked.out or (results.FOLDER if study.keeps else Path(f"runs-{asked.name}"))
-    page = asked.page or PAGES / study.page
+    page = asked.page or page_of(asked.name)
     how = How(out, page, asked.data, asked.jobs, asked.page_only)
     module.run(how, _size(module, asked))
     print(f"page: {page}")

@@ -56,7 +56,18 @@ WAYS: dict[str, dict[str, Any]] = {
 KEPT, READ, FIRST, REFUSED, NO_SUCH = "kept", "read", "read once", "refused", "-"
 READING = torch.ops.aten._local_scalar_dense.default
 #: They move no numbers: no kernel is launched for them.
-VIEWS = ("detach", "view", "slice", "select", "expand", "unsqueeze", "alias", "empty")
+VIEWS = (
+    "alias",
+    "detach",
+    "empty",
+    "expand",
+    "select",
+    "slice",
+    "split",
+    "unbind",
+    "unsqueeze",
+    "view",
+)
 
 
 class Heard(TorchDispatchMode):
@@ -76,7 +87,7 @@ class Heard(TorchDispatchMode):
             self.reads += 1
             if self.device == "meta":
                 return 1.0
-        self.kernels += func.overloadpacket.__name__ not in VIEWS
+        self.kernels += not func.overloadpacket.__name__.startswith(VIEWS)
         return func(*args, **(kwargs or {}))
 
 

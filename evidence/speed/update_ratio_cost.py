@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import ratewise
 from evidence import page as pages
 from evidence.claims import Claim, outcome
 from evidence.speed import kept
+from evidence.speed.tensor_rates import Heard
 from evidence.timing import Spread, interleaved, measured_on
 from ratewise.rules import update_ratio as rule
 from ratewise.schedulers import steering
@@ -240,23 +240,6 @@ def memory(name: str, size: Size) -> float:
     return float(done.stdout)
 
 
-class Kernels(TorchDispatchMode):
-    """Counts operations that a device would get; those that move no numbers are none."""
-
-    NONE = ("empty", "detach", "view", "unbind", "split", "slice", "select", "expand", "unsqueeze")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Run one operation, and count it."""
-        self.count += not func.overloadpacket.__name__.startswith(self.NONE)
-        return func(*args, **(kwargs or {}))
-
-
 def operations(per: str, measuring: bool) -> tuple[int, int]:
     """Return how many tensors there are, and operations that a device would get in one step."""
     with torch.device("meta"):
@@ -267,10 +250,10 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
     ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
     for p in model.parameters():
         p.grad = torch.empty_like(p)
-    with Kernels() as kernels:
+    with Heard("meta") as heard:
         scheduler.before_step(False)
         scheduler.after_step()
-    return len(ours.steered.params), kernels.count
+    return len(ours.steered.params), heard.kernels
 
 
 def fixed(every: int, steps: int = 300) -> float:

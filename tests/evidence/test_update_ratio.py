@@ -173,8 +173,8 @@ def test_the_default_is_the_rule_that_it_says():
 def test_claims_on_the_default_can_fail():
     units = plan.units(SMALL)
 
-    def outcomes(last: float) -> list[str]:
-        one = np.log([0.4, last, 0.5, 0.4, 0.5])  # three ratios, two rates
+    def outcomes(ours: float) -> list[str]:
+        one = np.log([ours, ours, ours, 0.4, 0.5])  # three ratios, two rates
         losses = np.broadcast_to(one, (2, len(units), 5))
         numbers = numbers_from(SMALL, losses, np.zeros((2, len(units), 5, 2), bool))
         return [claim.outcome for claim in claims(numbers, fit(numbers))]
