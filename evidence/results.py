@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +11,8 @@ import duckdb
 
 from ratewise.compare.training import one_thread
 from ratewise.errors import StoreError
-from ratewise.pool import drain, in_processes
+from ratewise.files import writing
+from ratewise.pool import drain, in_processes, in_this_process
 
 #: Where the results are that are committed.
 FOLDER = Path(__file__).parent / "results"
@@ -99,18 +98,14 @@ class Results:
         """Keep a unit's runs, at once: the file is there whole, or as it was."""
         self._units[unit] = list(runs)
         rows = [(name, *run) for name, found in self._units.items() for run in found]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".tmp-{os.getpid()}-{self.path.name}")
-        target = str(temporary).replace("'", "''")
-        try:
-            with duckdb.connect(config={"threads": 1}) as connection:
-                columns = [list(column) for column in zip(*rows, strict=True)]
-                connection.execute(
-                    f"COPY ({_COLUMNS})) TO '{target}' (FORMAT parquet, COMPRESSION zstd)", columns
-                )
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        with (
+            writing.whole(self.path) as temporary,
+            duckdb.connect(config={"threads": 1}) as connection,
+        ):
+            target = str(temporary).replace("'", "''")
+            kind = "FORMAT parquet, COMPRESSION zstd"
+            connection.execute(f"COPY ({_COLUMNS})) TO '{target}' ({kind})", columns)
 
     def complete(
         self,
@@ -133,34 +128,48 @@ class Results:
         Raises:
             RunFailed: units raised an error; all others are finished and kept.
         """
-        todo = [(name, unit) for name, unit in wanted.items() if name not in self]
-        one = partial(_made, work)
+        beside = self.path.with_suffix(".units")  # workers leave a file a unit there
+        self._gather(beside)
+        todo = [(work, name, unit) for name, unit in wanted.items() if name not in self]
         if jobs > 1 and len(todo) > 1:
-            prepare = contextlib.nullcontext
-            done: Iterator[Any] = in_processes(one, todo, jobs=jobs, prepare=prepare)
+            done = in_processes(
+                _make,
+                todo,
+                jobs=jobs,
+                prepare=_held,
+                arguments=(beside,),
+                name=_name,
+            )
         else:
-            done = _here(one, todo)
-        drain(map(self._kept, done), len(todo), label, show=progress, what="units")
+            done = in_this_process(_make, todo, beside, name=_name)
+        with one_thread():
+            drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
 
-    def _kept(self, made: tuple[str, list[Result] | None, str | None]) -> str | None:
-        name, runs, failure = made
-        if runs is not None:
-            self.add(name, runs)
-        return failure
+    def _gathered(self, done: Iterator[str | None], beside: Path) -> Iterator[str | None]:
+        for wrong in done:
+            self._gather(beside)
+            yield wrong
 
-
-def _made(
-    work: Callable[[Any], list[Result]], _: object, item: tuple[str, Any]
-) -> tuple[str, list[Result] | None, str | None]:
-    """Return a unit's runs, or what went wrong."""
-    name, unit = item
-    try:
-        return name, work(unit), None
-    except Exception as error:
-        return name, None, f"{unit}: {type(error).__name__}: {error}"
+    def _gather(self, beside: Path) -> None:
+        """Take in the units that lie beside the file, those that a kill left there, too."""
+        for path in sorted(beside.glob("*.parquet")):
+            for unit, runs in Results(path)._units.items():
+                self.add(unit, runs)
+            path.unlink()
+        with contextlib.suppress(OSError):  # it is not there, or somebody writes there
+            beside.rmdir()
 
 
-def _here(one: Callable[..., Any], todo: Sequence[Any]) -> Iterator[Any]:
-    with one_thread():
-        for item in todo:
-            yield one(None, item)
+def _held(beside: Path) -> contextlib.AbstractContextManager[Path]:
+    """Return what a worker holds: the folder alone."""
+    return contextlib.nullcontext(beside)
+
+
+def _make(beside: Path, item: tuple[Callable[[Any], list[Result]], str, Any]) -> None:
+    """Make a unit's runs, and leave them beside the results."""
+    work, name, unit = item
+    Results(beside / f"{name}.parquet").add(name, work(unit))
+
+
+def _name(item: tuple[Any, str, Any]) -> str:
+    return str(item[2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 from ratewise import simulate
 from ratewise.compare import training
 from ratewise.errors import StoreError
-from ratewise.pool import drain, in_processes
+from ratewise.pool import drain, in_processes, in_this_process
 from ratewise.runs import RunRecord, Store, make_run_id
 from ratewise.simulate import Noise, Task, Trajectories
 
@@ -47,32 +47,28 @@ def make(
 
     Raises:
         RunFailed: units raised an error; all others are finished and kept.
+        CannotWrite: there is no room in the store for another unit.
     """
     store = Store(folder)
     todo = [unit for unit, ids in wanted.items() if not store.has_all(ids)]
     items = [(work, unit) for unit in todo]
     if jobs > 1 and len(todo) > 1:
-        done = in_processes(_work, items, jobs=jobs, prepare=Store, arguments=(folder,))
+        done = in_processes(_make, items, jobs=jobs, prepare=Store, arguments=(folder,), name=_name)
     else:
-        done = _here(store, items)
-    drain(done, len(todo), label, show=progress, what="units")
+        done = in_this_process(_make, items, store, name=_name)
+    with training.one_thread():
+        drain(done, len(todo), label, show=progress, what="units")
     return store
 
 
-def _here(store: Store, items: Sequence[Any]) -> Iterator[str | None]:
-    with training.one_thread():
-        for item in items:
-            yield _work(store, item)
-
-
-def _work(store: Store, item: tuple[Work[Any], Any]) -> str | None:
-    """Simulate and store one unit; return what went wrong, or None."""
+def _make(store: Store, item: tuple[Work[Any], Any]) -> None:
+    """Simulate and store one unit."""
     work, unit = item
-    try:
-        store.add_all(work(unit))
-    except Exception as error:
-        return f"{unit}: {type(error).__name__}: {error}"
-    return None
+    store.add_all(work(unit))
+
+
+def _name(item: tuple[Work[Any], Any]) -> str:
+    return str(item[1])
 
 
 def stored(folder: Path) -> Store:

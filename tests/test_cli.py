@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.compare.records import stored
 from typer.testing import CliRunner
 
 import ratewise
@@ -15,6 +21,7 @@ from ratewise import cli
 from ratewise.learning import steering
 from ratewise.learning.tasks import KINDS
 from ratewise.rules import learned
+from ratewise.runs import Store
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,6 +42,103 @@ def test_compare_then_report(tmp_path: Path):
     again = command("report", "out", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
+    assert (tmp_path / "out" / "index.html").exists()
+
+
+STOPPED = {
+    ("compare",): ("ratewise.compare.sweep.run", "is kept in report; the same command goes on"),
+    ("report", "."): ("ratewise.compare.report.write", "the same command writes the report again"),
+    ("learn",): ("ratewise.learning.ppo.learn", "beside policy.safetensors; the same command goes"),
+    ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "begins anew"),
+    ("study", "greedy-defaults"): ("ratewise.studies.greedy_defaults.run", "kept in study; the"),
+    ("study", "robustness"): ("ratewise.studies.robustness.run", "kept in study-robustness; the"),
+    ("study", "update-ratio"): ("ratewise.studies.update_ratio.run", "kept in study-update-ratio"),
+    ("study", "learned"): ("ratewise.studies.learned.run", "kept in study-learned; the same"),
+    ("study", "article"): ("ratewise.studies.article.run", "kept in study-article; the same"),
+    ("study", "nmf"): ("ratewise.studies.nmf.run_study", "kept in study-nmf; the same command"),
+}
+
+
+@pytest.mark.parametrize("arguments", STOPPED, ids=" ".join)
+def test_ctrl_c_says_how_to_go_on_and_exits_130(tmp_path: Path, monkeypatch, arguments):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    stored(Store(tmp_path), lambda *_: 0.5)
+    target, words = STOPPED[arguments]
+    module, name = target.rsplit(".", 1)
+    monkeypatch.setattr(importlib.import_module(module), name, stopped)
+    done = CliRunner().invoke(cli.app, list(arguments))
+    assert done.exit_code == 130
+    assert done.output.startswith("ratewise: stopped; ")
+    assert words in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_every_command_says_how_to_go_on():
+    groups = {"": cli.app, "study ": cli.study, "nmf ": cli.nmf}
+    known = {" ".join(arguments[:2]) for arguments in STOPPED}
+    for prefix, group in groups.items():
+        for one in group.registered_commands:
+            name = prefix + (one.name or one.callback.__name__)
+            assert any(f"{entry} ".startswith(f"{name} ") for entry in known), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes")
+def test_ctrl_c_on_a_terminal_stops_workers_too_and_the_command_goes_on(tmp_path: Path):
+    line = [sys.executable, "-m", "ratewise", "compare", "--tasks", "digits-mlp", "--jobs", "2"]
+    line += [
+        "--schedules",
+        "cosine,greedy",
+        "--seeds",
+        "2",
+        "--rates",
+        "0.001,0.01",
+        "--out",
+        "out",
+    ]
+    process = subprocess.Popen(
+        [*line, "--steps", "400"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 200
+    while not list((tmp_path / "out").glob("runs/*.parquet")) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 130, errors
+    said = "ratewise: stopped; what is finished is kept in out; the same command goes on with the"
+    lines = [line for line in errors.splitlines() if not re.match(r"\w+: \d+/\d+", line)]
+    assert len(lines) == 1, "beside how far it has come, on a slow machine"
+    assert lines[0].startswith(said)
+    assert Store(tmp_path / "out").load()
+
+
+LIMITED = """
+import resource, sys
+from ratewise.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+main()
+"""
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: Path):
+    def limited(size: int) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", LIMITED, str(size), "report", "out"]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+
+    store = stored(Store(tmp_path / "out"), lambda *_: 0.5)
+    before = store.load()
+    for size, name in ((1_000, "figures/schedules.png"), (1_000_000, "index.html")):
+        done = limited(size)
+        assert done.returncode == 2, done.stderr
+        assert f"out/{name} cannot be written (File too large): make room" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not list((tmp_path / "out").rglob(".tmp-*"))
+        assert not (tmp_path / "out" / "index.html").exists()
+        assert store.load() == before
+    assert limited(100_000_000).returncode == 0
     assert (tmp_path / "out" / "index.html").exists()
 
 

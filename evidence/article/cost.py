@@ -20,9 +20,9 @@ from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
 from ratewise.compare.optimizers import named, step
 from ratewise.compare.training import one_thread
+from ratewise.files import writing
 from ratewise.models.sequence import CharTransformer
 from ratewise.progress import tracked
-from ratewise.runs import files
 
 ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
 #: parameters -> width, heads, depth
@@ -105,8 +105,7 @@ def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Co
     with one_thread():
         for model, device in tracked(cells, len(cells), "costs", show=progress):
             found += _model(model, device, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, json.dumps([asdict(cost) for cost in found]).encode())
+    writing.write(path, json.dumps([asdict(cost) for cost in found]))
     return found
 
 

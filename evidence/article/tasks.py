@@ -19,6 +19,7 @@ from ratewise.compare.task import Task
 from ratewise.compare.tasks import text
 from ratewise.data import sets
 from ratewise.data.text import encode
+from ratewise.files import writing
 from ratewise.models.sequence import CharTransformer
 
 LENGTH, BATCH = 32, 8
@@ -76,7 +77,6 @@ def pretrain(folder: Path, data: str | None, steps: int, *, progress: bool = Tru
     path, about = folder / f"{steps}.safetensors", folder / f"{steps}.json"
     shakespeare, _, alphabet = _both(data)
     if not about.exists():  # it is written last
-        folder.mkdir(parents=True, exist_ok=True)
         if progress:
             print(f"pre-training {steps} steps", flush=True)
         kept: list[nn.Module] = []  # a training returns its record alone
@@ -88,10 +88,9 @@ def pretrain(folder: Path, data: str | None, steps: int, *, progress: bool = Tru
         task = _task("pretrain", shakespeare, model, steps, "small")
         with training.one_thread():
             record = training.train(task, "adamw", "linear", RATE, SEED)
-        temporary = path.with_suffix(".part")
-        save_file(kept[-1].state_dict(), temporary)
-        temporary.replace(path)
-        about.write_text(json.dumps({"test_loss": record.test_loss[-1]}))
+        with writing.whole(path) as temporary:
+            save_file(kept[-1].state_dict(), temporary)
+        writing.write(about, json.dumps({"test_loss": record.test_loss[-1]}))
     return Pretrained(path, alphabet, json.loads(about.read_text())["test_loss"])
 
 

@@ -39,12 +39,12 @@ def claims(pairs: Sequence[Pair]) -> list[Claim]:
     """Return both goals for each of our schedules."""
     found = []
     for one in (reached(name, pairs) for name in OURS):
-        title = f"`{one.name}` is non-inferior in {GOAL:.0%} of the cells, to every schedule"
+        title = f"{one.name} is non-inferior in {GOAL:.0%} of the cells, to every schedule"
         value = f"{len(one.met)} of {one.against}"
         found.append(Claim(title, "all", value, "", outcome(len(one.met) == one.against)))
         if one.cosine is not None:
             middle, low, high = one.cosine.overall.ratio()
-            title = f"`{one.name}`: the interval of its ratio to cosine reaches 1.00"
+            title = f"{one.name}: the interval of its ratio to cosine reaches 1.00"
             shown = f"[{low:.3f}, {high:.3f}]"
             found.append(Claim(title, "<= 1.00", f"{middle:.3f}", shown, outcome(one.reaches)))
     return found

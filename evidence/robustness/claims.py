@@ -88,7 +88,7 @@ def claims(numbers: Numbers) -> list[Claim]:
             middle, low, high = ratio.ratio()
             word = verdict(ratio)
             held = {"better": True, "worse": False, "tie": False}.get(word)
-            title = f"noise on the loss: `{one.ours}` ends lower than {name}"
+            title = f"noise on the loss: {one.ours} ends lower than {name}"
             span = f"[{low:.3f}, {high:.3f}]"
             found.append(Claim(title, "< 1", f"{middle:.3f}", span, outcome(held)))
     both = recovery(numbers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 from evidence import page as pages
 from evidence.how import How
 from ratewise.errors import RatewiseError, StoreError
+from ratewise.files import writing
 
 #: From a size and the data folder to what was measured; it can be written as JSON.
 Measure = Callable[[Any, "str | None"], dict[str, Any]]
@@ -31,10 +31,7 @@ def command(measure: Measure, text: Callable[[dict[str, Any]], str]) -> Callable
         page, kept = how.page, how.page.with_suffix(".json")
         if not how.page_only:
             measured = plain(measure(settings, how.data))
-            page.parent.mkdir(parents=True, exist_ok=True)
-            temporary = kept.with_name(f".tmp-{os.getpid()}-{kept.name}")
-            temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, kept)
+            writing.write(kept, json.dumps(measured, indent=1) + "\n")
         elif not kept.exists():
             raise StoreError(f"{kept} is missing: measure first, without --page-only")
         pages.write(page, text(json.loads(kept.read_text(encoding="utf-8"))))

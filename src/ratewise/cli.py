@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -22,10 +24,32 @@ app = typer.Typer(
 nmf = typer.Typer(no_args_is_help=True, help="Non-negative matrix factorisation.")
 app.add_typer(nmf, name="nmf")
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 _Data = Annotated[
     str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
 ]
 _Jobs = Annotated[int, typer.Option(help="Processes.")]
+
+
+def _stoppable(how: str) -> Callable[[Command], Command]:
+    """Let a command say, when Ctrl-C stops it, how to go on; its exit status is 130 then.
+
+    Args:
+        how: the rest of the sentence; the command's arguments stand in braces.
+    """
+
+    def wrap(command: Command) -> Command:
+        @functools.wraps(command)
+        def stoppable(**arguments: Any) -> Any:
+            try:
+                return command(**arguments)
+            except KeyboardInterrupt:
+                typer.echo(f"ratewise: stopped; {how.format(**arguments)}", err=True)
+                raise typer.Exit(130) from None
+
+        return cast(Command, stoppable)
+
+    return wrap
 
 
 @app.callback(invoke_without_command=True)
@@ -36,6 +60,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show it.")] =
 
 
 @app.command()
+@_stoppable("what is finished is kept in {out}; the same command goes on with the rest")
 def compare(
     tasks: Annotated[str, typer.Option(help="Names, with commas between; --list shows all.")] = (
         "digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru"
@@ -79,6 +104,7 @@ def compare(
 
 
 @app.command()
+@_stoppable("no run is touched; the same command writes the report again")
 def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was made.")]) -> None:
     """Write the report of a comparison again, from its runs; nothing is trained."""
     if not folder.is_dir():
@@ -90,6 +116,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was m
 
 
 @app.command()
+@_stoppable("what is learned is kept beside {out}; the same command goes on")
 def learn(
     tasks: Annotated[
         str | None, typer.Option(help="Kinds of tasks, with commas between; --list shows all.")
@@ -134,6 +161,7 @@ def _nmf() -> None:
 
 
 @nmf.command()
+@_stoppable("the same command begins anew and replaces its files in {out}")
 def fit(
     data: Annotated[Path, typer.Argument(help="The matrix: .npy, .npz, .csv or .mtx.")],
     components: Annotated[int, typer.Option(help="How many.")],
@@ -163,23 +191,20 @@ def fit(
 
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: typer.echo(f"ratewise: {message}", err=True)
-        try:
-            done = fit_file(
-                data,
-                out,
-                components,
-                seed=seed,
-                solver=solver,
-                schedule=schedule,
-                policy=policy,
-                init=init,
-                batch_size="auto" if batch_size is None else batch_size,
-                max_iter=max_iter,
-                tol=tol,
-                verbose=True,
-            )
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        done = fit_file(
+            data,
+            out,
+            components,
+            seed=seed,
+            solver=solver,
+            schedule=schedule,
+            policy=policy,
+            init=init,
+            batch_size="auto" if batch_size is None else batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            verbose=True,
+        )
     typer.echo(done.summary)
     typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
 
@@ -223,9 +248,6 @@ def main() -> None:
         missing = f"{error.name!r} is not installed: pip install 'ratewise[compare]'"
         print(f"ratewise: {MissingExtra(missing)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("ratewise: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

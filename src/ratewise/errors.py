@@ -38,12 +38,24 @@ class PastHorizonWarning(UserWarning):
     """Training goes on beyond the run's length: the schedule holds its final rate."""
 
 
+class SchedulerReplacedWarning(UserWarning):
+    """A new scheduler steers groups that an older one steered: the older one has given up."""
+
+
+class SchedulerReplaced(RatewiseError, RuntimeError):
+    """A scheduler was used after another had taken over its parameter groups."""
+
+
 class NonFiniteLoss(RatewiseError, RuntimeError):
     """A loss was NaN or infinite, and ``on_nonfinite="raise"`` asked to hear of it."""
 
 
 class InvalidState(RatewiseError, ValueError):
     """A state dict is not one of this scheduler's, or of a newer format."""
+
+
+class SettingsDifferWarning(UserWarning):
+    """An argument of a constructor differs from what a loaded state has, and holds against it."""
 
 
 class RanksDisagree(RatewiseError, RuntimeError):
@@ -84,6 +96,18 @@ class NoRateWarning(UserWarning):
 
 class StoreError(RatewiseError, RuntimeError):
     """A folder of runs cannot be used: foreign, unwritable, or of a newer schema."""
+
+
+class CannotWrite(RatewiseError, OSError):
+    """A file cannot be written: no room, no permission; what was there is as it was."""
+
+    @classmethod
+    def of(cls, path: object, reason: str) -> CannotWrite:
+        """Return the error for a file, with the reason that the system gave."""
+        fix = "make room or allow it, then repeat the command, or write elsewhere"
+        error = cls(f"{path} cannot be written ({reason}): {fix}")
+        error.strerror = reason
+        return error
 
 
 class RunFailed(RatewiseError, RuntimeError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ratewise.errors import invalid, missing_extra, wrong_type
+from ratewise.files import writing
 
 #: Colour-blind safe (Okabe & Ito, then Tol's muted ones), in the order in which lines ask for one.
 PALETTE = (
@@ -361,7 +362,5 @@ def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
 
 
 def _finish(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+    with writing.whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -94,6 +94,23 @@ def test_numbers_and_ratios_read_well():
     ]
 
 
+def test_names_that_mean_something_in_markdown_or_html_say_just_that(tmp_path):
+    task = "a|b<script>alert(1)</script>![x](http://y) `z`"
+    store = stored(Store(tmp_path), lambda t, o, s, i: 1.2 if s == "greedy" else 0.5, tasks=[task])
+    done = report.write(store)
+    text = done.markdown.read_text()
+    assert "<script" not in text
+    assert "![x](" not in text
+    said = r"a\|b&lt;script>alert(1)&lt;/script>!\[x]\(http://y) \`z\`"
+    assert said in text.split("\n\n")[1], "the sentence on what was lost"
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    widths = {line.replace(r"\|", "").count("|") for line in tables if said in line}
+    headers = {line.count("|") for line in tables if line.startswith("| task")}
+    assert widths
+    assert widths == headers
+    assert "<script>alert" not in done.html.read_text()
+
+
 def test_pictures_are_drawn(written):
     assert {path.name for path in written.pictures} == {
         "schedules.png",

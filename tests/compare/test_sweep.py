@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from ratewise import compare
+from ratewise import compare, pool
 from ratewise.compare import analysis, plan, tasks
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import Method
@@ -89,7 +90,7 @@ def test_a_second_call_repeats_nothing_and_a_wider_one_adds(tmp_path: Path):
 KILLED = textwrap.dedent(
     """
     import sys
-    from ratewise import compare
+    from ratewise import compare, pool
 
     if __name__ == "__main__":
         compare.run(
@@ -195,6 +196,23 @@ def test_a_run_that_raises_is_named_and_the_others_are_kept(tmp_path: Path):
     options = {**QUICK, "optimizers": ["sgd"], "schedules": ["constant"], "rates": [0.01, 1e6]}
     with pytest.raises(RunFailed, match=r"2 of 4 runs failed.*\n.*lr 1e\+06.*weights exploded"):
         compare.run(own(loss=failing), **options, out=tmp_path / "out")
+    assert {run.base_lr for run in Store(tmp_path / "out").load()} == {0.01}
+
+
+def killing(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    if model.weight.abs().max() > 1e3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(model, batch)
+
+
+def test_a_run_that_ends_its_process_is_named_and_the_others_are_kept(tmp_path: Path, monkeypatch):
+    forked = multiprocessing.get_context("fork")  # which need not import torch first
+    monkeypatch.setattr(pool, "get_context", lambda _: forked)
+    options = {**QUICK, "optimizers": ["sgd"], "schedules": ["constant"], "rates": [0.01, 1e6]}
+    with pytest.raises(
+        RunFailed, match=r"2 of 4 runs failed.*\n.*lr 1e\+06.*process ended 2 times"
+    ):
+        compare.run(own(loss=killing), **options, jobs=2, out=tmp_path / "out")
     assert {run.base_lr for run in Store(tmp_path / "out").load()} == {0.01}
 
 

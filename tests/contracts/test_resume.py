@@ -174,34 +174,14 @@ def test_a_bad_rate_on_resume_is_named_and_nothing_is_changed(lr: Any, error: ty
 # -- other formats ------------------------------------------------------------------------------
 
 
-def test_a_state_of_format_1_is_migrated():
-    """As version 0.1.0 wrote it before periods, ramps and events."""
-    state = {
-        "last_epoch": 4,
-        "_step_count": 5,
-        "_last_lr": [0.02],
-        "base_lrs": [0.01],
-        "ratewise": {
-            "format": 1,
-            "scheduler": "GreedyLR",
-            "anchor": None,
-            "horizon": None,
-            "missing": "raise",
-            "pending": 0.5,
-            "seen": True,
-            "rates": [0.02],
-            "own": [0.02],
-            "outside": [False],
-            "rule": QUICK.make(make_optimizer(0.01)).state_dict()["ratewise"]["rule"],
-        },
-    }
-    state["ratewise"]["rule"]["memory"]["scale"] = [2.0]
+@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", None, True])
+def test_a_state_of_another_format_is_refused_by_its_number(version: Any):
     scheduler = QUICK.make(make_optimizer(0.01))
-    scheduler.load_state_dict(state)
-    assert scheduler.get_last_lr() == [0.02]
-    assert scheduler.last_epoch == 4
-    scheduler.step()
-    assert scheduler.trace[-1][:2] == (5, 0.5), "the pending metric was decided on"
+    state, before = scheduler.state_dict(), scheduler.state_dict()
+    state["ratewise"]["format"] = version
+    with pytest.raises(InvalidState, match=f"must be 3, got {version!r}: a newer"):
+        scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == before
 
 
 @every_row

@@ -230,7 +230,7 @@ def test_the_claim_on_the_loss_follows_the_numbers(by: float, said: str, words: 
     (line,) = [x for x in lines if "ends lower. For" in x and "-paper`" in x]
     assert f"**{said}**" in line
     found = claims.claims(numbers)
-    assert {c.outcome for c in found if "`greedy-paper` ends lower" in c.title} <= words
+    assert {c.outcome for c in found if "greedy-paper ends lower" in c.title} <= words
 
 
 def test_ratios_are_paired_and_families_are_clusters():

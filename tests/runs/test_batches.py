@@ -90,7 +90,8 @@ def test_what_goes_in_comes_out_to_the_bit(tmp_path: Path, count: int):
 def test_equal_numbers_of_different_bits_stay_apart(store: Store):
     """Encoded as a dictionary, a column of many rows and few values would keep one of each."""
     zeros, nans = [0.0, -0.0, 1.0] * 10, [math.nan, -math.nan, 1.0] * 10
-    runs = [replace(record(seed=seed), train_loss=nans, lr=zeros) for seed in range(40)]
+    lists = {"train_step": list(range(30)), "train_loss": nans, "lr": zeros}
+    runs = [replace(record(seed=seed), **lists) for seed in range(40)]
     store.add_all(runs)
     assert bits(store.load()) == bits(runs)
 

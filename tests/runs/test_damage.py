@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import duckdb
 import pytest
 from tests.compare.records import record
 
-from ratewise.errors import StoreError
-from ratewise.runs import RunRecord, Store, files
+from ratewise.errors import CannotWrite, StoreError
+from ratewise.runs import RunRecord, Store
 from ratewise.runs.schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,10 @@ def test_a_newer_batch_is_refused_not_set_aside(store: Store):
     assert path.exists()
 
 
+def unfinished(store: Store) -> list[str]:
+    return [name for name in os.listdir(store.folder / "runs") if name.startswith(".tmp-")]
+
+
 def assert_only_first(store: Store) -> None:
     assert store.load() == FIRST
     assert store.run_ids() == set(ids(FIRST))
@@ -132,13 +137,14 @@ def assert_only_first(store: Store) -> None:
 
 def test_a_writer_that_fails_before_the_rename_leaves_no_run(store: Store, monkeypatch):
     def fail(temporary: Path, path: Path) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     store.add_all(FIRST)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "rename", fail)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(CannotWrite, match=r"batch-\w+\.parquet cannot be written \(no space"):
             store.add_all(SECOND)
+    assert not unfinished(store)
     assert_only_first(store)
     store.add_all(SECOND)
     assert store.load() == FIRST + SECOND
@@ -146,8 +152,8 @@ def test_a_writer_that_fails_before_the_rename_leaves_no_run(store: Store, monke
 
 KILLED = """
 import os, sys
-from tests.runs.test_damage import SECOND, Store, files
-files.rename = lambda temporary, path: os._exit(9)
+from tests.runs.test_damage import SECOND, Store
+os.replace = lambda temporary, path: os._exit(9)
 Store(sys.argv[1]).add_all(SECOND)
 """
 
@@ -156,9 +162,8 @@ def test_a_writer_killed_before_the_rename_leaves_no_run_and_is_cleaned_up(store
     store.add_all(FIRST)
     done = subprocess.run([sys.executable, "-c", KILLED, store.folder], cwd=ROOT, check=False)
     assert done.returncode == 9
-    left = [name for name in os.listdir(store.folder / "runs") if name.startswith(".tmp-")]
-    assert len(left) == 1
+    assert len(unfinished(store)) == 1
     assert_only_first(store)
     again = Store(store.folder)
-    assert not any(name.startswith(".tmp-") for name in os.listdir(store.folder / "runs"))
+    assert not unfinished(store)
     assert_only_first(again)

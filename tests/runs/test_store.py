@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +137,63 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path):
         Store(tmp_path / "thesis.tex")
 
 
+def test_two_processes_that_begin_one_store_at_once_do_not_refuse_each_other(tmp_path, monkeypatch):
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    look, looks = os.listdir, []
+
+    def slow(path):  # the other process makes its store between this one's looks
+        if not looks:
+            looks.append(path)
+            Store(folder).add(record())
+        return look(path)
+
+    monkeypatch.setattr(os, "listdir", slow)
+    assert Store(folder).load() == [record()]
+    assert looks
+
+
+def test_what_a_kill_before_the_marker_left_is_no_store_of_another(tmp_path: Path):
+    (tmp_path / "runs").mkdir()  # as up to 0.1, when the folder came first
+    (tmp_path / ".tmp-999999999-1-ratewise-store").write_text("{half")
+    assert Store(tmp_path).load() == []
+    assert sorted(os.listdir(tmp_path)) == ["ratewise-store.json", "runs"]
+
+
+def test_a_folder_of_runs_that_is_somebody_else_s_is_left_alone(tmp_path: Path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "marathon.txt").write_text("42.195")
+    with pytest.raises(StoreError, match="it holds runs: choose another folder"):
+        Store(tmp_path)
+    (tmp_path / ".tmp-mine").write_text("mine")
+    with pytest.raises(StoreError, match=r"it holds \.tmp-mine, runs"):
+        Store(tmp_path)
+    assert (tmp_path / ".tmp-mine").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", '"a"', "null", "{half", "[" * 100_000, "\xff"])
+@pytest.mark.parametrize("name", ["sweep.json", "ratewise-store.json"])
+def test_a_damaged_json_file_is_named(store: Store, name: str, text: str):
+    store.add(record())
+    (store.folder / name).write_text(text, encoding="latin-1")
+    if (name, text) == ("sweep.json", "null"):
+        assert Store(store.folder).read_sweep() is None
+    else:
+        with pytest.raises(StoreError, match=f"{name} is damaged"):
+            Store(store.folder).read_sweep()
+    (store.folder / "ratewise-store.json").write_text('{"schema_version": 2}')
+    assert Store(store.folder).load() == [record()]
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.5, "2", None, [2]])
+def test_a_marker_of_no_version_is_named(store: Store, version):
+    marker = store.folder / "ratewise-store.json"
+    marker.write_text(json.dumps({"schema_version": version}))
+    with pytest.raises(StoreError, match="is damaged"):
+        Store(store.folder)
+    assert json.loads(marker.read_text()) == {"schema_version": version}
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
@@ -176,9 +233,13 @@ def test_identity_is_the_configuration_alone():
         from_row({"run_id": "x"})
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.getuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_named(tmp_path: Path):
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="cannot be written"):
-        Store(folder)
+@pytest.mark.parametrize("call", ["mkdir", "touch"])
+def test_a_read_only_folder_is_named_with_what_it_needs(store: Store, monkeypatch, call: str):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store.add(record())
+    monkeypatch.setattr(Path, call, refuse)
+    needs = "runs and reports are written there; allow it, or use a copy or another folder"
+    with pytest.raises(StoreError, match=rf"cannot be written \(Read-only file system\): {needs}"):
+        Store(store.folder)

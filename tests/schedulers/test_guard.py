@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -218,9 +220,9 @@ def test_a_snapshot_that_cannot_be_written_is_named_and_leaves_nothing(
     run = Digits(GOOD_RATE, guarded=True, path=path, snapshot_every=5)
     whole = path.read_bytes()
 
-    def full(state: Any, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full(state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(SnapshotLost, match=r"good.pt' cannot be written \(No space left"):

@@ -364,10 +364,11 @@ def test_it_explains_itself():
     task.run(scheduler, 20)
     out = io.StringIO()
     scheduler.explain(last=2, file=out)
-    first, second, *tensors = out.getvalue().splitlines()
+    first, second, third, *tensors = out.getvalue().splitlines()
     assert first.startswith("step 20 of 40, lr")
     assert first.endswith("per tensor, ||dp|| / ||p|| is to be 0.01")
     assert second == "  (0.02 at full height, schedule at 0.5)"
+    assert third == "  group 1: 0.5 of it, as its rate is of the largest (keep_proportions)"
     assert len(tensors) == 2
     assert all("moved by 0.0" in line for line in tensors)
     assert [step for step, _, _ in scheduler.trace] == list(range(1, 21))

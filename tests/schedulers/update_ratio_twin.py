@@ -27,6 +27,7 @@ class Twin:
         total_steps: int = 1,
         every: int = 1,
         early: int = 50,
+        keep_proportions: bool = True,
     ) -> None:
         self.optimizer, self.config = optimizer, config
         self.every, self.early = every, early
@@ -38,6 +39,12 @@ class Twin:
             "tensor": [[p] for p in self.params],
             "group": groups,
             "model": [self.params],
+        }[per]
+        shares = [base / max(self.base) if keep_proportions else 1.0 for base in self.base]
+        self.shares = {
+            "tensor": [x for x, group in zip(shares, groups, strict=True) for _ in group],
+            "group": shares,
+            "model": [1.0],
         }[per]
         self.factor = [0.0] * len(self.units)
         self.settled = [0.0] * len(self.units)
@@ -79,7 +86,7 @@ class Twin:
             if moved == 0 or share < 1e-3:
                 applied.append(factor)
                 continue
-            wanted = c.ratio / (moved / share / against)
+            wanted = self.shares[index] * c.ratio / (moved / share / against)
             new = factor * (wanted / factor) ** c.gain if factor else c.start * wanted
             if factor:
                 new = max(min(new, factor * c.rise**steps), factor / c.fall**steps)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ratewise.compare import statistics
+from ratewise.compare import statistics, sweep_file
 from ratewise.compare.statistics import Interval
 from ratewise.compare.tuning import Method, Tuned, method, tuned_rates
 from ratewise.errors import StoreError
@@ -24,6 +24,8 @@ from ratewise.runs import RunRecord, Store
 CONDITIONS = ("tuned", "same rate")
 #: Seed of every bootstrap; printed in the report.
 BOOTSTRAP_SEED = 20231
+#: Shares of the steps after which losses are compared.
+SHARES = (0.1, 0.5, 1.0)
 #: The paper's absolute margin on the loss.
 PAPER_MARGIN = 0.1
 
@@ -59,7 +61,8 @@ class Runs:
     def judged(self, of: Method) -> list[RunRecord]:
         """Return the runs at the tuned rate, fresh seeds."""
         runs = self._found["judged", of]
-        return [run for run in runs if run.base_lr == self.tuned[of].base_lr] if runs else []
+        tuned = self.tuned.get(of)  # its grid may have been lost
+        return [run for run in runs if run.base_lr == tuned.base_lr] if tuned else []
 
     def by_seed(self, of: Method, condition: str) -> dict[int, dict[float, RunRecord]]:
         """Return seed -> rate -> run; the rate is 0 where each method has its own."""
@@ -79,15 +82,23 @@ def load(store: Store) -> Runs:
     """Return the runs that the last comparison in this store asked for.
 
     Raises:
-        StoreError: no comparison was made there.
+        StoreError: no comparison was made there, or it cannot be reported.
     """
-    sweep = store.read_sweep()
-    if sweep is None:
+    found = sweep_file.read(store)
+    if found is None:
         raise StoreError(
             f"{store.folder} holds no comparison yet: run `ratewise compare --out {store.folder}`"
         )
-    wanted = set(sweep["runs"])
-    return Runs((run for run in store.load() if run.run_id in wanted), sweep["plan"])
+    plan, ids = found
+    wanted = set(ids)
+    records = [run for run in store.load() if run.run_id in wanted]
+    for run in records:
+        if not {0, *(round(share * run.steps) for share in SHARES)} <= set(run.test_step):
+            raise StoreError(
+                f"run {run.run_id} in {store.folder} has no test losses on the way: "
+                "remove its file and run the comparison again"
+            )
+    return Runs(records, plan)
 
 
 @dataclass(frozen=True)

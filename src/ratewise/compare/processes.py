@@ -14,7 +14,7 @@ from ratewise.compare import tasks, training
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.pool import drain, in_processes
+from ratewise.pool import drain, in_processes, in_this_process
 from ratewise.runs import Store, make_run_id
 
 
@@ -75,38 +75,33 @@ def execute(
     Raises:
         RunFailed: some runs raised an error; the message names the first ones. All others
             are finished and kept.
+        CannotWrite: there is no room in the store for another run.
         InvalidArgument: `jobs` > 1 and a task of the user's own cannot be sent to a process.
     """
     loaded = {name: source.load() for name, source in sources.items()}
     there = store.run_ids()
     todo = [spec for spec in specs if run_id(spec, loaded[spec.task]) not in there]
     if jobs > 1 and len(todo) > 1:
-        held = (dict(sources), store.folder)
-        done = in_processes(_work, todo, jobs=jobs, prepare=_prepared, arguments=held)
+        needed = (dict(sources), store.folder)
+        done = in_processes(_make, todo, jobs=jobs, prepare=_prepared, arguments=needed, name=_name)
     else:
-        done = _here(todo, loaded, store)
-    drain(done, len(todo), label, show=progress)
-
-
-def _make(spec: RunSpec, task: Task, store: Store) -> str | None:
-    """Make and store one run; return what went wrong, or None."""
-    try:
-        record = training.train(
-            task, spec.optimizer, spec.schedule, spec.lr, spec.seed, role=spec.role
-        )
-        store.add(record)
-    except Exception as error:
-        name = f"{spec.task}, {spec.optimizer.name}, {spec.schedule.name}, lr {spec.lr:g}"
-        return f"{name}, seed {spec.seed}: {type(error).__name__}: {error}"
-    return None
-
-
-def _here(
-    specs: Sequence[RunSpec], loaded: Mapping[str, Task], store: Store
-) -> Iterator[str | None]:
+        done = in_this_process(_make, todo, (loaded, store), name=_name)
     with training.one_thread():
-        for spec in specs:
-            yield _make(spec, loaded[spec.task], store)
+        drain(done, len(todo), label, show=progress)
+
+
+def _make(held: tuple[Mapping[str, Task], Store], spec: RunSpec) -> None:
+    """Make and store one run."""
+    loaded, store = held
+    record = training.train(
+        loaded[spec.task], spec.optimizer, spec.schedule, spec.lr, spec.seed, role=spec.role
+    )
+    store.add(record)
+
+
+def _name(spec: RunSpec) -> str:
+    method = f"{spec.task}, {spec.optimizer.name}, {spec.schedule.name}"
+    return f"{method}, lr {spec.lr:g}, seed {spec.seed}"
 
 
 @contextlib.contextmanager
@@ -116,8 +111,3 @@ def _prepared(
     """Load the tasks and open the store, in a worker."""
     with Store(folder) as store:
         yield {name: source.load() for name, source in sources.items()}, store
-
-
-def _work(held: tuple[dict[str, Task], Store], spec: RunSpec) -> str | None:
-    loaded, store = held
-    return _make(spec, loaded[spec.task], store)

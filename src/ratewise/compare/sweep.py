@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratewise.compare import analysis, processes
+from ratewise.compare import analysis, processes, sweep_file
 from ratewise.compare import plan as planning
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.plan import Plan
@@ -159,11 +159,11 @@ def _run(
     plan: Plan, specs: list[RunSpec], store: Store, *, jobs: int, label: str, progress: bool
 ) -> None:
     """Note what is asked for, before it runs, then make what is missing."""
-    sweep = plan.asked()
-    before = store.read_sweep() or {}
-    earlier = before.get("runs", []) if before.get("plan") == sweep else []
+    wanted = plan.asked()
+    before, runs = sweep_file.read(store) or (None, [])
+    earlier = runs if before == wanted else []
     ids = dict.fromkeys([*earlier, *sorted(_ids(plan, specs))])
-    store.write_sweep({"plan": sweep, "runs": list(ids)})
+    store.write_sweep({"plan": wanted, "runs": list(ids)})
     processes.execute(specs, plan.sources, store, jobs=jobs, label=label, progress=progress)
 
 

@@ -1,1 +1,1 @@
-"""Reading files that anyone may have made: at most so much, nothing run, or a named error."""
+"""Files: those that anyone may have made are read as data, ours are written whole or not at all."""

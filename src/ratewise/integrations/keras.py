@@ -23,6 +23,7 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
+from ratewise.files import writing
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
@@ -252,13 +253,7 @@ class GreedyLR(keras.callbacks.Callback):
         state = self.state_dict()
         older = [other for other in self._saved if other["iterations"] < state["iterations"]]
         self._saved = [*older[-1:], state]
-        temporary = f"{os.fspath(path)}.tmp"
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"states": self._saved}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        writing.write(os.fspath(path), json.dumps({"states": self._saved}))
 
     # -- Keras's calls ----------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from ratewise import __version__
 from ratewise.errors import InvalidState
+from ratewise.files import writing
 from ratewise.progress import tracked
 from ratewise.rules import schema
 from ratewise.rules.network import LARGEST
@@ -210,10 +211,8 @@ class _Checkpoint:
 
     def write(self, about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Replace the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".part-{self.path.name}")
-        save_file(tensors, part, {"ratewise": json.dumps(about)})
-        part.replace(self.path)
+        with writing.whole(self.path) as temporary:
+            save_file(tensors, temporary, {"ratewise": json.dumps(about)})
 
 
 def learn(
@@ -239,7 +238,7 @@ def learn(
         policy = learner.policy(**(about or {}))
         policy.save(out)
         curve = out.with_name(f"{out.stem}.curve.json")
-        curve.write_text(json.dumps({"curve": learner.curve}, indent=0))
+        writing.write(curve, json.dumps({"curve": learner.curve}, indent=0))
         return policy
     finally:  # stable-baselines3 seeds the global generators, which are the caller's
         torch.set_num_threads(threads)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
 from ratewise.errors import invalid
+from ratewise.files import writing
 from ratewise.nmf import scale
 from ratewise.nmf.checks import InterruptedWarning
 from ratewise.nmf.estimator import StochasticNMF
@@ -44,9 +43,9 @@ def fit_file(
 
     Raises:
         MissingData, CorruptData: the file is absent or unreadable.
-        InvalidArgument, UnknownName: the matrix or a setting is none that can be used, or the
-            folder cannot be written to.
+        InvalidArgument, UnknownName: the matrix or a setting is none that can be used.
         OutOfMemory: it does not fit.
+        CannotWrite: the disk is full, or the folder is read-only.
         KeyboardInterrupt: Ctrl-C; if a batch was finished, H.npy has its components.
     """
     folder = Path(out)
@@ -60,42 +59,24 @@ def fit_file(
         w = model.fit_transform(x)
     except KeyboardInterrupt:
         if hasattr(model, "components_"):
-            path = _whole(folder / "H.npy", lambda path: np.save(path, model.components_))
+            path = _save(folder / "H.npy", model.components_)
             warnings.warn(f"{path} has the components so far", InterruptedWarning, stacklevel=2)
         raise
     seconds = time.perf_counter() - start
-    files = [
-        _whole(folder / "W.npy", lambda path: np.save(path, w)),
-        _whole(folder / "H.npy", lambda path: np.save(path, model.components_)),
-    ]
+    written = [_save(folder / "W.npy", w), _save(folder / "H.npy", model.components_)]
     norm = scale.norm(x)
     summary = _summary(Path(data), x, norm, model, w, seconds)
     if _draw(model, norm, folder / PICTURE):
-        files.append(folder / PICTURE)
+        written.append(folder / PICTURE)
     else:
         summary += f"\nno {PICTURE}: it needs matplotlib"
-    text = folder / "summary.txt"
-    files.append(_whole(text, lambda path: path.write_text(summary + "\n", encoding="utf-8")))
-    return Fitted(model, summary, tuple(files))
+    writing.write(folder / "summary.txt", summary + "\n")
+    return Fitted(model, summary, (*written, folder / "summary.txt"))
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file whole or not at all, and return its path; its folder is made.
-
-    Raises:
-        InvalidArgument: it cannot be written: a full disk, or a folder of somebody else.
-    """
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        found = f"{path} ({error.strerror or error})"
-        fix = "free space, or name another"
-        raise invalid("--out", "a folder that can be written to", found, fix) from error
+def _save(path: Path, array: Any) -> Path:
+    with writing.whole(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)  # given a path, it would add a suffix
     return path
 
 
@@ -140,7 +121,7 @@ def _draw(model: StochasticNMF, norm: float, path: Path) -> bool:
         title = f"schedule {model.schedule}"
         panels.append(Panel(title, "step of the components", "rate, in multiples of 1 / L", lines))
     try:
-        _whole(path, lambda path: save_panels(panels, path, columns=1))
+        save_panels(panels, path, columns=1)
     except ModuleNotFoundError:
         return False
     return True

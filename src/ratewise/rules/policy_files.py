@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import CorruptPolicy, InvalidState, unknown, wrong_type
+from ratewise.files import writing
 from ratewise.rules import schema
 from ratewise.rules.network import LARGEST, MOST_LAYERS, Weights
 from ratewise.rules.schema import Check
@@ -50,12 +51,7 @@ def write(path: str | Path, policy: Weights, features: Sequence[str], **about: A
         tensors |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
     ranges = {"low": [float(x) for x in policy.low], "high": [float(x) for x in policy.high]}
     said = {"format": FORMAT, "features": list(features), **ranges, **about}
-    data = save(tensors, {"ratewise": json.dumps(said)})
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".part-{target.name}")
-    part.write_bytes(data)
-    part.replace(target)
+    writing.write(path, save(tensors, {"ratewise": json.dumps(said)}))
 
 
 def names(folder: Path = FOLDER) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ratewise.errors import invalid
+from ratewise.errors import InvalidArgument, invalid
 
 #: Version of the columns below. A file of a newer one is refused, never guessed at.
 SCHEMA_VERSION = 2
@@ -93,6 +93,12 @@ UNITS: dict[str, tuple[str, str]] = {
     "machine": ("VARCHAR", "JSON: kind of machine"),
     "schema_version": ("BIGINT", "SCHEMA_VERSION"),
 }
+#: column of steps -> the columns of what was measured there
+ALIGNED = {
+    "train_step": ("train_loss", "lr", *ADDED),
+    "eval_step": ("validation_loss",),
+    "test_step": ("test_loss", "test_metric"),
+}
 JSON_COLUMNS = ("config", "versions", "machine")
 
 
@@ -129,15 +135,41 @@ def to_row(record: RunRecord) -> list[Any]:
     """Return the record as the values of `UNITS`' columns.
 
     Raises:
-        InvalidArgument: None where a value is needed; a number that is missing is NaN.
+        InvalidArgument: None where a value is needed; a number that is missing is NaN. Or lists
+            that belong together have different lengths.
     """
     values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     for name, value in values.items():
         hole = None in value if isinstance(value, list) else value is None
         if hole and name != "diverged_at":
             raise invalid(f"the record's {name}", "without None", None, "pass NaN for a number")
+    if odd := _misaligned(values):
+        raise InvalidArgument(f"the record's {odd}: pass as many")
     values |= {name: canonical(values[name]) for name in JSON_COLUMNS}
     return [*(values[name] for name in UNITS if name != "schema_version"), SCHEMA_VERSION]
+
+
+def _misaligned(values: dict[str, Any]) -> str:
+    """Return which list is not as long as the steps that it belongs to, or nothing."""
+    for steps, others in ALIGNED.items():
+        for name in others:
+            count, length = len(values[steps]), len(values[name])
+            if length != count and not (name in ADDED and length == 0):
+                return f"{name} has {length} entries, {steps} has {count}"
+    return ""
+
+
+def _fits(value: Any, name: str) -> bool:
+    """Return whether a value is of its column's type; DuckDB hands over what a file declares."""
+    if name in JSON_COLUMNS:
+        return isinstance(value, dict)
+    if name == "diverged_at" and value is None:
+        return True
+    kind = UNITS[name][0]
+    single = {"VARCHAR": str, "DOUBLE": float, "BIGINT": int}[kind.removesuffix("[]")]
+    if not kind.endswith("[]"):
+        return type(value) is single
+    return isinstance(value, list) and all(type(entry) is single for entry in value)
 
 
 def from_row(row: dict[str, Any]) -> RunRecord:
@@ -152,11 +184,15 @@ def from_row(row: dict[str, Any]) -> RunRecord:
             if name != "schema_version"
         }
         values |= {name: json.loads(values[name]) for name in JSON_COLUMNS}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"lacks or garbles a column: {error}") from error
     for name, value in values.items():
         if value is None and name != "diverged_at":
             raise ValueError(f"column {name} is empty")
+        if not _fits(value, name):
+            raise ValueError(f"column {name} holds no {UNITS[name][0]}")
+    if odd := _misaligned(values):
+        raise ValueError(f"column {odd}")
     if make_run_id(values["config"]) != values["run_id"]:
         raise ValueError("run_id is not the digest of its config")
     return RunRecord(**values)

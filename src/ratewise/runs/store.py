@@ -13,10 +13,12 @@ from typing import Any
 import duckdb
 
 from ratewise.errors import StoreError, invalid
-from ratewise.runs import files
+from ratewise.files import writing
+from ratewise.runs import parquet
 from ratewise.runs.schema import BATCH, SCHEMA_VERSION, RunRecord, batch_id
 
 MARKER = "ratewise-store.json"
+SWEEP = "sweep.json"
 
 
 class Store:
@@ -43,46 +45,45 @@ class Store:
         self._writer: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
         self._claim()
-        self._clean()
 
     def _claim(self) -> None:
+        """Make the folder a store, the marker first: what lies below it is then a store's own."""
         marker = self.folder / MARKER
-        version = 0
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise StoreError(f"{self.folder} is a file: choose another folder (--out)")
-            if marker.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            foreign = self._foreign()
+            if marker.exists():  # asked after the look: another process may have made it meanwhile
                 version = _version(marker)
-                if version > SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{self.folder} is a store of version {version}, this ratewise reads "
-                        f"{SCHEMA_VERSION}: upgrade ratewise or choose another folder (--out)"
-                    )
-            elif self.folder.exists() and (found := sorted(os.listdir(self.folder))):
+            elif foreign:
                 raise StoreError(
-                    f"{self.folder} is not a ratewise store, it holds {', '.join(found[:3])}"
-                    f"{', ...' if len(found) > 3 else ''}: choose another folder (--out)"
+                    f"{self.folder} is not a ratewise store, it holds {', '.join(foreign[:3])}"
+                    f"{', ...' if len(foreign) > 3 else ''}: choose another folder (--out)"
                 )
-            self._runs.mkdir(parents=True, exist_ok=True)
+            else:
+                version = 0
             # An older store's marker is raised at once, not with the first file of this version:
             # no writer can then forget it, and no older ratewise meets such a file unwarned.
             if version < SCHEMA_VERSION:
-                content = json.dumps({"schema_version": SCHEMA_VERSION})
-                files.write_bytes(marker, content.encode())
-            probe = self._runs / f".probe-{os.getpid()}"
+                writing.write(marker, json.dumps({"schema_version": SCHEMA_VERSION}))
+            self._runs.mkdir(exist_ok=True)
+            probe = self._runs / writing.unfinished("probe")
             probe.touch()
             probe.unlink()
+            writing.clean(self.folder)
+            writing.clean(self._runs)
         except OSError as error:
             raise StoreError(
-                f"{self.folder} cannot be written ({error.strerror}): choose another folder (--out)"
+                f"{self.folder} cannot be written ({error.strerror}): runs and reports are written "
+                "there; allow it, or use a copy or another folder (--out)"
             ) from error
 
-    def _clean(self) -> None:
-        """Remove the temporary files of writers that were killed."""
-        for path in self._runs.glob(".tmp-*"):
-            writer = path.name.split("-")[1]
-            if not (writer.isdigit() and files.alive(int(writer))):
-                path.unlink(missing_ok=True)
+    def _foreign(self) -> list[str]:
+        """Return what no store leaves behind: before the marker there is at most its beginning."""
+        found = sorted(name for name in os.listdir(self.folder) if not writing.is_unfinished(name))
+        # up to 0.1, an empty folder for runs came before the marker
+        return [] if found == ["runs"] and not any(self._runs.iterdir()) else found
 
     def path(self, run_id: str) -> Path:
         """Return where the run's own file lies, or would lie."""
@@ -102,7 +103,7 @@ class Store:
     def run_ids(self) -> set[str]:
         """Return the ids of the runs that lie there: of a run's own file, read or not."""
         return self._ids_in_batches().union(
-            path.stem for path in self._files() if not files.is_batch(path)
+            path.stem for path in self._files() if not parquet.is_batch(path)
         )
 
     def add(self, record: RunRecord) -> Path:
@@ -129,13 +130,11 @@ class Store:
         return path
 
     def _put(self, records: Sequence[RunRecord], name: str) -> Path:
-        temporary = self._runs / f".tmp-{os.getpid()}-{threading.get_ident()}-{name}"
-        with self._lock:
+        path = self.path(name)
+        with self._lock, writing.whole(path) as temporary:
             if self._writer is None:  # opening a connection costs more than a run's file
                 self._writer = duckdb.connect(config={"threads": 1})
-            files.write(self._writer, records, temporary)
-        path = self.path(name)
-        files.rename(temporary, path)
+            parquet.write(self._writer, records, temporary)
         return path
 
     def __enter__(self) -> Store:
@@ -155,7 +154,7 @@ class Store:
         """Return every run once, ordered by task, optimizer, schedule, rate, seed and id."""
         paths = self._files()
         try:
-            parts = list(files.read(paths).values())
+            parts = list(parquet.read(paths).values())
         except (duckdb.Error, ValueError):  # one of them is not in order
             parts = list(map(self._read_one, paths))
         records: dict[str, RunRecord] = {}
@@ -176,35 +175,42 @@ class Store:
         """
         self._ids_in_batches()
         for path in self._files():
-            if files.is_batch(path) and path.stem not in self._batches:
+            if parquet.is_batch(path) and path.stem not in self._batches:
                 self._read_one(path)
-        return files.query(self._files(), sql)
+        return parquet.query(self._files(), sql)
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Keep what was asked for: tasks, schedules, rates, seeds."""
-        files.write_bytes(self.folder / "sweep.json", json.dumps(sweep, indent=2).encode())
+        writing.write(self.folder / SWEEP, json.dumps(sweep, indent=2))
 
     def read_sweep(self) -> dict[str, Any] | None:
-        """Return what `write_sweep` kept, or None."""
-        path = self.folder / "sweep.json"
+        """Return what `write_sweep` kept, or None; its entries are not looked at.
+
+        Raises:
+            StoreError: the file holds something else.
+        """
+        path = self.folder / SWEEP
         try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except ValueError as error:
-            raise StoreError(f"{path} is damaged ({error}): remove it and run again") from error
+            sweep = _read_json(path) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise damaged_sweep(self.folder, str(error)) from error
+        if sweep is not None and not isinstance(sweep, dict):
+            raise damaged_sweep(self.folder, f"it holds a {type(sweep).__name__}, not an object")
+        return sweep
 
     def _files(self) -> list[Path]:
-        return sorted(self._runs.glob("*.parquet"), key=files.order)
+        return sorted(self._runs.glob("*.parquet"), key=parquet.order)
 
     def _ids_in_batches(self) -> set[str]:
         there = list(self._runs.glob(f"{BATCH}*.parquet"))
         new = [path for path in there if path.stem not in self._batches]
-        self._batches |= files.batch_ids(new)
+        self._batches |= parquet.batch_ids(new)
         return set().union(*(self._batches.get(path.stem, ()) for path in there))
 
     def _read_one(self, path: Path) -> list[RunRecord]:
         """Return one file's runs, or set it aside with the reason."""
         try:
-            return files.read([path])[path.name]
+            return parquet.read([path])[path.name]
         except (duckdb.Error, ValueError) as error:
             self._put_aside(path, str(error).splitlines()[0])
             return []
@@ -219,12 +225,37 @@ class Store:
             target = folder / f"{path.name}.{number}"
         os.replace(path, target)
         self.set_aside.append((target, reason))
-        kind = "batch" if files.is_batch(path) else "run"
+        kind = "batch" if parquet.is_batch(path) else "run"
         warnings.warn(f"{path} is not a whole {kind} ({reason}): moved to {target}", stacklevel=4)
+
+
+def damaged_sweep(folder: Path, reason: str) -> StoreError:
+    """Return the error for a sweep's file that says nothing that was asked for."""
+    fix = "remove it and run the comparison again, all runs stay"
+    return StoreError(f"{folder / SWEEP} is damaged ({reason}): {fix}")
 
 
 def _version(marker: Path) -> int:
     try:
-        return int(json.loads(marker.read_text())["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{marker} is damaged: choose another folder (--out)") from error
+        version = _read_json(marker)["schema_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(version)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f'{marker} is damaged: write {{"schema_version": {SCHEMA_VERSION}}} into it if its '
+            "runs are yours, or choose another folder (--out)"
+        ) from error
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{marker.parent} is a store of version {version}, this ratewise reads "
+            f"{SCHEMA_VERSION}: upgrade ratewise or choose another folder (--out)"
+        )
+    return version
+
+
+def _read_json(path: Path) -> Any:
+    """Return what a JSON file holds; whatever is wrong with it but its absence is a ValueError."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -7,7 +7,7 @@ the largest factor of its group beforehand, and what is left for afterwards is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,8 +36,9 @@ def check_kind(optimizer: Any) -> None:
 class Ahead:
     """Lends factors to the groups' rates, and takes them back.
 
-    A rate is left alone where it could not be written without a device's value on the host
-    (a Python rate, weights on a device), and where the optimizer is not in `ratewise.linear`.
+    Where a rate could not be written without a device's value on the host (a Python rate, weights
+    on a device) it is only raised from far below usual rates; where the optimizer is not in
+    `ratewise.linear` it is left alone.
 
     Args:
         optimizer: only its kind is looked at.
@@ -46,11 +47,16 @@ class Ahead:
     def __init__(self, optimizer: Optimizer) -> None:
         self._linear = type(optimizer) in LINEAR
         self._saved: list[tuple[dict[str, Any], Any]] = []
+        self._terms: list[tuple[dict[str, Any], Tensor, Tensor, float]] = []
         #: What each group's rate was multiplied by; None is not at all.
         self.lent: list[Scale | None] = []
 
     def lend(
-        self, groups: Sequence[dict[str, Any]], factors: Sequence[Tensor], probes: Sequence[Tensor]
+        self,
+        groups: Sequence[dict[str, Any]],
+        factors: Sequence[Tensor],
+        probes: Sequence[Tensor],
+        raised: Sequence[float],
     ) -> None:
         """Multiply each group's rate by its factor.
 
@@ -58,11 +64,32 @@ class Ahead:
             groups: parameter groups.
             factors: one a group, on the parameters' device; 0 is not known yet.
             probes: what is lent where nothing is known yet, one a group.
+            raised: what is lent where a factor could not be read, one a group; 1 is nothing.
         """
         self.give_back()
-        self.lent = [self._lend(*all_) for all_ in zip(groups, factors, probes, strict=True)]
+        self._terms = list(zip(groups, factors, probes, raised, strict=True))
+        self._lend_all()
 
-    def _lend(self, group: dict[str, Any], factor: Tensor, probe: Tensor) -> Scale | None:
+    def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return the closure, with the rates given back for as long as it runs.
+
+        So it reads the groups' own rates, and where it raises an error nothing is left lent.
+        """
+
+        def closed() -> Any:
+            self.give_back()
+            loss = closure()
+            self._lend_all()
+            return loss
+
+        return closed
+
+    def _lend_all(self) -> None:
+        self.lent = [self._lend(*terms) for terms in self._terms]
+
+    def _lend(
+        self, group: dict[str, Any], factor: Tensor, probe: Tensor, raised: float
+    ) -> Scale | None:
         rate = group["lr"]
         if not self._linear:
             return None
@@ -73,9 +100,10 @@ class Ahead:
             self._saved.append((group, rate.clone()))
             rate.mul_(share)
             return share
-        if factor.device.type != "cpu":
+        on_host = factor.device.type == "cpu"
+        if not on_host and raised == 1.0:
             return None
-        number = float(factor) or float(probe)
+        number = float(factor) or float(probe) if on_host else raised
         self._saved.append((group, rate))
         group["lr"] = rate * number
         return number

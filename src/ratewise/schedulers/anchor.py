@@ -44,7 +44,7 @@ def anchor_scale(anchor: Anchor, step: int, total_steps: int | None, warmup_step
         return 1.0
     if isinstance(anchor, str):
         past = max(0, step - warmup_steps)
-        return fixed_scale(anchor, past, (total_steps or 1) - warmup_steps)
+        return fixed_scale(anchor, past, max(1, (total_steps or 1) - warmup_steps))
     scale = float(anchor(step))
     if not 0.0 <= scale < math.inf:
         fix = f"anchor({step}) returned it"

@@ -19,6 +19,7 @@ class BaseRates:
     base_lrs: list[float | Tensor]
     last_epoch: int
     _base: list[float]
+    _prepare_to_write: Any
     _rates: Any
     _record: Any
     _rule: Any
@@ -51,6 +52,7 @@ class BaseRates:
                 type can hold; nothing has changed.
         """
         check_positive("factor", factor, "pass 0.5 to halve the rates")
+        self._prepare_to_write()
         self._meet_new_groups()
         self._to_host()
         before, old = self._rule.before(), self._rates.current(self._groups())

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from collections.abc import Callable
 from typing import Any
 
 from ratewise.errors import InvalidState, RatewiseError
 from ratewise.rules import schema
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import Check
-from ratewise.schedulers import events, period, rates, trace
+from ratewise.schedulers import clock, events, period, rates, trace
 from ratewise.schedulers.anchor import check_anchor
 
-#: Format of our part of a state dict. A newer one is refused; an older one goes through
-#: `MIGRATIONS[format]`, which returns it in the next format.
-FORMAT = 2
-
-
-def _from_1(ours: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 had no periods, ramps, choice of groups, or record of events."""
-    pending = ours.get("pending")
-    new: dict[str, Any] = {
-        "every": 1,
-        "warmup_steps": 0,
-        "groups": None,
-        "late": None,
-        "events": [],
-    }
-    new |= {"trace": {"stride": 1, "decisions": 0, "points": []}, "format": 2}
-    return {**ours, **new, "pending": None if pending is None else [pending, 1.0]}
-
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+#: Format of our part of a state dict; another one is refused.
+FORMAT = 3
 
 #: What others may have multiplied a rate by: a schedule of ours that ends near 0 is included.
 MOST_OUTSIDE = 1e60
@@ -43,19 +24,23 @@ TABLE: dict[str, Check] = {
     "format": schema.choice(FORMAT),
     "scheduler": schema.text,
     "anchor": schema.choice(None, True, *FIXED),
+    "length": schema.optional(schema.count(1)),
     "horizon": schema.optional(schema.count(1)),
     "missing": schema.choice("raise", "hold"),
     "every": schema.count(1),
     "warmup_steps": schema.count(),
     "groups": schema.optional(schema.several(schema.count())),
     "seen": schema.flag,
+    "clock": schema.record(clock.TABLE),
+    "ramp_end": schema.count(),
     "events": events.CHECK,
     "trace": trace.CHECK,
     **period.TABLE,
     **rates.TABLE,
 }
 #: What torch has at the top that we take back, where it is there.
-THEIRS: dict[str, Check] = {"last_epoch": schema.count(), "_step_count": schema.count()}
+#: (A scheduler that waits for its turn in a `SequentialLR` stands at -1.)
+THEIRS: dict[str, Check] = {"last_epoch": schema.count(-1), "_step_count": schema.count()}
 
 
 def checked(
@@ -72,7 +57,7 @@ def checked(
 
     Raises:
         InvalidState: it is of another scheduler, another number of groups or another anchor,
-            of a newer format, has unknown or missing keys, or a value outside its range.
+            of another format, has unknown or missing keys, or a value outside its range.
     """
     name = like["scheduler"]
     if not isinstance(state_dict, dict) or not isinstance(state_dict.get("ratewise"), dict):
@@ -84,13 +69,11 @@ def checked(
         )
     ours = state_dict["ratewise"]
     version = ours.get("format")
-    if type(version) is not int or not 1 <= version <= FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise InvalidState(
-            f"state_dict['ratewise']['format'] must be in 1..{FORMAT}, "
-            f"got {reprlib.repr(version)}: a newer one needs a newer ratewise"
+            f"state_dict['ratewise']['format'] must be {FORMAT}, got {reprlib.repr(version)}: a "
+            "newer one needs a newer ratewise, and states from before version 0.1.0 cannot be read"
         )
-    for older in range(version, FORMAT):
-        ours = MIGRATIONS[older](ours)
     where = "state_dict['ratewise']"
     kind = ours.get("scheduler", name)
     schema.text(f"{where}['scheduler']", kind)

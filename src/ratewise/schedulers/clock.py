@@ -1,4 +1,4 @@
-"""Whether the optimizer has made a step since the schedule's last one.
+"""How many steps the optimizer has made since the schedule's last one.
 
 A schedule's time is the optimizer's: a step that a `GradScaler` skipped, a micro-batch whose
 gradients are only accumulated, and Accelerate's calling ``step`` once a process are no steps.
@@ -15,11 +15,16 @@ import torch
 from torch.optim import Optimizer
 
 from ratewise.errors import StepOrderWarning
+from ratewise.rules import schema
+from ratewise.rules.schema import Check
+
+#: What a saved clock has: `OptimizerClock.state`.
+TABLE: dict[str, Check] = {"elapsed": schema.count(), "uncounted": schema.count()}
 
 
 class OptimizerClock:
-    """Hears the optimizer's steps through its public step hook; it only ever stores a constant
-    there, so that a compiled optimizer step is not compiled again.
+    """Hears the optimizer's steps through its public step hook; in a compiled step it only ever
+    stores a constant there, so that the step is not compiled again: several of those are one.
 
     Calls count without a step of the optimizer in two cases: in a dry run, where nothing was
     ever trained (losses fed by hand, to see what the schedule does), and where steps cannot be
@@ -28,7 +33,10 @@ class OptimizerClock:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
+        #: Optimizer steps of the schedule's whole run so far.
+        self.elapsed = 0
         self._stepped = False  # since the schedule's last step
+        self._steps = 0  # how often, as far as they can be counted
         self._heard = False  # a step with gradients, ever
         self._deaf = False
         self._warned = False
@@ -50,15 +58,42 @@ class OptimizerClock:
         if torch.compiler.is_compiling():
             self._heard = True
             return
+        self._steps += 1
         if not self._heard:
             self._heard = _has_gradients(optimizer)
         if capturing():
             self._deaf = True  # the graph's replays will not come by here
 
-    def advance(self) -> bool:
-        """Return whether a call of the schedule counts as its next step, and begin that step."""
-        if self._stepped or self._deaf:
-            self._stepped = False
+    @property
+    def heard(self) -> bool:
+        """Whether the optimizer was ever heard to train."""
+        return self._heard
+
+    @property
+    def uncounted(self) -> int:
+        """Steps that were heard since the schedule's last one."""
+        return max(self._steps, int(self._stepped))
+
+    def take(self) -> int:
+        """Count the steps that were heard since the schedule's last one, and return how many."""
+        steps, self._steps, self._stepped = self.uncounted, 0, False
+        self.elapsed += steps
+        return steps
+
+    def advance(self) -> int:
+        """Return how many optimizer steps a call of the schedule brings, and count them.
+
+        0 is a call that does not count; where steps cannot be heard a call is one.
+        """
+        steps = self.take()
+        if not steps and self._counts_unheard():
+            steps = 1
+            self.elapsed += 1
+        return steps
+
+    def _counts_unheard(self) -> bool:
+        """Return whether a call counts although the optimizer was not heard to step."""
+        if self._deaf:
             return True
         if self._heard:
             return False
@@ -74,13 +109,29 @@ class OptimizerClock:
                 "optimizer.step() has been called: call optimizer.step() first, on the optimizer "
                 "that the scheduler was given (a GradScaler may have skipped it: nothing to mend)",
                 StepOrderWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return False
 
+    def restart(self, elapsed: int = 0) -> None:
+        """Begin the schedule's run here; what was heard before belongs to another's."""
+        self.take()
+        self.elapsed = elapsed
+
+    def state(self) -> dict[str, int]:
+        """Return what is counted, as plain data."""
+        return {"elapsed": self.elapsed, "uncounted": self.uncounted}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Take over what `state()` returned."""
+        self.elapsed, self._steps = int(state["elapsed"]), int(state["uncounted"])
+        self._stepped = self._steps > 0
+
     def __deepcopy__(self, memo: dict[int, Any]) -> OptimizerClock:
         """A copied optimizer has no hooks: its clock is a new one."""
-        return OptimizerClock(copy.deepcopy(self._optimizer, memo))
+        clock = OptimizerClock(copy.deepcopy(self._optimizer, memo))
+        clock.restore(self.state())
+        return clock
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """An optimizer that comes out of a pickle has no hooks either."""

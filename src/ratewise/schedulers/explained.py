@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from torch.optim import Optimizer
+
 from ratewise.errors import wrong_type
 from ratewise.rules.checks import check_count
 from ratewise.schedulers.events import Event, Listener
 from ratewise.schedulers.record import Record
+from ratewise.schedulers.step_hooks import settle
 
 
 class Explained:
     """The part of a scheduler that speaks of its decisions; abstract, mixed into `ReactiveLR`."""
 
     _record: Record
+    optimizer: Optimizer
 
     def _now(self) -> int:
         """Return the schedule's step."""
@@ -61,6 +65,7 @@ class Explained:
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
         """Print the last decisions in words, and where the rate stands."""
         check_count("last", last, 1)
+        settle(self.optimizer)
         self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch.optim import Optimizer
@@ -18,16 +18,26 @@ from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLi
 from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
 from ratewise.schedulers.anchor import Anchor
 from ratewise.schedulers.greedy_tensor import TensorGreedy
+from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.reactive import ReactiveLR
 
 Bound = float | Sequence[float] | None
 
 _BOUNDS = schema.several(schema.number(0.0))
+
+
+def _given_bound(name: str, value: Any) -> None:
+    """Check a bound as the constructor takes it."""
+    check = _BOUNDS if isinstance(value, list) else schema.optional(schema.number(0.0))
+    check(name, value)
+
+
 #: What `GreedyLR`'s own part of a state must look like; `_check_own` has what depends on several.
 _STATE = schema.record(
     {
         "config": schema.settings(GreedyConfig),
         "base": schema.several(schema.rate),
+        "bounds": schema.record({"min_lr": _given_bound, "max_lr": _given_bound}),
         "min_lr": _BOUNDS,
         "max_lr": _BOUNDS,
         "memory": schema.record(MEMORY),
@@ -46,7 +56,7 @@ class GreedyLR(ReactiveLR):
 
     and the rate of group g is ``clamp(base[g] * s, min_lr[g], max_lr[g]) * anchor(step)``.
     Call ``step(loss)`` after each optimizer step, with the training loss, or once an epoch
-    with the validation loss. All counts below are in such steps.
+    with the validation loss. All counts below but `total_steps` are in such steps.
 
     Args:
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
@@ -77,7 +87,8 @@ class GreedyLR(ReactiveLR):
         missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
         anchor: an open-loop schedule to ride on: a name (``"cosine"``, ``"linear"``, ...) with
             `total_steps`, or a function from the step to a scale.
-        total_steps: length of the run in steps, for a named anchor.
+        total_steps: length of the run, for a named anchor: in the optimizer's own steps, also
+            where `step` is called once an epoch. Beyond it the anchor's end holds.
         every: decide once in so many steps, on the mean of the losses in between.
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
             a named anchor begins after it.
@@ -176,6 +187,23 @@ class GreedyLR(ReactiveLR):
             sync=sync,
             process_group=process_group,
         )
+
+    _places: ClassVar[Mapping[str, Place]] = {
+        **ReactiveLR._places,
+        **{f.name: at(f"rule.config.{f.name}") for f in dataclasses.fields(GreedyConfig)},
+        "window": at("rule.config.window", memory="the mean is over that many losses"),
+        "mode": at("rule.config.mode", memory="the best so far is one of that kind"),
+        "min_lr": at("rule.bounds.min_lr"),
+        "max_lr": at("rule.bounds.max_lr"),
+    }
+
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        super()._follow(ours, saved, changed)
+        if changed & {"min_lr", "max_lr"}:
+            rule = ours["rule"]
+            given = (rule["bounds"]["min_lr"], rule["bounds"]["max_lr"])
+            both = [_bounds(given, index, base) for index, base in enumerate(rule["base"])]
+            rule["min_lr"], rule["max_lr"] = [min(x) for x in both], [max(x) for x in both]
 
     @classmethod
     def like_transformers(
@@ -281,10 +309,7 @@ class GreedyLR(ReactiveLR):
 
         With `hold` a base rate outside given bounds is no error: the bounds hold its rate.
         """
-        low, high = (
-            _bound(bound, index, base * multiple)
-            for bound, multiple in zip(self._bounds, RELATIVE_BOUNDS, strict=True)
-        )
+        low, high = _bounds(self._bounds, index, base)
         if hold:
             return min(low, high), max(low, high)
         if low > high and None not in self._bounds:
@@ -305,6 +330,10 @@ class GreedyLR(ReactiveLR):
         return {
             "config": dataclasses.asdict(self._rule.config),
             "base": list(self._base),
+            "bounds": {
+                name: list(bound) if isinstance(bound, Sequence) else bound
+                for name, bound in zip(("min_lr", "max_lr"), self._bounds, strict=True)
+            },
             "min_lr": list(self._min_lr),
             "max_lr": list(self._max_lr),
             "memory": self._rule.state(),
@@ -328,6 +357,7 @@ class GreedyLR(ReactiveLR):
         rule = FloatGreedy(GreedyConfig(**state["config"]), self._rule.limits)
         rule.restore(state["memory"])
         self._rule = rule
+        self._bounds = (state["bounds"]["min_lr"], state["bounds"]["max_lr"])
         self._base, self._min_lr, self._max_lr = (
             list(map(float, state[key])) for key in ("base", "min_lr", "max_lr")
         )
@@ -349,6 +379,15 @@ def _check_bound(name: str, bound: Bound, groups: int) -> None:
             raise wrong_type(name, "a number", value, "pass a finite number >= 0")
         if not 0.0 <= value < math.inf:
             raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
+
+
+def _bounds(given: tuple[Bound, Bound], index: int, base: float) -> tuple[float, float]:
+    """Return group `index`'s bounds as given, else multiples of its base rate."""
+    low, high = (
+        _bound(bound, index, base * multiple)
+        for bound, multiple in zip(given, RELATIVE_BOUNDS, strict=True)
+    )
+    return low, high
 
 
 def _bound(bound: Bound, index: int, default: float) -> float:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import SnapshotLost, TooManyRollbacks, invalid, wrong_type
+from ratewise.files import writing
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count, is_number
 from ratewise.schedulers.agreement import gravest
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
+from ratewise.schedulers.step_hooks import settle
 
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
 HISTORY, RECENT = 50, 10
@@ -237,6 +239,7 @@ class SpikeGuard:
             buffer.copy_(good)
 
     def _go_back(self, loss: float) -> None:
+        settle(self.optimizer)
         spiked_at = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._restore()
         restored = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -342,18 +345,16 @@ def _checked_path(path: Any) -> Path:
 
 def _written(state: Any, path: Path) -> int:
     """Write a snapshot whole or not at all, and return its checksum."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        torch.save(state, partial)
-        checksum = _checksum(partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with writing.whole(path) as temporary:
+            with temporary.open("wb") as file:  # torch refuses a path that begins with a dot
+                torch.save(state, file)
+            return _checksum(temporary)
+    except OSError as error:
         raise SnapshotLost(
-            f"the guard's snapshot {str(path)!r} cannot be written ({error}): make room, or pass "
-            "path=None to keep it in memory"
+            f"the guard's snapshot {str(path)!r} cannot be written ({error.strerror}): "
+            "make room, or pass path=None to keep it in memory"
         ) from error
-    return checksum
 
 
 def _checksum(path: Path) -> int:

@@ -30,7 +30,9 @@ class LearnedLR(SteeredLR):
     sees what it never saw while it was trained, c is 1 and a warning says so.
 
     Call ``step(loss)`` after each optimizer step. It decides the same from the same losses; ranks
-    that train together decide on the mean of theirs. A loss that is not finite is left out.
+    that train together decide on the mean of theirs. A loss that is not finite is left out. Where
+    it is called less often, say once an epoch, the rate moves at each optimizer step nevertheless,
+    and the policy decides at the first call in each of its windows.
 
     Args:
         optimizer: any torch optimizer, all parameters on one device.
@@ -38,6 +40,7 @@ class LearnedLR(SteeredLR):
             `Policy`.
         total_steps: length of the run in optimizer steps, >= 1. Beyond it the final rate holds.
         missing: ``"raise"`` or ``"hold"``: what a bare ``step()`` does before any loss came.
+        keep_proportions: groups move in proportion to their rates, as under `UpdateRatioLR`.
         groups: indices of the parameter groups to steer and schedule; None is all.
         sync: ``"mean"`` over the ranks' losses, ``"rank0"``, or None.
         process_group: of `torch.distributed`.
@@ -71,6 +74,7 @@ class LearnedLR(SteeredLR):
         policy: str | Path | Policy = "default",
         total_steps: int,
         missing: str = "raise",
+        keep_proportions: bool = True,
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
         process_group: Any = None,
@@ -87,12 +91,17 @@ class LearnedLR(SteeredLR):
             total_steps=total_steps,
             every=self.policy.interval(total_steps),
             measure=EVERY,
+            keep_proportions=keep_proportions,
             correction=self._correction,
             missing=missing,
             groups=groups,
             sync=sync,
             process_group=process_group,
         )
+
+    def _follow_length(self, ours: dict[str, Any]) -> None:
+        ours["every"] = self.policy.interval(ours["length"])
+        ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
 
     def correction(self) -> Tensor:
         """Return what the anchor's ratio is multiplied by now, (), a copy: nothing is read."""

@@ -7,6 +7,7 @@ devices and checkpoints are here, so that they are right once.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import InvalidState, MissingLoss, RatewiseError
-from ratewise.schedulers import checkpoint
+from ratewise.errors import MissingLoss, PastHorizonWarning
+from ratewise.schedulers import saved
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.anchor import Anchor, anchor_scale, check_anchor
 from ratewise.schedulers.arguments import (
@@ -26,29 +27,30 @@ from ratewise.schedulers.arguments import (
     check_rate,
     check_timing,
     chosen_groups,
-    new_rates,
 )
 from ratewise.schedulers.bases import BaseRates, copied, initial
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
+from ratewise.schedulers.given import Given
 from ratewise.schedulers.late import LateMetric, is_far
 from ratewise.schedulers.metric import as_float, as_scalar, nonfinite, on_device
 from ratewise.schedulers.period import Period
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
+from ratewise.schedulers.step_hooks import settle
 from ratewise.schedulers.watched import Watched
 
 #: On a device, what must read from it (listeners, ``on_nonfinite="raise"``) does so this often.
 SYNC_EVERY = 100
 
 
-class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
+class ReactiveLR(Given, BaseRates, Watched, Explained, LRScheduler, ABC):
     """A scheduler that decides on a metric; abstract.
 
     ``rate[g] = own[g] * outside[g]`` with ``own[g] = rule's rate[g] * anchor(step) * ramp(step)``
     and ``ramp(t) = min(1, (t + 1) / (warmup_steps + 1))``. `outside` is what others have
-    multiplied the group's rate by; it is 1 unless somebody does. One step is one optimizer step,
-    or as many as the user lets pass between two calls of `step`.
+    multiplied the group's rate by; it is 1 unless somebody does. One step is one call of `step`,
+    however many optimizer steps lie between two; an anchor with a name counts those.
 
     It works in one of two runtimes. With Python rates, or losses on the host, it decides on
     Python floats. With tensor rates and a loss tensor on their device, everything stays there.
@@ -78,8 +80,9 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         self.missing = missing
         #: Steps between two decisions, and steps of the linear ramp at the start.
         self.every, self.warmup_steps = every, warmup_steps
-        #: Length of the run in steps, or None. Not `total_steps`: Accelerate stops there.
+        #: Length of the run in optimizer steps, or None. Not `total_steps`: Accelerate stops there.
         self.horizon = total_steps
+        self._length = total_steps  # as constructed; the end may have been moved since
         self._anchor = anchor
         self._chosen = chosen_groups(groups, len(optimizer.param_groups))
         self._agreement = Agreement(sync, process_group)
@@ -90,7 +93,8 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         self._group_count = 0
         self._device: torch.device | None = None
         self._seen = False
-        self._synced_at = 0
+        self._synced_at = self._ramp_end = 0  #: the latter in optimizer steps
+        self._told_past = False
         self._read_policy()
         super().__init__(optimizer)
 
@@ -161,36 +165,64 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
             NonFiniteLoss: it is not finite, and ``on_nonfinite="raise"``.
         """
+        self._prepare_to_write()
         self._meet_new_groups()
         plain = self._plain and type(loss) is float  # what costs nothing to check
         value = loss if plain or loss is None else self._metric(loss)
         if value is None and not self._seen:
             self._demand_a_loss()
-        if not self._clock.advance():
+        steps = self._clock.advance()
+        if not steps:
             return
         if self._device is not None and capturing():
             ramp = max(0, self.warmup_steps - self.last_epoch)
             check_capture(self.every, ramp, self._anchor)
         self._step_count += 1
-        self.last_epoch += 1
-        if self._device is not None:
-            self._ticks.add_(1)
+        since = self._count(steps)
         if value is not None:
             self._seen = True
         past = self.last_epoch - self.warmup_steps
+        before = max(0, past - since)
         metric = None
         if past <= 0:
             self._period.forget()
-        elif past % self.every == 0:
+        elif past // self.every > before // self.every:
             metric = self._period.close(value, self._device)
         elif value is not None:
             self._period.take(value)
         if metric is not None:
             self._act(metric)
-        elif self._anchor is not None or past <= 0:
+        elif self._anchor is not None or past < since:
             self._write()
         elif self._rates.looking:
             self._look()
+        self._tell_past_horizon()
+
+    def _count(self, steps: int) -> int:
+        """Move on by a call that brings so many optimizer steps; return how far."""
+        self._move_on(1)
+        return 1
+
+    def _move_on(self, count: int) -> None:
+        self.last_epoch += count
+        if self._device is not None:
+            self._ticks.add_(count)
+        if self.last_epoch <= self.warmup_steps:
+            self._ramp_end = self._clock.elapsed
+
+    def _tell_past_horizon(self) -> None:
+        """Warn once where the optimizer has made more steps than the run was to have."""
+        step, last = self._clock.elapsed, self.horizon
+        if last is None or step <= last or self._told_past or not isinstance(self._anchor, str):
+            return
+        self._told_past = True
+        warnings.warn(
+            f"step {step} is beyond total_steps={last}: the final rate holds, "
+            f"{self._anchor_height():.3g} of the full one; pass the run's whole length in "
+            "optimizer steps, however often step() is called",
+            PastHorizonWarning,
+            stacklevel=4,
+        )
 
     def _demand_a_loss(self) -> None:
         if self.missing == "raise" and not self._agreement.always:
@@ -264,6 +296,7 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
 
     def _initial_step(self) -> None:
         """Torch's first, bare step at construction: the start of anchor and ramp, no decision."""
+        self._prepare_to_write()
         again = self._group_count > 0  # SequentialLR makes it again, after it has reset the rates
         self._step_count = 1
         self.last_epoch += 1
@@ -279,8 +312,10 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
 
         The number is a step, never a loss. Metrics that were seen before stay remembered.
         """
-        self._clock.advance()
+        self._prepare_to_write()
+        self._clock.restart(self._clock.elapsed + 1 if epoch is None else epoch)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._ramp_end = min(self._clock.elapsed, self.warmup_steps)
         if self._device is not None:
             self._ticks.fill_(self.last_epoch)
         if epoch is None:
@@ -291,7 +326,11 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         self._rates.reset(self._groups(), self._own_rates())
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Return every group's rate as it is now, tensors copied."""
+        """Return every group's rate as it is now, tensors copied.
+
+        Between a step of the optimizer and the call of `step` that is the rate it was made with.
+        """
+        settle(self.optimizer)
         return [copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
@@ -304,6 +343,10 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         groups = self.optimizer.param_groups
         return groups if self._chosen is None else [groups[index] for index in self._chosen]
 
+    def _prepare_to_write(self) -> None:
+        """Take back what was lent to a step that raised an error, before rates are changed."""
+        settle(self.optimizer)
+
     def _write(self) -> None:
         if self._rates.looking:
             self._look()
@@ -311,11 +354,17 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
 
     def _own_rates(self) -> list[Any]:
         step, ramp = self.last_epoch, self.warmup_steps
-        factor = anchor_scale(self._anchor, step, self.horizon, ramp)
+        factor = self._anchor_height()
         if step < ramp:
             factor *= (step + 1) / (ramp + 1)
         rates = self._rule_rates()
         return rates if factor == 1.0 else [rate * factor for rate in rates]
+
+    def _anchor_height(self) -> float:
+        """Return the anchor's height; one with a name counts the optimizer's steps."""
+        named = isinstance(self._anchor, str)
+        step = self._clock.elapsed if named else self.last_epoch
+        return anchor_scale(self._anchor, step, self.horizon, self._ramp_end)
 
     def _meet_new_groups(self) -> None:
         """Begin to schedule the groups that the optimizer has got since."""
@@ -379,6 +428,7 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
+        settle(self.optimizer)
         rates = [float(group["lr"]) for group in self._groups()]
         self._agreement.check(rates, self._now())
 
@@ -396,31 +446,10 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         Torch's own keys lie at the top; ours lie under ``"ratewise"`` with a format number. An
         anchor that is a function is not saved: construct the scheduler with it again.
         """
+        settle(self.optimizer)
         self._meet_new_groups()
         self._look_back()
-        anchor = self._anchor if self._anchor is None or isinstance(self._anchor, str) else True
-        ours = {
-            "format": checkpoint.FORMAT,
-            "scheduler": type(self).__name__,
-            "anchor": anchor,
-            "horizon": self.horizon,
-            "missing": self.missing,
-            "every": self.every,
-            "warmup_steps": self.warmup_steps,
-            "groups": self._chosen,
-            "seen": self._seen,
-            **self._period.state(),
-            **self._rates.state(self._groups()),
-            **self._record.state(),
-            "rule": self._own_state(),
-        }
-        return {
-            "last_epoch": self._now(),
-            "_step_count": self._step_count,
-            "_last_lr": [float(group["lr"]) for group in self.optimizer.param_groups],
-            "base_lrs": [float(rate) for rate in self.base_lrs],
-            "ratewise": ours,
-        }
+        return saved.state_of(self)
 
     def load_state_dict(
         self, state_dict: dict[str, Any], *, lr: float | Sequence[float] | None = None
@@ -431,6 +460,9 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
         state is loaded before or after; but with `lr` load the optimizer's before, which would
         bring the old rates back. Nothing changes if the state is refused.
 
+        An argument that the constructor was given, and that differs from the saved one, holds, and
+        a `SettingsDifferWarning` names both; one that was left out, or None, takes what was saved.
+
         Args:
             state_dict: what `state_dict` returned.
             lr: go on at this rate instead, one number or one a scheduled group: it becomes the
@@ -438,42 +470,9 @@ class ReactiveLR(BaseRates, Watched, Explained, LRScheduler, ABC):
 
         Raises:
             InvalidState: not a state of this scheduler, unknown or missing keys in our part,
-                a newer format, or another number of parameter groups.
+                another format, another number of parameter groups, or an argument that was given
+                and cannot be another than it was.
             InvalidArgument: `lr` is not a finite number > 0, or outside bounds that were given.
         """
-        base = None if lr is None else new_rates(lr, len(self._groups()))
-        now = self.state_dict()
-        ours = checkpoint.checked(
-            state_dict, like=now["ratewise"], anchor=self._anchor, rule=self._check_own
-        )
-        try:
-            self._take_over(ours, state_dict, base)
-        except (RatewiseError, TypeError, ValueError, LookupError, AttributeError) as error:
-            self._take_over(now["ratewise"], now, None)
-            if isinstance(error, RatewiseError):
-                raise
-            raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
-
-    def _take_over(
-        self, ours: dict[str, Any], theirs: dict[str, Any], base: list[float] | None
-    ) -> None:
-        """Take over our part of a state and torch's, the latter as far as it goes."""
-        self._to_host()
-        self._restore_own(ours["rule"])
-        self._read_policy()
-        if not callable(self._anchor):
-            self._anchor = ours["anchor"]
-        self.horizon, self.missing = ours["horizon"], ours["missing"]
-        self.every, self.warmup_steps = ours["every"], ours["warmup_steps"]
-        self._seen = ours["seen"]
-        self._period.restore(ours)
-        self._record.restore(ours)
-        self._rates = HostRates()
-        self._rates.restore(self._groups(), ours)
-        self.last_epoch = theirs.get("last_epoch", self.last_epoch)
-        self._step_count = theirs.get("_step_count", self._step_count)
-        if base is None:
-            self._name_base()
-        else:
-            self._set_base(base, restart=True)
-        self._to_device(self._rates_device(), unless_cpu=True)
+        self._prepare_to_write()
+        saved.load(self, state_dict, lr)

@@ -94,6 +94,14 @@ class Steered:
         ]
         return torch.cat(vectors) if vectors else self.zero.new_zeros(0)
 
+    def by_unit(self, values: Sequence[float]) -> Tensor:
+        """Return the groups' values as their units', [units]; of a model there is but one."""
+        if self.per == "tensor":
+            return self.by_group(values)
+        # filled where it is: a number that is copied to a device waits for it
+        numbers = [torch.full((), value, device=self.device) for value in values[: self.count]]
+        return torch.stack(numbers)
+
     def largest(self, values: Tensor) -> list[Tensor]:
         """Return the largest of each group's tensors' values, [tensors]; 0 of none."""
         return [values[part].max() if part.stop > part.start else self.zero for part in self.groups]

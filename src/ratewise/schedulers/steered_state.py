@@ -10,9 +10,12 @@ from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import SINGLE, Check
 from ratewise.rules.update_ratio import UpdateRatioConfig
+from ratewise.schedulers import base_rates
 from ratewise.schedulers.steered import PER
 
-_RATES = schema.several(schema.rate)
+_RATES = schema.several(schema.above(0.0, schema.LARGEST_RATE))
+#: Rates that a scheduler steers from.
+_FULL = schema.several(schema.number(base_rates.LEAST, base_rates.MOST))
 #: Vectors of a number a unit, a tensor or a group: float32 on the parameters' device.
 _FACTORS = schema.several(schema.number(0.0, SINGLE))
 _FEATURE = schema.number(-SINGLE, SINGLE)
@@ -59,12 +62,23 @@ STEERED: dict[str, Check] = {
     "begin": schema.count(),
     "height": schema.number(0.0, 1.0),
     "base": _RATES,
-    "full": _RATES,
+    "full": _FULL,
+    "keep_proportions": schema.flag,
+    "largest": schema.above(0.0),
+    "proportions": schema.several(schema.above(0.0, 1.0)),
+    "alone": schema.count(),
+    "stride": schema.count(),
     "steering": schema.record(STEERING),
 }
 
 
-def check(name: str, state: Any) -> None:
-    """Raise `InvalidState` unless a steering scheduler's own part of a state is legal."""
-    schema.record(STEERED)(name, state)
-    schema.same_length(name, state, "base", "full")
+def check(name: str, state: Any, **more: Check) -> None:
+    """Raise `InvalidState` unless a steering scheduler's own part of a state is legal.
+
+    Args:
+        name: where it lies.
+        state: it.
+        more: fields of a scheduler that has some besides.
+    """
+    schema.record({**STEERED, **more})(name, state)
+    schema.same_length(name, state, "base", "full", "proportions")

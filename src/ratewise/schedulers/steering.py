@@ -11,7 +11,7 @@ Nothing is read from a device: factors are a vector there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,8 @@ class Steering:
         self._decided = 0  # which of them was measured last
         self.steered = Steered([], per)
         self._ahead = Ahead(optimizer)
+        self._raised: list[float] = []  # [groups], see `relate`
+        self._proportions: list[float] = []
         self._set(rule.init(self.steered.count, zero=self.steered.zero, xp=torch))
         self._probe = torch.ones(0)  # [groups] what is lent to rates where nothing has moved yet
         #: [tensors] ||dp|| / ||p|| as applied on the last measured step.
@@ -79,13 +81,31 @@ class Steering:
         if self.correction is not None:
             self.correction.to(new.zero)
 
+    def relate(self, raised: Sequence[float], proportions: Sequence[float]) -> None:
+        """Say how the groups' base rates relate to usual ones, and to each other.
+
+        Args:
+            raised: what makes each group's rate a usual one (`ratewise.schedulers.base_rates`). The
+                rule's factors are those of a step at that rate.
+            proportions: each group's share of the ratio.
+        """
+        self._raised = [] if set(raised) <= {1.0} else list(raised)
+        self._proportions = [] if set(proportions) <= {1.0} else list(proportions)
+        if len(self.steered.counts) == len(raised):
+            self._set(self.state)
+
     def _set(self, state: UpdateRatioState) -> None:
         self.state = state
-        self._highest = self.steered.largest(self.steered.spread(state.factor))
+        self._highest = self.steered.largest(self._spread(state.factor))
+
+    def _spread(self, units: Tensor) -> Tensor:
+        """Return the rule's factors as what the tensors' displacements are multiplied by."""
+        factors = self.steered.spread(units)
+        return factors * self.steered.by_group(self._raised) if self._raised else factors
 
     def factors(self) -> Tensor:
         """Return each tensor's factor, [tensors], where they lie; 0 if it was not measured yet."""
-        return self.steered.spread(self.state.factor)
+        return self._spread(self.state.factor)
 
     def rescale(self, times: Sequence[float]) -> None:
         """Multiply the factors, where other full rates take the old ones' place.
@@ -115,13 +135,18 @@ class Steering:
             for index, p in enumerate(self.steered.params)
             if p.requires_grad and (closure or p.grad is not None)
         ]
+        self._copies = []
         if not self._active:
             return
         self._measuring = rule.measures(self.steps, self.every)
         self._scales = list(scales)
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
-        self._ahead.lend(groups, self._highest, probe.unbind())
+        raised = self._raised or [1.0] * len(groups)
+        probes = probe.unbind()
+        if self._raised:
+            probes = tuple(x * times for x, times in zip(probes, raised, strict=True))
+        self._ahead.lend(groups, self._highest, probes, raised)
         whole = all(share is not None for share in self._ahead.lent)
         if self._measuring or self.steered.per == "tensor" or not whole:
             self._copy()
@@ -131,10 +156,13 @@ class Steering:
         self._copies = [torch.empty_like(new) for new in now]
         torch._foreach_copy_(self._copies, now)
 
+    def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what a step that was begun calls in the closure's place."""
+        return self._ahead.around(closure) if self._active else closure
+
     def settle(self) -> None:
         """Give the groups their rates back, if a step was begun and never ended."""
         self._ahead.give_back()
-        self._copies, self._active = [], []
 
     def after(self) -> bool:
         """Scale what the step has moved, and return whether it was measured."""
@@ -160,8 +188,12 @@ class Steering:
         norms = rule.floored(before, steered.sizes, typical, floor=self.config.floor, xp=torch)
         taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
         whole = moved * steered.by_group(self._ahead.whole(self._scales))
+        if self._raised:
+            whole = whole * steered.by_group(self._raised)
         against = steered.together(taking_part)
         unit = torch.where(against > 0, steered.together(whole) / against, 0.0)
+        if self._proportions:  # the rule wants ratio / unit
+            unit = unit / steered.by_unit(self._proportions)
         applied, state = rule.update(
             state._replace(typical=typical),
             unit=unit if self.correction is None else unit / self.correction.value,
@@ -207,7 +239,7 @@ class Steering:
     def _rest(self, factor: Tensor) -> Tensor:
         """Return what is left of the units' factors beside what the rates had, [tensors]."""
         shares = self.steered.by_group(self._ahead.shares())
-        return torch.where(shares > 0, self.steered.spread(factor) / shares, 0.0)
+        return torch.where(shares > 0, self._spread(factor) / shares, 0.0)
 
     def _apply(self, rest: Tensor) -> None:
         weights: dict[torch.dtype, tuple[Tensor, ...]] = {}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid, unknown
+from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
+from ratewise.schedulers import steered_state
+from ratewise.schedulers.prevailing import Place, at
 from ratewise.schedulers.steered import PER
 from ratewise.schedulers.steered_lr import SteeredLR
+
+#: Arguments that are the rule's settings as they are.
+_SETTINGS = ("ratio", "start", "gain", "rise", "fall", "cap", "floor", "reach")
 
 
 class UpdateRatioLR(SteeredLR):
@@ -29,8 +35,11 @@ class UpdateRatioLR(SteeredLR):
     optimizer's step hooks, after unscaling and clipping, and a step that a GradScaler skips is
     none. ``get_last_lr()`` is base rate times schedule; `factors()` are the tensors' own.
 
-    Call ``step()`` after each optimizer step. A loss is taken and ignored, so that loops written
-    for other ratewise schedulers run as they are.
+    Call ``step()`` after each optimizer step, or once an epoch, or not at all: the schedule counts
+    the optimizer's own steps, and the rate moves before each of them. (Once called, it goes on
+    for as many steps as lay between two calls before, then waits for the next: in a
+    `SequentialLR` its turn is over.) A loss is taken and ignored, so that loops written for other
+    ratewise schedulers run as they are.
 
     Args:
         optimizer: any torch optimizer, all parameters on one device.
@@ -54,12 +63,20 @@ class UpdateRatioLR(SteeredLR):
             zero can move.
         reach: after the first 50 steps a factor grows to at most so many times what it was then,
             >= 1: where gradients vanish it would rise until the next large one.
-        bounds: of a factor.
+        bounds: of a factor; from base rates below 1e-6 or above 1e3, of one that is lent on top of
+            what makes them that.
+        keep_proportions: a group's ratio is `ratio` times its rate over the largest of all groups'
+            rates, as they were at construction: layer-wise decay, or a backbone that is to move
+            slowly, stay what they are. A group that is added later relates to the same rate, and
+            gets at most `ratio`. With ``per="model"`` displacements have the proportion already.
+            False moves all groups alike: so where rates differ for another reason, as muP's 1 /
+            width, which is about absolute steps; a ratio is relative to the weights already.
         groups: indices of the parameter groups to steer and schedule; None is all.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: a setting outside its range; parameters that are
-            sparse, on several devices, or flattened shards.
+            sparse, on several devices, or flattened shards; a rate of 0, or outside 1e-30 to 1e30
+            (below 1e-6 with an optimizer whose step is no multiple of its rate).
 
     Sources: You et al. 2017 (arXiv 1708.03888) and 2020 (1904.00962) for the ratio;
     `ratewise.rules.update_ratio` lists the variants.
@@ -75,6 +92,25 @@ class UpdateRatioLR(SteeredLR):
     ...     scheduler.step()
     >>> scheduler.get_last_lr(), round(scheduler.ratios().item(), 3)
     ([1000.0], 0.01)
+
+    A run that turns out too short can be resumed as a longer one. The length that the constructor
+    is given holds against the saved one, and a warning says what that changes; where it is left
+    out, the saved one holds. An annealing that was begun comes to its end as it was to.
+
+    >>> import textwrap, warnings
+    >>> short = UpdateRatioLR(torch.optim.SGD([weight], lr=1000.0), total_steps=100)
+    >>> for _ in range(50):
+    ...     short.optimizer.step()
+    ...     short.step()
+    >>> longer = UpdateRatioLR(torch.optim.SGD([weight], lr=1000.0), total_steps=400)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     longer.load_state_dict(short.state_dict())
+    >>> print(textwrap.fill(str(caught[0].message), 80))
+    arguments of the constructor hold against the saved state's: total_steps=400
+    (saved: 100); at step 50 the schedule's height is 0.9619 instead of 0.5, the
+    ratio 0.01683 instead of 0.03866. To go on as saved, leave them out or pass what
+    was saved
     """
 
     def __init__(
@@ -95,6 +131,7 @@ class UpdateRatioLR(SteeredLR):
         floor: float = UpdateRatioConfig.floor,
         reach: float = UpdateRatioConfig.reach,
         bounds: tuple[float, float] = (UpdateRatioConfig.low, UpdateRatioConfig.high),
+        keep_proportions: bool = True,
         groups: Sequence[int] | None = None,
     ) -> None:
         if schedule not in FIXED:
@@ -117,6 +154,7 @@ class UpdateRatioLR(SteeredLR):
             low=bounds[0],
             high=bounds[1],
         )
+        self._own_ratio = ratio is not None  # else it follows from the run's length
         super().__init__(
             optimizer,
             config,
@@ -125,17 +163,39 @@ class UpdateRatioLR(SteeredLR):
             total_steps=total_steps,
             every=every,
             measure=every,
+            keep_proportions=keep_proportions,
             missing="hold",
             warmup_steps=warmup_steps,
             groups=groups,
             sync=None,
         )
 
+    _places: ClassVar[Mapping[str, Place]] = {
+        **SteeredLR._places,
+        **{name: at(f"rule.config.{name}") for name in _SETTINGS},
+        "bounds": at("rule.config.low", "rule.config.high"),
+        "every": at("every", "rule.steering.every"),
+    }
+
+    def _follow_length(self, ours: dict[str, Any]) -> None:
+        if not ours["rule"]["own_ratio"] and "ratio" not in self._given:
+            ours["rule"]["config"]["ratio"] = default_ratio(ours["length"])
+
+    def _own_state(self) -> dict[str, Any]:
+        return super()._own_state() | {"own_ratio": self._own_ratio}
+
+    def _check_own(self, name: str, state: Any) -> None:
+        steered_state.check(name, state, own_ratio=schema.flag)
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        super()._restore_own(state)
+        self._own_ratio = "ratio" in self._given or bool(state["own_ratio"])
+
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""
 
     def step(self, loss: Any = None) -> None:
-        """Advance the schedule by one optimizer step; call it after each of them.
+        """Advance the schedule to where the optimizer is; call it after each of its steps.
 
         A call is not counted where the optimizer has made no step since the last one.
 
@@ -161,8 +221,9 @@ class UpdateRatioLR(SteeredLR):
         if self.last_epoch + steps <= begin:
             fix = "the ramp is not over: anneal for longer"
             raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
+        self._prepare_to_write()
         self._height = self._share(ramp=False)
         self._begin, self.horizon = begin, self.last_epoch + steps
         self._anchor = self.schedule
-        self._warned = False
+        self._told_past = False
         self._write()

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from ratewise.errors import invalid
+from ratewise.files import writing
 
 CANDIDATES = (1, 4, 16, 64, 256, 1024)
 #: Seconds that one size is timed for, at least; and after how many in a row that got slower
@@ -138,12 +139,9 @@ def _keep(key: str, speeds: dict[int, float]) -> None:
     """Add to the file; whoever wrote meanwhile may win, a speed is measured again at worst."""
     path = file()
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             entries = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             entries = {}
         entries[_name(key)] = {"key": key, "machine": machine(), "speeds": speeds}
-        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-        temporary.write_text(json.dumps(entries, indent=1))
-        temporary.replace(path)
+        writing.write(path, json.dumps(entries, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from ratewise.compare import analysis
 from ratewise.compare.analysis import Pair, Runs
 from ratewise.compare.outcomes import outcomes
 from ratewise.compare.report import page, panels, tables, words
-from ratewise.compare.report.tables import Table
+from ratewise.compare.report.tables import Table, escaped
+from ratewise.files import writing
 from ratewise.runs import Store
 
 
@@ -79,13 +81,14 @@ def write(store: Store) -> Report:
 
     Raises:
         StoreError: there was no comparison.
+        CannotWrite: the disk is full, or the folder is read-only.
     """
     said = content(analysis.load(store))
     pictures = _pictures(said, store.folder / "figures")
     markdown = store.folder / "report.md"
-    _write(markdown, _markdown(said, [path.name for path in pictures]))
+    writing.write(markdown, _markdown(said, [path.name for path in pictures]))
     index = store.folder / "index.html"
-    _write(index, _page(said))
+    writing.write(index, _page(said))
     said_last = [textwrap.fill(line, 88) for line in (*said.lost, *said.claims)]
     text = "\n\n".join([said.cells.terminal(keys=2), *said_last, f"report: {index}"])
     return Report(index, markdown, tuple(pictures), text)
@@ -130,18 +133,18 @@ def _facts(said: Content) -> str:
 
 
 def _markdown(said: Content, pictures: list[str]) -> str:
-    parts = [f"# {_TITLE}", "", *said.lost, ""]
-    parts += [f"- {claim}" for claim in said.claims] + [""]
+    parts = [f"# {_TITLE}", "", *map(escaped, said.lost), ""]
+    parts += [f"- {escaped(claim)}" for claim in said.claims] + [""]
     for table in (said.verdicts, said.cells, said.detail, said.paper):
         parts += [f"## {table.caption}", "", table.markdown(), ""]
     for name in pictures:
         parts += [f"![{name.removesuffix('.png')}](figures/{name})", ""]
-    parts += ["## How it was made", ""] + [f"- {line}" for line in said.methods]
-    return "\n".join([*parts, "", _facts(said), ""])
+    parts += ["## How it was made", ""] + [f"- {escaped(line)}" for line in said.methods]
+    return "\n".join([*parts, "", escaped(_facts(said)), ""])
 
 
 def _page(said: Content) -> str:
-    body = [f"<h1>{_TITLE}</h1>", f"<p><small>{_facts(said)}</small></p>"]
+    body = [f"<h1>{_TITLE}</h1>", f"<p><small>{html.escape(_facts(said))}</small></p>"]
     body += [page.paragraphs(said.lost, "lead"), page.bullets(said.claims)]
     body += [page.table(said.verdicts), page.table(said.cells)]
     drawn = _panels(said)
@@ -154,9 +157,3 @@ def _page(said: Content) -> str:
     body += [page.table(said.detail), page.table(said.paper)]
     body += ["<h2>How it was made</h2>", page.bullets(said.methods)]
     return page.page(_TITLE, body)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ratewise.compare.analysis import Pair
@@ -20,6 +21,13 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """Return a Markdown table whose columns line up."""
+        return self._map(escaped)._markdown()
+
+    def _map(self, change: Callable[[str], str]) -> Table:
+        rows = [list(map(change, row)) for row in self.rows]
+        return Table(self.caption, list(map(change, self.header)), rows)
+
+    def _markdown(self) -> str:
         widths, numeric = self._widths(), self._numeric()
         rule = [
             "-" * (width - 1) + (":" if right else "-")
@@ -50,6 +58,20 @@ class Table(NamedTuple):
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, self._widths(), self._numeric(), strict=True)
         ]
+
+
+def escaped(text: str) -> str:
+    r"""Return text as Markdown that says just that: a name may hold signs that mean something.
+
+    Signs that mean nothing where they stand stay, such as those of <= 0.9 [0.8, 1.0].
+
+    >>> print(escaped("P(<) a|b <c> `d` ![e](f)"))
+    P(<) a\|b &lt;c> \`d\` !\[e]\(f)
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    text = re.sub(r"[\\|`]|(?<=!)\[|(?<=\])\(", r"\\\g<0>", text)
+    return " ".join(text.splitlines())
 
 
 def ratio(interval: Interval) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,10 +66,17 @@ def order(path: Path) -> tuple[bool, str]:
 
 
 def write(connection: duckdb.DuckDBPyConnection, records: Sequence[RunRecord], path: Path) -> None:
-    """Write the runs to a file, every number to the bit (one NaN for all up to DuckDB 1.5)."""
+    """Write the runs to a file, every number to the bit (one NaN for all up to DuckDB 1.5).
+
+    Raises:
+        OSError: the disk is full, or the folder is read-only.
+    """
     columns = [list(column) for column in zip(*map(to_row, records), strict=True)]
     target = _quoted(str(path))
-    connection.execute(f"COPY ({_ROWS}) TO '{target}' (FORMAT parquet{_PLAIN})", columns)
+    try:
+        connection.execute(f"COPY ({_ROWS}) TO '{target}' (FORMAT parquet{_PLAIN})", columns)
+    except duckdb.IOException as error:
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def read(paths: Sequence[Path]) -> dict[str, list[RunRecord]]:
@@ -149,32 +154,3 @@ def _listed(paths: Iterable[Path]) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
-
-
-def alive(process: int) -> bool:
-    """Return whether a process of that number runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small file: there whole, or as it was before."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.write_bytes(content)
-    rename(temporary, path)
-
-
-def rename(temporary: Path, path: Path) -> None:
-    """Sync the file, then give it its name; sync the folder so that the name lasts."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    with contextlib.suppress(OSError):  # not every file system lets a folder be opened
-        handle = os.open(path.parent, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
