@@ -37,8 +37,10 @@ format: .venv/.dev
 install: .venv/.dev
 
 # Stamps: nothing is installed again until what it depends on changes.
+# --group, for what the evidence needs, is pip's from 25.1 on.
 .venv/.dev: pyproject.toml constraints.txt .venv/.created
-	$(PIP) --editable '.[dev]'
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) --editable '.[dev]' --group evidence
 	touch .venv/.dev .venv/.demo
 
 .venv/.demo: pyproject.toml constraints.txt .venv/.created

@@ -50,12 +50,6 @@ STOPPED = {
     ("report", "."): ("ratewise.compare.report.write", "the same command writes the report again"),
     ("learn",): ("ratewise.learning.ppo.learn", "beside policy.safetensors; the same command goes"),
     ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "begins anew"),
-    ("study", "greedy-defaults"): ("ratewise.studies.greedy_defaults.run", "kept in study; the"),
-    ("study", "robustness"): ("ratewise.studies.robustness.run", "kept in study-robustness; the"),
-    ("study", "update-ratio"): ("ratewise.studies.update_ratio.run", "kept in study-update-ratio"),
-    ("study", "learned"): ("ratewise.studies.learned.run", "kept in study-learned; the same"),
-    ("study", "article"): ("ratewise.studies.article.run", "kept in study-article; the same"),
-    ("study", "nmf"): ("ratewise.studies.nmf.run_study", "kept in study-nmf; the same command"),
 }
 
 
@@ -77,7 +71,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_130(tmp_path: Path, monkeypatch, arg
 
 
 def test_every_command_says_how_to_go_on():
-    groups = {"": cli.app, "study ": cli.study, "nmf ": cli.nmf}
+    groups = {"": cli.app, "nmf ": cli.nmf}
     known = {" ".join(arguments[:2]) for arguments in STOPPED}
     for prefix, group in groups.items():
         for one in group.registered_commands:

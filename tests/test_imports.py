@@ -117,8 +117,10 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package that a test may spoil."""
+    unneeded = shutil.ignore_patterns("__pycache__", "results")
     copy = tmp_path / "ratewise"
-    shutil.copytree(ROOT / "src" / "ratewise", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src" / "ratewise", copy, ignore=unneeded)
+    shutil.copytree(ROOT / "evidence", tmp_path / "evidence", ignore=unneeded)
     return copy
 
 
@@ -161,6 +163,10 @@ def test_import_lint_passes_the_package(package: Path) -> None:
         ("integrations/optax.py", "import ratewise.integrations.keras", "do not know each other"),
         ("integrations/keras.py", "import duckdb", "needs its own framework"),
         ("unplanned.py", "import math", "nothing imports upwards"),
+        ("runs/store.py", "import evidence.page", "never imports the evidence"),
+        ("../evidence/nmf/page.py", "import evidence.article.numbers", "do not know each other"),
+        ("../evidence/nmf/numbers.py", "import evidence.nmf.run", "nobody imports run"),
+        ("../evidence/page.py", "import evidence.robustness.run", "do not know each other"),
     ],
 )
 def test_import_lint_refuses(package: Path, module: str, statement: str, contract: str) -> None:

@@ -1,9 +1,8 @@
-"""The command line: `ratewise compare | learn | nmf | report | study`."""
+"""The command line: `ratewise compare | learn | nmf | report`."""
 
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,8 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Learning-rate schedules that react to training, and comparisons a sceptic would trust.",
 )
-study = typer.Typer(no_args_is_help=True, help="Make a page of evidence again.")
-app.add_typer(study, name="study")
 nmf = typer.Typer(no_args_is_help=True, help="Non-negative matrix factorisation.")
 app.add_typer(nmf, name="nmf")
 
@@ -53,9 +50,6 @@ def _stoppable(how: str) -> Callable[[Command], Command]:
         return cast(Command, stoppable)
 
     return wrap
-
-
-_STUDY = "what is finished is kept in {out}; the same command goes on with the rest"
 
 
 @app.callback(invoke_without_command=True)
@@ -213,112 +207,6 @@ def fit(
         )
     typer.echo(done.summary)
     typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
-
-
-@study.command("greedy-defaults")
-@_stoppable(_STUDY)
-def greedy_defaults(
-    data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
-        "docs/evidence/greedylr-defaults.md"
-    ),
-    jobs: _Jobs = 2,
-) -> None:
-    """Choose GreedyLR's defaults in three rounds and judge them once."""
-    from ratewise.studies import greedy_defaults as module
-
-    module.run(out, page, data=data, jobs=jobs)
-    typer.echo(f"page: {page}")
-
-
-@study.command()
-@_stoppable(_STUDY)
-def robustness(
-    full: Annotated[
-        bool, typer.Option("--full", help="5 rates and 3 seeds instead of 3 and 2.")
-    ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-robustness"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
-        "docs/evidence/robustness.md"
-    ),
-    jobs: _Jobs = 2,
-) -> None:
-    """Train every family under every noise and schedule; a kill loses only what is in flight."""
-    from ratewise.studies import robustness as module
-
-    settings = module.FULL if full else module.PRESET
-    module.run(out, page, settings=settings, jobs=jobs)
-    typer.echo(f"page: {page}")
-
-
-@study.command("update-ratio")
-@_stoppable(_STUDY)
-def update_ratio(
-    data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-update-ratio"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
-        "docs/evidence/update-ratio.md"
-    ),
-    jobs: _Jobs = 2,
-) -> None:
-    """Fit UpdateRatioLR's default ratio to the length of a run."""
-    from ratewise.studies import update_ratio as module
-
-    if data is not None:
-        os.environ["RATEWISE_DATA"] = data  # the processes that simulate look there
-    module.run(out, page, jobs=jobs)
-    typer.echo(f"page: {page}")
-
-
-@study.command("learned")
-@_stoppable(_STUDY)
-def learned(
-    data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-learned"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
-        "docs/evidence/learned.md"
-    ),
-    jobs: _Jobs = 2,
-) -> None:
-    """Judge the policies that ship on trainings that they were not learned on."""
-    from ratewise.studies import learned as module
-
-    if data is not None:
-        os.environ["RATEWISE_DATA"] = data  # the processes that simulate look there
-    module.run(out, page, jobs=jobs)
-    typer.echo(f"page: {page}")
-
-
-@study.command("article")
-@_stoppable(_STUDY)
-def article(
-    data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("study-article"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path(
-        "docs/evidence/article.md"
-    ),
-    jobs: _Jobs = 2,
-) -> None:
-    """Test the article's claims on GreedyLR: schedules, hypergradients, line search, size."""
-    from ratewise.studies import article as module
-
-    module.run(out, page, data=data, jobs=jobs)
-    typer.echo(f"page: {page}")
-
-
-@study.command("nmf")
-@_stoppable(_STUDY)
-def study_nmf(
-    data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for what was found.")] = Path("study-nmf"),
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence/nmf.md"),
-) -> None:
-    """Judge learned schedules of a factorisation's rate against tuned ones."""
-    from ratewise.studies import nmf as module
-
-    module.run_study(out, page, data=data)
-    typer.echo(f"page: {page}")
 
 
 def _list() -> None:

@@ -132,11 +132,11 @@ def test_learning_pays_and_paid_for_the_opposite_it_learns_that(
 
 
 def _score(policy: learned.NMFPolicy) -> float:
-    from ratewise.studies.nmf_methods import Learned, Stack, run
+    from evidence.nmf.methods import Learned, Stack, run_stack
 
     problems = draw(Shape(24, 30, 4, 60), 32, np.random.default_rng(9))
     stack = Stack("", problems, 60, 0)
-    return float(run(stack, Learned(policy, 60, 32)).log().mean())
+    return float(run_stack(stack, Learned(policy, 60, 32)).log().mean())
 
 
 def test_no_more_decisions_than_were_asked_for():

@@ -111,7 +111,7 @@ class Horizon(NamedTuple):
         return min(self.most, max(self.least, self.level * (300.0 / total_steps) ** self.power))
 
 
-#: Fitted by `ratewise study update-ratio`: docs/evidence/update-ratio.md.
+#: Fitted by `python -m evidence update-ratio`: docs/evidence/update-ratio.md.
 DEFAULT = Horizon(level=0.02, power=0.6, least=1e-4, most=0.05, unknown=0.01)
 
 

@@ -1,0 +1,284 @@
+"""The article's numbers: who is as good or better, who is faster, what size does to it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evidence.article.cost import Cost
+from evidence.article.plan import RIVALS
+from ratewise.compare import statistics
+from ratewise.compare.analysis import BOOTSTRAP_SEED, PAPER_MARGIN, loss_at, median
+from ratewise.compare.statistics import Interval
+from ratewise.compare.tuning import Method
+from ratewise.runs import RunRecord
+
+#: Shares of the steps at which losses are compared.
+SHARES = (0.1, 0.5, 1.0)
+Judged = Mapping[Method, list[RunRecord]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that was run: records of each part, and what the methods cost."""
+
+    schedules: list[RunRecord]
+    rivals: list[RunRecord]
+    sizes: list[RunRecord]
+    lora: list[RunRecord]
+    costs: list[Cost]
+    pretrained: float  #: test loss of the model that LoRA adapts, before it
+
+
+def methods(records: Sequence[RunRecord]) -> dict[Method, list[RunRecord]]:
+    """Return the judged runs of each method, by seed."""
+    found: dict[Method, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        if record.role == "judged":
+            key = Method(record.task, record.optimizer, record.schedule)
+            found.setdefault(key, []).append(record)
+    return found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Two methods on one task: pairs by seed."""
+
+    task: str
+    log_ratios: tuple[float, ...]  #: capped; below 0 ours is lower
+    ours: float  #: median test loss
+    theirs: float
+    interval: Interval  #: of the mean log-ratio
+
+    @property
+    def verdict(self) -> str:
+        """One of `statistics.VERDICTS`."""
+        return statistics.verdict(self.interval)
+
+
+def cell(judged: Judged, ours: Method, theirs: Method, share: float = 1.0) -> Cell | None:
+    """Return how two methods compare on a task; None where one was not run.
+
+    Args:
+        judged: runs at the tuned rates, by seed.
+        ours, theirs: methods on the same task.
+        share: of the steps, one of `SHARES`.
+    """
+    pairs = _pairs(judged, ours, theirs)
+    if not pairs:
+        return None
+    ratios = tuple(
+        statistics.log_ratio(loss_at(a, share), loss_at(b, share), a.test_loss[0]) for a, b in pairs
+    )
+    return Cell(
+        task=ours.task,
+        log_ratios=ratios,
+        ours=median([loss_at(a, share) for a, _ in pairs]),
+        theirs=median([loss_at(b, share) for _, b in pairs]),
+        interval=statistics.cell_interval(ratios, seed=BOOTSTRAP_SEED),
+    )
+
+
+def _pairs(judged: Judged, ours: Method, theirs: Method) -> list[tuple[RunRecord, RunRecord]]:
+    other = {run.seed: run for run in judged.get(theirs, ())}
+    return [(run, other[run.seed]) for run in judged.get(ours, ()) if run.seed in other]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Cells counted twice: by what the interval allows to say, and as the paper counts."""
+
+    cells: int
+    verdicts: Counter[str]
+    paper: Mapping[str, int]
+    overall: Interval  #: of all log-ratios, tasks and seeds within them as the units
+
+    @property
+    def as_good(self) -> float:
+        """Share of cells that are better, a tie or non-inferior."""
+        return self._share("better", "tie", "non-inferior")
+
+    @property
+    def better(self) -> float:
+        """Share of cells that are better."""
+        return self._share("better")
+
+    @property
+    def undecided(self) -> float:
+        """Share of cells whose interval allows no word."""
+        return self._share("undecided")
+
+    @property
+    def worse(self) -> float:
+        """Share of cells that are worse."""
+        return self._share("worse")
+
+    @property
+    def paper_as_good(self) -> float:
+        """Share that the paper calls as good or better: a loss not above theirs plus 0.1."""
+        return 1.0 - self.paper["worse"] / self.cells if self.cells else math.nan
+
+    @property
+    def lower(self) -> float:
+        """Share of cells whose median loss is not above theirs, by any margin."""
+        mine = self.paper["better"] + self.paper["insignificantly better"]
+        return mine / self.cells if self.cells else math.nan
+
+    def _share(self, *names: str) -> float:
+        total = sum(self.verdicts[name] for name in names)
+        return total / self.cells if self.cells else math.nan
+
+
+def count(cells: Sequence[Cell]) -> Count:
+    """Return the cells counted."""
+    by_task: dict[str, list[Cell]] = {}
+    for one in cells:
+        by_task.setdefault(one.task, []).append(one)
+    groups = [_stacked(group) for group in by_task.values()]
+    return Count(
+        cells=len(cells),
+        verdicts=Counter(one.verdict for one in cells),
+        paper=statistics.paper_count(
+            [one.ours for one in cells], [one.theirs for one in cells], PAPER_MARGIN
+        ),
+        overall=statistics.pooled_interval(groups, seed=BOOTSTRAP_SEED),
+    )
+
+
+def _stacked(group: Sequence[Cell]) -> np.ndarray:
+    """Return [seeds, cells] of one task."""
+    shortest = min(len(one.log_ratios) for one in group)
+    return np.array([one.log_ratios[:shortest] for one in group]).T
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How soon two methods reach one loss, over pairs of runs."""
+
+    pairs: int
+    ours: int  #: runs that reached it
+    theirs: int
+    steps: float  #: median ratio of optimizer steps, ours over theirs
+    seconds: float  #: median ratio of training seconds
+    sooner: int  #: pairs where ours took less time
+    later: int
+
+
+def speed(
+    judged: Judged, pairs: Sequence[tuple[Method, Method]], targets: Mapping[str, float]
+) -> Speed:
+    """Return how soon the first of each pair reaches the target of its task.
+
+    A run that does not get there counts as infinite; where both do not, the ratio is 1.
+
+    Args:
+        judged: runs at the tuned rates.
+        pairs: ours and theirs, on the same task.
+        targets: validation loss by task.
+    """
+    steps, seconds, reached = [], [], [0, 0]
+    for ours, theirs in pairs:
+        for two in _pairs(judged, ours, theirs):
+            times = [time_to(run, targets[ours.task]) for run in two]
+            for side in (0, 1):
+                reached[side] += math.isfinite(times[side][0])
+            steps.append(_ratio(times[0][0], times[1][0]))
+            seconds.append(_ratio(times[0][1], times[1][1]))
+    sooner, later = sum(x < 1.0 for x in seconds), sum(x > 1.0 for x in seconds)
+    return Speed(len(steps), reached[0], reached[1], median(steps), median(seconds), sooner, later)
+
+
+def time_to(run: RunRecord, target: float) -> tuple[float, float]:
+    """Return optimizer steps and training seconds until a validation loss; infinite if never."""
+    for step, loss in zip(run.eval_step, run.validation_loss, strict=True):
+        if loss <= target and step > 0:
+            return float(step), step * run.train_seconds / run.steps
+    return math.inf, math.inf
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    if math.isinf(ours) and math.isinf(theirs):
+        return 1.0
+    return ours / theirs
+
+
+def targets(judged: Judged, base: str, schedule: str = "constant") -> dict[str, float]:
+    """Return, by task, the median validation loss that a tuned schedule ends at, plus 2%."""
+    return {
+        method.task: statistics.MARGIN * median([run.validation_loss[-1] for run in runs])
+        for method, runs in judged.items()
+        if (method.optimizer, method.schedule) == (base, schedule)
+    }
+
+
+def slope(by_size: Sequence[tuple[int, Cell]]) -> Interval:
+    """Return the slope of the log-ratio over log10 of the parameters, one a seed, by Student's t.
+
+    Args:
+        by_size: parameters and the cell there, two sizes at least.
+    """
+    x = np.log10([size for size, _ in by_size])
+    y = np.array([one.log_ratios for _, one in by_size])  # [sizes, seeds]
+    x = x - x.mean()
+    return statistics.paired_t_interval((x @ y / (x @ x)).tolist())
+
+
+def present(judged: Judged) -> list[str]:
+    """Return the methods that choose the rate themselves, of those that were run."""
+    return [name for name in RIVALS if any(method.optimizer == name for method in judged)]
+
+
+def against_rival(judged: Judged, ours: str, rival: str, share: float) -> Count:
+    """Return GreedyLR, on the rival's base optimizer, counted against it."""
+    return count(
+        [one for pair in _rivals(judged, ours, rival) if (one := cell(judged, *pair, share))]
+    )
+
+
+def _rivals(judged: Judged, ours: str, rival: str) -> list[tuple[Method, Method]]:
+    return [
+        (Method(method.task, RIVALS[rival], ours), method)
+        for method in judged
+        if method.optimizer == rival
+    ]
+
+
+def rival_speed(judged: Judged, ours: str, rival: str) -> Speed:
+    """Return how soon each reaches the loss that a tuned constant rate ends at, plus 2%."""
+    pairs = [pair for pair in _rivals(judged, ours, rival) if pair[0] in judged]
+    return speed(judged, pairs, targets(judged, RIVALS[rival]))
+
+
+def against_schedules(judged: Judged, ours: str, baselines: Sequence[str], share: float) -> Count:
+    """Return GreedyLR counted against schedules, optimizer by optimizer and task by task."""
+    cells: list[Cell] = []
+    for baseline in baselines:
+        for method in judged:
+            if method.schedule == ours:
+                one = cell(judged, method, method._replace(schedule=baseline), share)
+                cells += [one] if one else []
+    return count(cells)
+
+
+def sizes(judged: Judged, baseline: str) -> list[tuple[int, Cell]]:
+    """Return parameters and the cell of GreedyLR against a schedule, smallest model first."""
+    found = []
+    for method in judged:
+        if method.schedule == "greedy":
+            one = cell(judged, method, method._replace(schedule=baseline))
+            if one:
+                found.append((_parameters(method.task), one))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _parameters(task: str) -> int:
+    """Return the size that a task's name tells.
+
+    >>> _parameters("transformer-100k")
+    100000
+    """
+    return int(task.split("-")[-1].replace("k", "000").replace("M", "000000"))

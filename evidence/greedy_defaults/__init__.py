@@ -1,0 +1,1 @@
+"""Which settings GreedyLR should have by default, chosen in three rounds."""

@@ -1,0 +1,27 @@
+"""How a study is run: where its runs and its page lie, on what data, in how many processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class How:
+    """What a study's `run` is told beside the study's size.
+
+    Args:
+        out: folder for the runs; the same call goes on after a kill.
+        page: the Markdown file to write; its figures lie beside it.
+        data: folder with the data sets; None is that of RATEWISE_DATA.
+        jobs: processes; each uses one thread.
+        page_only: run nothing; what is missing is a `StoreError`.
+        progress: show bars.
+    """
+
+    out: Path
+    page: Path
+    data: str | None = None
+    jobs: int = 1
+    page_only: bool = False
+    progress: bool = True

@@ -1,0 +1,282 @@
+"""What schedules the rate of a factorisation in the study: each method, and what is tuned of it.
+
+Every method chooses the multiple c of 1 / L for each step; all are clipped to [1e-3, 1.9].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ratewise.nmf.learned import NMFPolicy, Schedule
+from ratewise.nmf.noisy import Descent, Problems, Step
+from ratewise.rules import greedy
+from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
+
+#: How many settings of a method are tried: with 512 problems, about as many runs as a policy has.
+TRIED = 48
+
+
+class Rule(Protocol):
+    """One run's rate, or those of a stack, step by step."""
+
+    def rate(self, step: int) -> Tensor:
+        """Return c for a step, [runs]; steps count from 0."""
+
+    def heard(self, seen: Step) -> None:
+        """Take what the step saw."""
+
+
+#: (settings, steps, runs) -> a rule; each setting is one number a run, [runs].
+Build = Callable[[dict[str, Tensor], int, int], Rule]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to schedule.
+
+    Args:
+        build: makes the rule.
+        draw: returns a setting, from random numbers.
+    """
+
+    build: Build
+    draw: Callable[[np.random.Generator], dict[str, float]]
+
+    def settings(self, count: int, seed: int) -> list[dict[str, float]]:
+        """Return settings to try; the same for the same seed."""
+        rng = np.random.default_rng(seed)
+        return [self.draw(rng) for _ in range(count)]
+
+
+class _Open:
+    """A schedule of time alone: c_0 times a height."""
+
+    def __init__(self, base: Tensor, height: Callable[[float], Tensor | float], steps: int) -> None:
+        self._base, self._height, self._steps = base, height, steps
+
+    def rate(self, step: int) -> Tensor:
+        return self._base * self._height(step / self._steps)
+
+    def heard(self, seen: Step) -> None:
+        pass
+
+
+def _log(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _constant(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    return _Open(s["c"], lambda t: 1.0, steps)
+
+
+def _step(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    """Multiply by gamma, `drops` times in a run."""
+    return _Open(s["c"], lambda t: s["gamma"] ** torch.floor(t * (s["drops"] + 1)), steps)
+
+
+def _exponential(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    return _Open(s["c"], lambda t: s["last"] ** t, steps)
+
+
+def _cosine(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    def height(t: float) -> Tensor:
+        return s["last"] + (1 - s["last"]) * (1 + math.cos(math.pi * t)) / 2
+
+    return _Open(s["c"], height, steps)
+
+
+def _trapezium(t: float, s: dict[str, Tensor]) -> Tensor:
+    """Warm up, hold, fall linearly to `last`."""
+    rising = ((t + 1e-9) / s["warmup"].clamp_min(1e-6)).clamp_max(1.0)
+    falling = ((1.0 - t) / (1.0 - s["hold"]).clamp_min(1e-6)).clamp_max(1.0)
+    return torch.where(
+        t + 0 * rising < s["warmup"], 0.1 + 0.9 * rising, s["last"] + (1 - s["last"]) * falling
+    )
+
+
+def _hold(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    return _Open(s["c"], lambda t: _trapezium(t, s), steps)
+
+
+class _Greedy:
+    """GreedyLR on the loss that the steps see, each run alone; its settings one for all."""
+
+    def __init__(self, base: Tensor, config: GreedyConfig, steps: int) -> None:
+        self._base, self._config = base, config
+        self._limits = GreedyLimits((0.01,), (10.0,), (0.0,))
+        self._state = greedy.init(config, zero=torch.zeros_like(base), xp=torch)
+
+    def rate(self, step: int) -> Tensor:
+        return self._base * self._state.scale[0]
+
+    def heard(self, seen: Step) -> None:
+        self._state = greedy.update(
+            self._state, loss=seen.loss, config=self._config, limits=self._limits, xp=torch
+        )
+
+
+def _greedy(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    first = {name: float(values[0]) for name, values in s.items()}
+    config = GreedyConfig(
+        factor=first["factor"],
+        patience=int(first["patience"]),
+        window=int(first["window"]),
+        reference="best" if first["best"] > 0.5 else "previous",
+    )
+    return _Greedy(s["c"], config, steps)
+
+
+class _Formula:
+    """c_0 (1 - sigma^2 / E |g|^2), the noisy bound of Theorem 2, under a trapezium of time.
+
+    Where sigma is known it is taken; for samples of rows, what consecutive gradients have in
+    common estimates the share of the signal.
+    """
+
+    def __init__(self, s: dict[str, Tensor], steps: int) -> None:
+        self._s, self._steps = s, steps
+        self._square = self._part = torch.zeros_like(s["c"])
+        self._heard = 0
+
+    def rate(self, step: int) -> Tensor:
+        share = 1.0 if self._heard < 2 else self._part / self._square.clamp_min(1e-30)
+        share = torch.as_tensor(share).clamp(1e-3, 1.0)
+        return self._s["c"] * share * _trapezium(step / self._steps, self._s)
+
+    def heard(self, seen: Step) -> None:
+        keep = 0.9 if self._heard else 0.0
+        known = seen.noise > 0
+        part = torch.where(known, seen.square - seen.noise, seen.inner)
+        self._square = keep * self._square + (1 - keep) * seen.square
+        self._part = keep * self._part + (1 - keep) * part
+        self._heard += 1
+
+
+def _formula(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+    return _Formula(s, steps)
+
+
+def _any(rng: np.random.Generator, *values: float) -> float:
+    return float(values[rng.integers(len(values))])
+
+
+METHODS: dict[str, Method] = {
+    "constant": Method(_constant, lambda rng: {"c": _log(rng, 0.02, 1.9)}),
+    "step": Method(
+        _step,
+        lambda rng: {
+            "c": _log(rng, 0.2, 1.9),
+            "gamma": _any(rng, 0.1, 0.2, 0.3, 0.5, 0.7),
+            "drops": _any(rng, 1, 2, 3, 5),
+        },
+    ),
+    "exponential": Method(
+        _exponential, lambda rng: {"c": _log(rng, 0.2, 1.9), "last": _log(rng, 1e-3, 0.5)}
+    ),
+    "cosine": Method(
+        _cosine,
+        lambda rng: {"c": _log(rng, 0.2, 1.9), "last": _any(rng, 0.0, 0.0, 0.01, 0.05, 0.1)},
+    ),
+    "warmup-hold-decay": Method(
+        _hold,
+        lambda rng: {
+            "c": _log(rng, 0.2, 1.9),
+            "warmup": _any(rng, 0.0, 0.0, 0.05, 0.1),
+            "hold": _any(rng, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
+            "last": _any(rng, 0.0, 0.01, 0.05, 0.1),
+        },
+    ),
+    "GreedyLR": Method(
+        _greedy,
+        lambda rng: {
+            "c": _log(rng, 0.2, 1.9),
+            "factor": _any(rng, 0.5, 0.7, 0.8, 0.9, 0.95),
+            "patience": _any(rng, 0, 1, 3, 5),
+            "window": _any(rng, 1, 5, 10),
+            "best": _any(rng, 0, 1),
+        },
+    ),
+    "noise formula": Method(
+        _formula,
+        lambda rng: {
+            "c": _log(rng, 0.2, 1.9),
+            "warmup": _any(rng, 0.0, 0.0, 0.05),
+            "hold": _any(rng, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
+            "last": _any(rng, 0.0, 0.01, 0.05, 0.1),
+        },
+    ),
+}
+
+
+class Learned:
+    """A policy, as `StochasticNMF` uses it."""
+
+    def __init__(self, policy: NMFPolicy, steps: int, runs: int) -> None:
+        self._schedule = Schedule(policy, steps, torch.zeros(runs), torch)
+
+    def rate(self, step: int) -> Tensor:
+        """Return c, [runs]."""
+        return self._schedule.c
+
+    def heard(self, seen: Step) -> None:
+        """Take what the step saw."""
+        self._schedule.heard(seen.loss, seen.inner, seen.square)
+
+    @property
+    def outside(self) -> Tensor:
+        """How many decisions fell back, [runs]."""
+        return self._schedule.outside
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Problems of one shape, the length of their runs, and the seed of their noise."""
+
+    name: str
+    problems: Problems
+    steps: int
+    seed: int
+
+
+def run_stack(stack: Stack, rule: Rule, copies: int = 1) -> Tensor:
+    """Return the final loss over the first one, [runs], without noise.
+
+    Args:
+        stack: what is factorised.
+        rule: of as many runs as there are problems, times `copies`.
+        copies: runs of each problem, in a row; they share its noise.
+    """
+    descent = Descent(stack.problems.repeated(copies), stack.seed, copies)
+    first = descent.loss()
+    for step in range(stack.steps):
+        rule.heard(descent.step(rule.rate(step)))
+    return descent.loss() / first
+
+
+def tried(method: Method, stack: Stack, settings: Sequence[dict[str, float]]) -> Tensor:
+    """Return the final losses of all settings, [problems, settings].
+
+    Settings that have to be one for all runs (GreedyLR's) go one after the other.
+    """
+    runs = len(stack.problems)
+    if method is METHODS["GreedyLR"]:
+        columns = [
+            run_stack(stack, method.build(_spread([one], runs), stack.steps, runs))
+            for one in settings
+        ]
+        return torch.stack(columns, 1)
+    rule = method.build(_spread(settings, runs), stack.steps, runs * len(settings))
+    return run_stack(stack, rule, len(settings)).reshape(runs, len(settings))
+
+
+def _spread(settings: Sequence[dict[str, float]], runs: int) -> dict[str, Tensor]:
+    """Return each setting's numbers, one a run: [problems * settings]."""
+    names: Any = settings[0].keys()
+    return {name: torch.tensor([one[name] for one in settings]).repeat(runs) for name in names}

@@ -1,0 +1,1 @@
+"""How schedules bear noise: every family under every noise, at several rates."""

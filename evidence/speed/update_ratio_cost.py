@@ -1,0 +1,363 @@
+"""What UpdateRatioLR and LearnedLR add to a step, and what other ways to steer tensors would.
+
+A transformer of 10.9 M parameters on 8 sequences of 128 random tokens, float32, AdamW, one thread.
+In each repetition every contender makes one step of its own optimizer on the same weights, each
+after a forward and backward pass of its own, in an order that rotates; what the plain optimizer
+took in the same repetition is subtracted. "no scheduler, again" differs from it in nothing: that
+is the noise. Memory is the highest resident size of a process of its own that makes five steps.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+import ratewise
+from evidence import page as pages
+from evidence.claims import Claim, outcome
+from evidence.speed import kept
+from evidence.speed.tensor_rates import Heard
+from evidence.timing import Spread, interleaved, measured_on
+from ratewise.rules import update_ratio as rule
+from ratewise.schedulers import steering
+
+BASE_LR = 1e-3
+EVERY = (1, 4, 10)
+GOAL, GOAL_LEARNED = 2.0, 1.0  #: percent of a step, at the default
+AGAIN = "no scheduler, again"
+OURS, GROUP, LEARNED = "per tensor", 'per="group"', "LearnedLR"
+KEPT, SPLIT = "per tensor, copies kept between steps", "a parameter group a tensor"
+
+
+class Size(NamedTuple):
+    """A transformer's size and its batch."""
+
+    layers: int
+    width: int
+    heads: int
+    batch: int
+    length: int
+
+
+WHOLE = Size(6, 384, 6, 8, 128)
+#: The same model with next to no activations: the most that copies can show in memory.
+LEAN = WHOLE._replace(batch=1, length=8)
+SMALL = Size(1, 32, 2, 2, 8)
+
+
+class Plan(NamedTuple):
+    """How thoroughly it is measured; a trial tries the code."""
+
+    size: Size
+    repeats: int
+    trial: bool = False
+
+
+SIZES = {"": Plan(WHOLE, 13), "quick": Plan(SMALL, 2, trial=True)}
+
+
+class Transformer(nn.Module):
+    """Tokens of 256 kinds to the next one's logits."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        width = size.width
+        self.tokens, self.places = nn.Embedding(256, width), nn.Embedding(size.length, width)
+        block = nn.TransformerEncoderLayer(
+            width, size.heads, 4 * width, 0.0, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, size.layers, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256))
+        self.mask = nn.Transformer.generate_square_subsequent_mask(size.length)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, length] to [batch, length, 256]."""
+        x = self.tokens(tokens) + self.places.weight
+        return self.head(self.blocks(x, mask=self.mask, is_causal=True))
+
+
+class Split:
+    """The other way: for the length of a step, each tensor is a group with a rate of its own."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.measuring = True
+        self.factors: dict[int, float] = {}
+        optimizer.register_step_pre_hook(self.before)
+        optimizer.register_step_post_hook(self.after)
+
+    @torch.no_grad()
+    def before(self, optimizer: Optimizer, *_: Any) -> None:
+        """Put the groups of one tensor in place, and copy the weights if they are measured."""
+        self.groups = optimizer.param_groups
+        self.params = [p for group in self.groups for p in group["params"]]
+        if self.measuring:
+            self.copies = [p.detach().clone() for p in self.params]
+        optimizer.param_groups = [
+            {**group, "params": [p], "lr": group["lr"] * self.factors.get(id(p), 1.0)}
+            for group in self.groups
+            for p in group["params"]
+        ]
+
+    @torch.no_grad()
+    def after(self, optimizer: Optimizer, *_: Any) -> None:
+        """Take them away again."""
+        optimizer.param_groups = self.groups
+        if self.measuring:
+            now = [p.detach() for p in self.params]
+            parts = steering._differences(now, self.copies)
+            moved = torch.stack([norm for _, some in parts for norm in steering._norms(some)])
+            unit = (moved / torch.stack(torch._foreach_norm(self.copies))).tolist()
+            for p, value in zip(self.params, unit, strict=True):
+                self.factors[id(p)] = min(1.0, 0.01 / max(value, 1e-9))
+            del self.copies
+
+
+def keep_copies(ours: steering.Steering) -> Callable[[], None]:
+    """Return what copies weights to the same place at every step."""
+    copies: list[torch.Tensor] = []
+
+    def copy() -> None:
+        now = [p.detach() for p in ours.steered.params]
+        if not copies:
+            copies.extend(map(torch.empty_like, now))
+        torch._foreach_copy_(copies, now)
+        ours._copies = copies
+
+    return copy
+
+
+class Contender:
+    """An optimizer over the model's weights, and what hangs on to it."""
+
+    def __init__(self, name: str, model: nn.Module) -> None:
+        kind, _, when = name.partition(": ")
+        self.optimizer = AdamW(model.parameters(), lr=BASE_LR)
+        self.scheduler: Any = None
+        self.prepare: Callable[[], None] = lambda: None
+        measuring = when != "between"
+        if kind == SPLIT:
+            self.scheduler = split = Split(self.optimizer)
+            self.prepare = lambda: setattr(split, "measuring", measuring or not split.factors)
+        elif kind != AGAIN and kind:
+            per = "group" if kind == GROUP else "tensor"
+            self.scheduler = (
+                ratewise.LearnedLR(self.optimizer, total_steps=100_000)
+                if kind == LEARNED
+                else ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
+            )
+            ours = self.scheduler._steering
+            if kind == KEPT:
+                ours._copy = keep_copies(ours)
+
+            def prepare() -> None:
+                if ours.steps >= 2:  # the first steps are measured, whatever is timed later
+                    ours.steps = rule.EARLY + 1
+                    ours.every = 1 if measuring else 1_000_000
+
+            self.prepare = prepare
+
+    def step(self) -> float:
+        """Make a step; return its seconds."""
+        self.prepare()
+        start = time.perf_counter()
+        self.optimizer.step()
+        if hasattr(self.scheduler, "step"):
+            self.scheduler.step(0.5)
+        return time.perf_counter() - start
+
+
+KINDS = (OURS, LEARNED, KEPT, GROUP, SPLIT)
+NAMES = (AGAIN, *(f"{kind}: {when}" for kind in KINDS for when in ("measured", "between")))
+
+
+def training(size: Size) -> tuple[nn.Module, Callable[[], None]]:
+    """Return a model, and what fills its gradients."""
+    torch.manual_seed(0)
+    model = Transformer(size)
+    tokens = torch.randint(256, (size.batch, size.length + 1))
+
+    def backward() -> None:
+        model.zero_grad()
+        logits = model(tokens[:, :-1])
+        nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+
+    return model, backward
+
+
+def timed(size: Size, repeats: int) -> dict[str, list[float]]:
+    """Return seconds: of whole plain steps, of AdamW's part in them, and of contenders' steps."""
+    model, backward = training(size)
+    contenders = {name: Contender(name, model) for name in ("", *NAMES)}
+    whole: list[float] = []
+
+    def step(name: str) -> float:
+        gc.collect()
+        start = time.perf_counter()
+        backward()
+        passes = time.perf_counter() - start
+        taken = contenders[name].step()
+        if not name:
+            whole.append(passes + taken)
+        return taken
+
+    found = interleaved({name: partial(step, name) for name in contenders}, repeats, warm=3)
+    return {"whole": whole[-repeats:], **found}
+
+
+def peak(name: str, size: Size) -> float:
+    """Return the highest resident size of this process after five steps, in MB."""
+    model, backward = training(size)
+    contender = Contender(name, model)
+    for _ in range(5):
+        backward()
+        contender.step()
+    # Not getrusage's: what a process was started from counts there, too.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def memory(name: str, size: Size) -> float:
+    """Return what `peak` finds in a process of its own."""
+    module = "evidence.speed.update_ratio_cost"
+    code = f"import torch; from {module} import peak, Size; torch.set_num_threads(1)"
+    code += f"; print(peak({name!r}, {size!r}))"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(done.stdout)
+
+
+def operations(per: str, measuring: bool) -> tuple[int, int]:
+    """Return how many tensors there are, and operations that a device would get in one step."""
+    with torch.device("meta"):
+        model = Transformer(WHOLE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+    scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
+    ours = scheduler._steering
+    ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
+    for p in model.parameters():
+        p.grad = torch.empty_like(p)
+    with Heard("meta") as heard:
+        scheduler.before_step(False)
+        scheduler.after_step()
+    return len(ours.steered.params), heard.kernels
+
+
+def fixed(every: int, steps: int = 300) -> float:
+    """Return the milliseconds that a step of a model with four small tensors takes more."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    plain, steered = (AdamW(model.parameters(), lr=BASE_LR) for _ in range(2))
+    scheduler = ratewise.UpdateRatioLR(steered, every=every)
+    more = []
+    for step in range(rule.EARLY + steps):
+        times = [time.perf_counter()]
+        plain.step()
+        times.append(time.perf_counter())
+        steered.step()
+        scheduler.step()
+        times.append(time.perf_counter())
+        if step >= rule.EARLY:
+            more.append(1e3 * (times[2] - 2 * times[1] + times[0]))
+    return statistics.fmean(sorted(more)[: int(0.98 * len(more))])
+
+
+def decision(times: int = 200) -> float:
+    """Return the milliseconds that a policy takes to decide, once in a twenty-fifth of a run."""
+    weight = nn.Parameter(torch.ones(4, 4))
+    scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
+    start = time.perf_counter()
+    for step in range(times):
+        scheduler._correction.decide(0.5, step, 1000)
+    return 1e3 * (time.perf_counter() - start) / times
+
+
+def measure(plan: Plan, data: str | None) -> dict[str, Any]:
+    """Return all that was measured."""
+    torch.set_num_threads(1)
+    seconds = timed(plan.size, plan.repeats)
+    sizes = () if plan.trial else (WHOLE, LEAN)  # what a small model takes drowns in torch
+    plain = [memory(AGAIN, size) for size in sizes]
+    return {
+        "plan": plan,
+        "parameters": sum(p.numel() for p in Transformer(plan.size).parameters()),
+        "seconds": seconds,
+        "memory": {
+            kind: [
+                memory(f"{kind}: measured", size) - least
+                for size, least in zip(sizes, plain, strict=True)
+            ]
+            for kind in KINDS
+            if sizes
+        },
+        "fixed": {str(every): fixed(every) for every in EVERY},
+        "decision": decision(),
+        "operations": {
+            per: [operations(per, True), operations(per, False)] for per in ("tensor", "group")
+        },
+        "on": measured_on("torch"),
+    }
+
+
+def text(measured: dict[str, Any]) -> str:
+    """Return the page."""
+    seconds = measured["seconds"]
+    plain, whole = seconds[""], 1e3 * statistics.median(seconds["whole"])
+    added = {
+        name: Spread.of([1e3 * (a - b) for a, b in zip(seconds[name], plain, strict=True)])
+        for name in NAMES
+    }
+
+    def share(kind: str, every: int) -> float:
+        both = added[f"{kind}: measured"].median, added[f"{kind}: between"].median
+        return 100 * (both[0] + (every - 1) * both[1]) / every / whole
+
+    default = inspect.signature(ratewise.UpdateRatioLR).parameters["every"].default
+    claimed = []
+    for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
+        taken = share(kind, default)
+        title = f"{name} takes at most {goal:g}% of a step, every={default}"
+        held = outcome(taken <= goal)
+        claimed.append(Claim(title, f"<= {goal:g}%", f"{taken:.2f}%", "", held))
+    return pages.render(
+        "speed/update_ratio_cost.md.j2",
+        claimed,
+        whole=whole,
+        alone=1e3 * statistics.median(plain),
+        default=default,
+        goals=(GOAL, GOAL_LEARNED),
+        rows=[
+            [
+                name,
+                f"{x.median:.1f}",
+                f"{x.low:.1f} to {x.high:.1f}",
+                f"{100 * x.median / whole:.2f}%",
+            ]
+            for name, x in added.items()
+        ],
+        every=EVERY,
+        shares=[[kind, *(f"{share(kind, n):.2f}%" for n in EVERY)] for kind in KINDS],
+        peaks=[[kind, *(f"{mb:.0f}" for mb in more)] for kind, more in measured["memory"].items()],
+        counts=[
+            [f'per="{per}", {tensors} tensors, a Python rate', most, least]
+            for per, ((tensors, most), (_, least)) in measured["operations"].items()
+        ],
+        **measured,
+    )
+
+
+run = kept.command(measure, text)
