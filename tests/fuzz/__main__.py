@@ -109,13 +109,13 @@ def _whole_seconds(results: Iterator[Tried], seconds: int) -> Iterator[None]:
 
 
 def _show(result: Tried, folder: Path | None) -> None:
-    """Print a finding, and keep it in a file of its own."""
+    """Keep a finding in a file of its own, and print it."""
     text = f"{result.trial.area}: {result.outcome}\n{result.trial.command}\n\n{result.finding}\n"
-    print(text, flush=True)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"\W+", "-", f"{result.trial.area}-{result.trial.case}")
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    print(text, flush=True)
 
 
 def _alone(trial: Trial, folder: Path | None) -> int:

@@ -117,15 +117,17 @@ def _factorises(policy: Any) -> None:
 
 def _flip(rng: np.random.Generator, path: Path) -> None:
     whole = bytearray(path.read_bytes())
-    for _ in range(int(2 ** rng.integers(0, 5))):
+    for _ in range(bool(whole) * int(2 ** rng.integers(0, 5))):
         whole[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
     path.write_bytes(whole)
 
 
 def _flip_a_weight(rng: np.random.Generator, path: Path) -> None:
     whole = bytearray(path.read_bytes())
+    if len(whole) <= 8:  # it was cut before
+        return
     start = 8 + struct.unpack("<Q", whole[:8])[0]
-    whole[rng.integers(start, len(whole))] ^= 1 << int(rng.integers(8))
+    whole[rng.integers(min(start, len(whole) - 1), len(whole))] ^= 1 << int(rng.integers(8))
     path.write_bytes(whole)
 
 

@@ -50,10 +50,15 @@ def garbled(path: Path) -> None:
     path.write_bytes(content[:4] + bytes(len(content) - 12) + content[-8:])
 
 
+def no_text(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"grad_norm", b"\xffrad_norm"))
+
+
 SPOILS: dict[str, Callable[[Path], object]] = {
     "half": half,
     "without its end": without_its_end,
     "garbled": garbled,
+    "a name that is no text": no_text,
     "empty": lambda path: path.write_bytes(b""),
     "foreign": lambda path: rewrite(path, "SELECT 1 AS x"),
     "foreign, with ids": lambda path: rewrite(path, "SELECT run_id FROM it"),

@@ -115,7 +115,7 @@ def batch_ids(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
     """Return the ids in each batch file, by its name; what is no batch is left out."""
     try:
         found = _rows(paths, "run_id, filename") if paths else {}
-    except duckdb.Error:  # one of them is damaged
+    except (duckdb.Error, ValueError):  # one of them is damaged
         if len(paths) == 1:
             return {}
         return {name: ids for path in paths for name, ids in batch_ids([path]).items()}
@@ -146,8 +146,12 @@ def _rows(paths: Sequence[Path], columns: str = "*") -> dict[str, list[dict[str,
     found: dict[str, list[dict[str, Any]]] = {}
     with connected() as connection:
         cursor = connection.execute(f"SELECT {columns} FROM {_READ.format(_listed(paths))}")
-        names = [column[0] for column in cursor.description or []]
-        for values in cursor.fetchall():
+        try:
+            names = [column[0] for column in cursor.description or []]
+            rows = cursor.fetchall()
+        except RuntimeError as error:  # of DuckDB's binding: bytes that are no UTF-8
+            raise ValueError(f"a name or a value in it is no text ({error})") from error
+        for values in rows:
             row = dict(zip(names, values, strict=True))
             found.setdefault(Path(row["filename"]).name, []).append(row)
     return found

@@ -46,7 +46,7 @@ STEERING: dict[str, Check] = {
     "factor": _FACTORS,
     "settled": _FACTORS,
     "typical": schema.number(0.0, SINGLE),
-    "probe": _FACTORS,
+    "probe": schema.several(schema.number(1.0, 1e4)),  # up to `steering.PROBE`
     "ratios": schema.several(_ratio),
     "every": schema.count(1),
     "steps": schema.count(),
