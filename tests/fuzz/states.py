@@ -150,7 +150,7 @@ def mutate(state: dict[str, Any], rng: np.random.Generator) -> str:
         holder[last]["unknown"] = 1.0
         return f"more in {where}"
     if kind == 1 and isinstance(holder[last], list):
-        holder[last].append(copy.deepcopy(holder[last][0]) if holder[last] else 1.0)
+        holder[last].append(holder[last][0] if holder[last] else 1.0)
         return f"longer {where}"
     value = HOSTILE[rng.integers(len(HOSTILE))]()
     holder[last] = value

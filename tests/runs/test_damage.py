@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.compare.records import record
 
 from ratewise.errors import CannotWrite, StoreError
-from ratewise.runs import RunRecord, Store
+from ratewise.runs import RunRecord, Store, parquet
 from ratewise.runs.schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def garbled(path: Path) -> None:
 
 
 def no_text(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"grad_norm", b"\xffrad_norm"))
+    path.write_bytes(path.read_bytes().replace(b"metric_mode", b"metric_\xffode", 1))
 
 
 SPOILS: dict[str, Callable[[Path], object]] = {
@@ -172,3 +173,24 @@ def test_a_writer_killed_before_the_rename_leaves_no_run_and_is_cleaned_up(store
     again = Store(store.folder)
     assert not unfinished(store)
     assert_only_first(again)
+
+
+def test_what_duckdb_s_binding_cannot_return_is_damage(store: Store, monkeypatch):
+    path = store.add_all(FIRST)
+
+    class Cursor:
+        @property
+        def description(self) -> None:
+            raise RuntimeError("nanobind::str(): conversion error!")
+
+    class Connection(contextlib.nullcontext):
+        def execute(self, sql: str) -> Cursor:
+            return Cursor()
+
+        def __enter__(self) -> Connection:
+            return self
+
+    monkeypatch.setattr(parquet, "connected", Connection)
+    assert store.load() == []
+    monkeypatch.undo()
+    assert [aside.name for aside in (store.folder / "set-aside").iterdir()] == [path.name]
