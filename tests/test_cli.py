@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import ratewise
 from ratewise import cli
-from ratewise.learning import steering
+from ratewise.learning import update_ratio_env
 from ratewise.learning.tasks import KINDS
 from ratewise.rules import learned
 from ratewise.runs import Store
@@ -148,7 +148,11 @@ def test_kinds_of_tasks_are_listed(tmp_path: Path):
 
 def test_a_policy_is_learned_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     small = {"groups": 1, "trainings": 1, "copies": 2, "windows": 5, "minibatch": 8}
-    monkeypatch.setattr(steering, "Settings", partial(steering.Settings, **small))
+    monkeypatch.setattr(
+        update_ratio_env,
+        "UpdateRatioSettings",
+        partial(update_ratio_env.UpdateRatioSettings, **small),
+    )
     out = tmp_path / "own.safetensors"
     asked = ["learn", "--tasks", "mlp", "--steps", "1", "--out", str(out)]
     done = CliRunner().invoke(cli.app, asked)

@@ -10,8 +10,8 @@ import torch
 from evidence.nmf.methods import METHODS, Learned, Rule, Stack
 from evidence.nmf.numbers import Outcome
 from evidence.nmf.plan import JUDGING, stacks
+from ratewise.learning.noisy_descent import Descent
 from ratewise.nmf.learned import NMFPolicy
-from ratewise.nmf.noisy import Descent
 from ratewise.plotting import PALETTE, Line, Panel
 
 #: Methods that are drawn besides the policy.

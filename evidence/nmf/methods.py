@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ratewise.learning.noisy_descent import Descent, Problems, Step
 from ratewise.nmf.learned import NMFPolicy, Schedule
-from ratewise.nmf.noisy import Descent, Problems, Step
 from ratewise.rules import greedy
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 

@@ -17,8 +17,8 @@ from evidence.results import Results
 from ratewise.compare import statistics
 from ratewise.compare.analysis import BOOTSTRAP_SEED
 from ratewise.compare.statistics import Interval
+from ratewise.learning.noisy_descent import log_share
 from ratewise.nmf.learned import load
-from ratewise.nmf.noisy import log_share
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 
 from evidence.nmf import real
 from evidence.nmf.methods import METHODS, TRIED, Stack
-from ratewise.nmf import random_problems
+from ratewise.learning import random_factorisations
+from ratewise.learning.random_factorisations import Shape
 from ratewise.nmf.learned import names
-from ratewise.nmf.random_problems import Shape
 
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
 TUNING, JUDGING, TRANSFER, LONG = ((20_26, part) for part in (1, 2, 3, 4))
@@ -92,13 +92,13 @@ def stacks(stream: tuple[int, ...], shape: tuple[int, int]) -> list[Stack]:
     rng = np.random.default_rng(stream)
     found = []
     for _ in range(shape[0]):
-        one = random_problems.shape(rng)
+        one = random_factorisations.shape(rng)
         found.append(_stack(str(one), one, shape[1], rng))
     return found
 
 
 def _stack(name: str, shape: Shape, count: int, rng: np.random.Generator) -> Stack:
-    problems = random_problems.draw(shape, count, rng)
+    problems = random_factorisations.draw(shape, count, rng)
     return Stack(name, problems, shape.steps, int(rng.integers(2**31)))
 
 
@@ -119,5 +119,5 @@ def large(shape: tuple[int, int]) -> list[Stack]:
 def long(shape: tuple[int, int], steps: int) -> list[Stack]:
     """Return stacks whose runs are longer than any that a policy was trained on."""
     rng = np.random.default_rng(LONG)
-    shapes = [replace(random_problems.shape(rng), steps=steps) for _ in range(shape[0])]
+    shapes = [replace(random_factorisations.shape(rng), steps=steps) for _ in range(shape[0])]
     return [_stack(str(one), one, shape[1], rng) for one in shapes]

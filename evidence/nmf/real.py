@@ -8,8 +8,8 @@ from torch import Tensor
 
 from evidence.nmf.methods import Stack
 from ratewise.data import sets
-from ratewise.nmf.noisy import Problems
-from ratewise.nmf.random_problems import start
+from ratewise.learning.noisy_descent import Problems
+from ratewise.learning.random_factorisations import start
 
 STEPS = 100
 #: Noise of each kind: isotropic, in first gradients; samples, as a share of rows and columns.

@@ -20,8 +20,8 @@ from evidence.nmf.plan import Chosen, Settings
 from evidence.results import Result, Results
 from ratewise.compare import training
 from ratewise.errors import MissingData
+from ratewise.learning.noisy_descent import Descent, Problems, log_share
 from ratewise.nmf.learned import NMFPolicy, load
-from ratewise.nmf.noisy import Descent, Problems, log_share
 
 SIZES = {"": Settings()}
 

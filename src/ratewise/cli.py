@@ -143,12 +143,18 @@ def learn(
     if kinds == ["nmf"]:
         from ratewise.learning import factorisations
 
-        run(factorisations.Rates(factorisations.Settings(**chosen)), out, about={"tasks": kinds})
+        run(
+            factorisations.FactorisationCourse(factorisations.FactorisationSettings(**chosen)),
+            out,
+            about={"tasks": kinds},
+        )
         use = f'ratewise.StochasticNMF(..., solver="sgd", schedule="learned", policy={str(out)!r})'
     else:
-        from ratewise.learning import steering
+        from ratewise.learning import update_ratio_env
 
-        course = steering.Steering(known.Drawn(kinds, folder=data), steering.Settings(**chosen))
+        course = update_ratio_env.UpdateRatioCourse(
+            known.Drawn(kinds, folder=data), update_ratio_env.UpdateRatioSettings(**chosen)
+        )
         run(course, out, about={"tasks": kinds})
         use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
     typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")

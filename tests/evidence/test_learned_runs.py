@@ -22,7 +22,7 @@ from ratewise.errors import MissingExtra, UnknownName
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
 from ratewise.runs import RunRecord, Store
-from ratewise.simulate.steered import UpdateRatio
+from ratewise.simulate.update_ratio import UpdateRatio
 
 SGD, ADAM = "mlp teacher 10 sgd 150", "mlp teacher 08 adamw 150"
 needs_peers = pytest.mark.skipif(not peers.installed(), reason="needs the group 'evidence'")

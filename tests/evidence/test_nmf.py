@@ -18,11 +18,11 @@ from evidence.nmf.methods import METHODS, Stack, run_stack, tried
 from evidence.nmf.numbers import Outcome, Result, outcome
 from evidence.results import Results
 from ratewise.errors import StoreError
-from ratewise.learning.factorisations import Rates, Settings
+from ratewise.learning.factorisations import FactorisationCourse, FactorisationSettings
+from ratewise.learning.noisy_descent import Step
 from ratewise.learning.ppo import learn
+from ratewise.learning.random_factorisations import Shape, draw
 from ratewise.nmf.learned import load
-from ratewise.nmf.noisy import Step
-from ratewise.nmf.random_problems import Shape, draw
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings,
     folder = tmp_path_factory.mktemp("nmf")
     names = []
     for seed in (0, 1):
-        settings = Settings(
+        settings = FactorisationSettings(
             decisions=24,
             stacks=1,
             wide=0,
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings,
             minibatch=24,
             seed=seed,
         )
-        learn(Rates(settings), folder / f"seed-{seed}.safetensors", progress=False)
+        learn(FactorisationCourse(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
     small = plan.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
     running.run(How(folder / "found", folder / "page.md", progress=False), small)

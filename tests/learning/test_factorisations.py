@@ -15,17 +15,17 @@ from stable_baselines3.common.env_checker import check_env
 from ratewise.errors import InvalidArgument
 from ratewise.learning.factorisations import (
     FAR,
+    FactorisationCourse,
     FactorisationEnv,
     Factorisations,
-    Rates,
+    FactorisationSettings,
     Run,
-    Settings,
 )
 from ratewise.learning.ppo import Learner, learn
+from ratewise.learning.random_factorisations import Shape, draw
 from ratewise.nmf import learned
 from ratewise.nmf.learned import Schedule
 from ratewise.nmf.observation import FEATURES
-from ratewise.nmf.random_problems import Shape, draw
 
 TINY: dict[str, Any] = {
     "stacks": 1,
@@ -44,7 +44,7 @@ def test_the_environment_is_one_that_others_can_learn_in():
 
 
 def test_rewards_add_up_to_how_far_a_run_is_ahead_of_its_copies_and_all_end_together():
-    env = Factorisations(Settings(stacks=2, problems=2, copies=3, windows=5))
+    env = Factorisations(FactorisationSettings(stacks=2, problems=2, copies=3, windows=5))
     seen = env.reset()
     assert seen.shape == (12, len(FEATURES))
     start = env._log_losses().reshape(4, 3)
@@ -68,7 +68,7 @@ def test_rewards_add_up_to_how_far_a_run_is_ahead_of_its_copies_and_all_end_toge
 
 
 def test_who_acts_as_its_copies_do_is_paid_nothing():
-    env = Factorisations(Settings(stacks=1, problems=2, copies=3, windows=5))
+    env = Factorisations(FactorisationSettings(stacks=1, problems=2, copies=3, windows=5))
     env.reset()
     for _ in range(4):
         _, rewards, _, _ = env.step(np.full((6, 1), 0.2, np.float32))
@@ -91,7 +91,7 @@ def test_training_and_use_see_the_same():
             break
         run.act(network(seen.T, xp=torch)[0])
     schedule = Schedule(policy, 40, torch.zeros(6), torch)
-    from ratewise.nmf.noisy import Descent
+    from ratewise.learning.noisy_descent import Descent
 
     descent = Descent(problems, 3)
     for _ in range(40):
@@ -101,14 +101,14 @@ def test_training_and_use_see_the_same():
 
 
 def learned_file(out: Path, decisions: int = 72, **changes: Any) -> learned.NMFPolicy:
-    settings = Settings(decisions=decisions, **{**TINY, **changes})
-    return learn(Rates(settings), out, about={"tasks": ["nmf"]}, progress=False)
+    settings = FactorisationSettings(decisions=decisions, **{**TINY, **changes})
+    return learn(FactorisationCourse(settings), out, about={"tasks": ["nmf"]}, progress=False)
 
 
 def test_stopped_and_gone_on_with_it_is_the_same_and_another_seed_another(tmp_path: Path):
     whole = learned_file(tmp_path / "whole.safetensors")
-    settings = Settings(decisions=72, **TINY)
-    first = Learner(Rates(settings), tmp_path / "parts.checkpoint.safetensors")
+    settings = FactorisationSettings(decisions=72, **TINY)
+    first = Learner(FactorisationCourse(settings), tmp_path / "parts.checkpoint.safetensors")
     next(first.rounds())  # stopped after one round of three
     parts = learned_file(tmp_path / "parts.safetensors")
     assert whole.digest == parts.digest == learned.load(tmp_path / "parts.safetensors").digest
@@ -141,12 +141,16 @@ def _score(policy: learned.NMFPolicy) -> float:
 
 def test_no_more_decisions_than_were_asked_for():
     for decisions in (72, 480_000, 500_000):
-        settings = Settings(decisions=decisions, **TINY) if decisions == 72 else Settings(decisions)
+        settings = (
+            FactorisationSettings(decisions=decisions, **TINY)
+            if decisions == 72
+            else FactorisationSettings(decisions)
+        )
         assert settings.rounds * settings.a_round <= max(decisions, settings.a_round)
     with pytest.raises(InvalidArgument, match="windows"):
-        Settings(windows=0)
+        FactorisationSettings(windows=0)
     with pytest.raises(InvalidArgument, match="copies"):
-        Settings(copies=1)  # nobody to be ahead of
+        FactorisationSettings(copies=1)  # nobody to be ahead of
 
 
 def test_the_curve_is_kept(tmp_path: Path):

@@ -19,8 +19,8 @@ from ratewise.errors import InvalidArgument, InvalidState
 from ratewise.learning.env import TrainingEnv
 from ratewise.learning.group import Group
 from ratewise.learning.ppo import Learner, learn
-from ratewise.learning.steering import Settings, Steering
 from ratewise.learning.tasks import OPTIMIZERS, Setting, held_apart
+from ratewise.learning.update_ratio_env import UpdateRatioCourse, UpdateRatioSettings
 from ratewise.learning.vec_env import Trainings, _payments
 from ratewise.rules import learned
 from ratewise.rules.learned import Policy
@@ -108,7 +108,7 @@ def test_all_trainings_end_together_whatever_their_length():
 
 def learned_file(out: Path, decisions: int = 96, **changes: Any) -> Policy:
     return learn(
-        Steering(draw, Settings(decisions=decisions, **{**TINY, **changes})),
+        UpdateRatioCourse(draw, UpdateRatioSettings(decisions=decisions, **{**TINY, **changes})),
         out,
         about={"tasks": ["test"]},
         progress=False,
@@ -136,8 +136,8 @@ def test_a_small_one_is_learned_from_nothing_and_is_the_same_again(tmp_path: Pat
 
 def test_stopped_and_gone_on_with_it_is_the_same(tmp_path: Path):
     whole = learned_file(tmp_path / "whole.safetensors")
-    settings = Settings(decisions=96, **TINY)
-    first = Learner(Steering(draw, settings), tmp_path / "parts.checkpoint.safetensors")
+    settings = UpdateRatioSettings(decisions=96, **TINY)
+    first = Learner(UpdateRatioCourse(draw, settings), tmp_path / "parts.checkpoint.safetensors")
     next(first.rounds())  # stopped after one round of three
     parts = learned_file(tmp_path / "parts.safetensors")
     for ours, theirs in zip(
@@ -168,7 +168,7 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
 ):
     """The right answer is known: act up. The control: paid for the opposite, it learns that."""
     low = Horizon(level=0.002, power=0.0, least=1e-5, most=1.0, unknown=0.01)
-    monkeypatch.setattr("ratewise.learning.steering.DEFAULT", low)
+    monkeypatch.setattr("ratewise.learning.update_ratio_env.DEFAULT", low)
     more = {"decisions": 16 * 64, "groups": 1, "trainings": 2, "copies": 8, "minibatch": 32}
     learned_file(tmp_path / "up.safetensors", **more)
     curve = json.loads((tmp_path / "up.curve.json").read_text())["curve"]
@@ -184,4 +184,4 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
 @pytest.mark.parametrize("name", ["decisions", "groups", "windows"])
 def test_settings_are_checked(name: str):
     with pytest.raises(InvalidArgument, match=name):
-        Settings(**{name: 0})
+        UpdateRatioSettings(**{name: 0})

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratewise.learning.together import Together
+from ratewise.learning.lockstep_env import LockstepVecEnv
+from ratewise.learning.noisy_descent import Descent, Problems, log_share
+from ratewise.learning.random_factorisations import draw, shape
 from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy, multiple
-from ratewise.nmf.noisy import Descent, Problems, log_share
 from ratewise.nmf.observation import FEATURES, MOST
-from ratewise.nmf.random_problems import draw, shape
 from ratewise.rules.checks import check_count
 
 #: Differences of ln f beyond that count by their logarithm, asinh.
@@ -26,7 +26,7 @@ FAR = 0.1
 
 
 @dataclass(frozen=True)
-class Settings:
+class FactorisationSettings:
     """How a policy is learned.
 
     Args:
@@ -34,7 +34,7 @@ class Settings:
         seed: of weights, problems, noise and exploration.
         stacks: shapes that are worked on at once.
         problems: of each shape.
-        wide: of the shapes, how many are wide: see `ratewise.nmf.random_problems.draw`.
+        wide: of the shapes, how many are wide: see `ratewise.learning.random_factorisations.draw`.
         copies: runs of each problem, with the same noise: a run is paid for how much better it
             does than they do on average, whatever the problem lets anyone reach.
         windows: parts of a run, with a decision after each but the last.
@@ -83,7 +83,7 @@ class Run:
         steps: the length of a run, a multiple of `windows`.
         windows: parts of the run.
         seed: of the noise.
-        wide: of the shapes, how many are wide: see `ratewise.nmf.random_problems.draw`.
+        wide: of the shapes, how many are wide: see `ratewise.learning.random_factorisations.draw`.
         copies: runs of each problem, in a row.
     """
 
@@ -130,7 +130,7 @@ def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
-class Factorisations(Together):
+class Factorisations(LockstepVecEnv):
     """Stacks of problems of several shapes, all with as many decisions: they end together.
 
     The reward of a decision is how much ln f fell in its window, less what it fell by on average
@@ -141,7 +141,7 @@ class Factorisations(Together):
         settings: how many, and the seed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: FactorisationSettings) -> None:
         super().__init__(settings.stacks * settings.problems * settings.copies, spaces())
         self._settings = settings
         self._runs: list[Run] = []
@@ -207,7 +207,7 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         windows: parts of a run.
     """
 
-    def __init__(self, windows: int = Settings.windows) -> None:
+    def __init__(self, windows: int = FactorisationSettings.windows) -> None:
         self.observation_space, self.action_space = spaces()
         self._windows = windows
         self._run: Run | None = None
@@ -249,7 +249,7 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return seen, reward, run.done, False, {}
 
 
-class Rates:
+class FactorisationCourse:
     """A course of `ratewise.learning.ppo`: corrections of a cosine, below the bound.
 
     Args:
@@ -258,8 +258,8 @@ class Rates:
 
     start = 0.0  #: the action that exploration begins around: the cosine as it is
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, settings: FactorisationSettings | None = None) -> None:
+        self.settings = settings or FactorisationSettings()
 
     def environment(self) -> Factorisations:
         """Return what is learned on, at its first round."""

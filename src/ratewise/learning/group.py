@@ -16,7 +16,7 @@ from ratewise.simulate import arguments
 from ratewise.simulate.rule import Signals
 from ratewise.simulate.runner import Training
 from ratewise.simulate.stack import Tensors
-from ratewise.simulate.steered import Learned
+from ratewise.simulate.update_ratio import Learned
 
 #: A loss counts as this share of the initial one at least: below it nobody cares.
 FLOOR = 1e-2

@@ -221,7 +221,8 @@ def learn(
     """Learn a policy, write its weight file and return it; a kill loses one round at most.
 
     Args:
-        course: what it is learned on, and how: `ratewise.learning.steering.Steering`, for one.
+        course: what it is learned on, and how: `UpdateRatioCourse` of
+            `ratewise.learning.update_ratio_env`, for one.
         out: the file to write; the checkpoint lies beside it, and what each setting scored
             (NAME.curve.json).
         about: what the file should say of what it was trained on.

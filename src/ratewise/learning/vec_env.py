@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.learning.group import Group
+from ratewise.learning.lockstep_env import LockstepVecEnv
 from ratewise.learning.tasks import RATES, Setting
-from ratewise.learning.together import Together
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
 
@@ -30,7 +30,7 @@ def whole_windows(setting: Setting, policy: Policy) -> Setting:
     return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
 
 
-class Trainings(Together):
+class Trainings(LockstepVecEnv):
     """Groups of trainings, whatever their lengths all with as many decisions: they end together.
 
     A run is paid at its end: by how much better it did than the other runs of its seed, which

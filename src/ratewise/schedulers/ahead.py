@@ -15,7 +15,7 @@ from torch import Tensor, optim
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid
-from ratewise.linear import LINEAR
+from ratewise.rate_proportional import RATE_PROPORTIONAL
 from ratewise.rules.update_ratio import QUIET
 
 Scale = float | Tensor
@@ -38,14 +38,14 @@ class Ahead:
 
     Where a rate could not be written without a device's value on the host (a Python rate, weights
     on a device) it is only raised from far below usual rates; where the optimizer is not in
-    `ratewise.linear` it is left alone.
+    `ratewise.rate_proportional` it is left alone.
 
     Args:
         optimizer: only its kind is looked at.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._linear = type(optimizer) in LINEAR
+        self._linear = type(optimizer) in RATE_PROPORTIONAL
         self._saved: list[tuple[dict[str, Any], Any]] = []
         self._terms: list[tuple[dict[str, Any], Tensor, Tensor, float]] = []
         #: What each group's rate was multiplied by; None is not at all.

@@ -13,7 +13,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid
-from ratewise.linear import LINEAR
+from ratewise.rate_proportional import RATE_PROPORTIONAL
 
 #: Rates that a step is made at as they are; others are first multiplied to the nearest.
 USUAL = (1e-6, 1e3)
@@ -56,7 +56,7 @@ def check_range(optimizer: Optimizer, base: float) -> None:
     fix = "pass e.g. 1e-3: its size does not matter"
     if not LEAST <= base <= MOST:
         raise invalid("lr", f"a number in [{LEAST:g}, {MOST:g}]", base, fix)
-    if base < USUAL[0] and type(optimizer) not in LINEAR:
+    if base < USUAL[0] and type(optimizer) not in RATE_PROPORTIONAL:
         kind = type(optimizer).__name__
         raise invalid("lr", f"at least {USUAL[0]:g} with {kind}", base, fix)
 

@@ -6,9 +6,9 @@ from ratewise.simulate.families import family
 from ratewise.simulate.noise import Noise
 from ratewise.simulate.rule import Fixed, Greedy, Plateau, Rule, Signals
 from ratewise.simulate.runner import run
-from ratewise.simulate.steered import Learned, UpdateRatio
 from ratewise.simulate.task import Task
 from ratewise.simulate.trajectories import Trajectories
+from ratewise.simulate.update_ratio import Learned, UpdateRatio
 
 __all__ = [
     "Fixed",

@@ -4,7 +4,7 @@ One torch optimizer steps all runs at lr = 1, and each run n then keeps its own 
 
     p[n] = p_old[n] + lr[n] * (p_new[n] - p_old[n])
 
-That is exact for the optimizers of `ratewise.linear`, the allow-list.
+That is exact for the optimizers of `ratewise.rate_proportional`, the allow-list.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid, unknown, wrong_type
-from ratewise.linear import LINEAR
+from ratewise.rate_proportional import RATE_PROPORTIONAL
 
-_BY_NAME = {kind.__name__.lower(): kind for kind in LINEAR}
+_BY_NAME = {kind.__name__.lower(): kind for kind in RATE_PROPORTIONAL}
 #: Options of the named ones that differ from torch's defaults.
 _OPTIONS: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9}}
 
@@ -65,13 +65,17 @@ by one, in an ordinary loop
     if not callable(choice):
         fix = "pass 'adamw', torch.optim.AdamW or functools.partial(torch.optim.AdamW, ...)"
         raise wrong_type("optimizer", "a name, a class or a function", choice, fix)
-    if isinstance(choice, type) and issubclass(choice, Optimizer) and choice not in LINEAR:
+    if (
+        isinstance(choice, type)
+        and issubclass(choice, Optimizer)
+        and choice not in RATE_PROPORTIONAL
+    ):
         raise _off_the_list(choice)
     optimizer = choice([stack], lr=1.0)
     if not isinstance(optimizer, Optimizer):
         fix = "return torch.optim.AdamW(params, lr=lr, ...)"
         raise wrong_type("optimizer", "a function that returns an optimizer", optimizer, fix)
-    if type(optimizer) not in LINEAR:
+    if type(optimizer) not in RATE_PROPORTIONAL:
         raise _off_the_list(type(optimizer))
     rates = [group["lr"] for group in optimizer.param_groups]
     if rates != [1.0]:

@@ -14,7 +14,7 @@ from ratewise.rules.update_ratio import DEFAULT
 
 
 @dataclass(frozen=True)
-class Settings:
+class UpdateRatioSettings:
     """How a policy is learned.
 
     Args:
@@ -60,7 +60,7 @@ class Settings:
         return -(-self.decisions // self.a_round)
 
 
-class Steering:
+class UpdateRatioCourse:
     """A course of `ratewise.learning.ppo`: corrections of UpdateRatioLR's ratio.
 
     Args:
@@ -70,8 +70,8 @@ class Steering:
 
     start = 0.0  #: the action that exploration begins around: the anchor as it is
 
-    def __init__(self, draw: Draw, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, draw: Draw, settings: UpdateRatioSettings | None = None) -> None:
+        self.settings = settings or UpdateRatioSettings()
         self._anchor = Policy.anchor(
             DEFAULT, bound=self.settings.bound, windows=self.settings.windows
         )

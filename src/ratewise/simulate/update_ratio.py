@@ -23,7 +23,7 @@ from ratewise.simulate.rule import Signals
 from ratewise.simulate.stack import Tensors
 
 
-class Steered(NamedTuple):
+class StackedUpdateRatioState(NamedTuple):
     """What the update-ratio rule remembers of some runs."""
 
     zero: Tensor  #: [runs]
@@ -55,11 +55,15 @@ class UpdateRatio:
             raise unknown("per", self.per, ("tensor", "model"))
         check_count("every", self.every, 1)
 
-    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Steered]:
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedUpdateRatioState]:
         """Return the schedule's first height and the state."""
-        return zero + fixed_scale(self.schedule, 0, steps), Steered(zero, steps, None, 0)
+        return zero + fixed_scale(self.schedule, 0, steps), StackedUpdateRatioState(
+            zero, steps, None, 0
+        )
 
-    def update(self, state: Steered, seen: Signals) -> tuple[Tensor, Steered]:
+    def update(
+        self, state: StackedUpdateRatioState, seen: Signals
+    ) -> tuple[Tensor, StackedUpdateRatioState]:
         """Return the schedule's height at this point of the way."""
         return state.zero + fixed_scale(self.schedule, seen.step, state.steps), state
 
@@ -67,7 +71,7 @@ class UpdateRatio:
         """Return whether the step, from 1, is measured."""
         return rule.measures(step - 1, self.every)
 
-    def factors(self, state: Steered) -> Tensor:
+    def factors(self, state: StackedUpdateRatioState) -> Tensor:
         """Return the factors between measurements, [tensors or 1, runs]."""
         if state.inner is None:
             raise RuntimeError("the first step is always measured")
@@ -75,13 +79,13 @@ class UpdateRatio:
 
     def steer(
         self,
-        state: Steered,
+        state: StackedUpdateRatioState,
         seen: Tensors,
         step: int,
         lr: Tensor,
         scale: Tensor,
         correction: Tensor | float = 1.0,
-    ) -> tuple[Tensor, Steered]:
+    ) -> tuple[Tensor, StackedUpdateRatioState]:
         """Return the factors for this step, [tensors or 1, runs], and the state.
 
         Args:
@@ -114,10 +118,10 @@ class UpdateRatio:
         return applied, state._replace(inner=inner, decided=step - 1)
 
 
-class Corrected(NamedTuple):
+class StackedLearnedState(NamedTuple):
     """What a learned rule remembers of some runs."""
 
-    anchor: Steered
+    anchor: StackedUpdateRatioState
     learned: LearnedState
     losses: Tensor  #: [runs] sum over the window
 
@@ -133,12 +137,14 @@ class Learned:
         self.policy = policy
         self._anchor = UpdateRatio(schedule=policy.schedule)
 
-    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Corrected]:
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedLearnedState]:
         """Return the schedule's first height and the state."""
         scale, anchor = self._for(steps).start(zero, steps)
-        return scale, Corrected(anchor, learned.init(zero, xp=torch), zero)
+        return scale, StackedLearnedState(anchor, learned.init(zero, xp=torch), zero)
 
-    def update(self, state: Corrected, seen: Signals) -> tuple[Tensor, Corrected]:
+    def update(
+        self, state: StackedLearnedState, seen: Signals
+    ) -> tuple[Tensor, StackedLearnedState]:
         """Hear the step, decide at a window's end, and return the schedule's height."""
         scale, anchor = self._anchor.update(state.anchor, seen)
         inner, losses = state.learned, state.losses + seen.loss
@@ -146,7 +152,7 @@ class Learned:
         if seen.step % interval == 0:
             inner = self.decide(inner, losses / interval, seen.step, anchor.steps)
             losses = torch.zeros_like(losses)
-        return scale, Corrected(anchor, inner, losses)
+        return scale, StackedLearnedState(anchor, inner, losses)
 
     def decide(self, state: LearnedState, loss: Tensor, step: int, total: int) -> LearnedState:
         """Correct the anchor for the next window; `loss` is the mean of the one that ends."""
@@ -157,13 +163,13 @@ class Learned:
         """Return whether the step, from 1, is measured."""
         return self._anchor.measures(step)
 
-    def factors(self, state: Corrected) -> Tensor:
+    def factors(self, state: StackedLearnedState) -> Tensor:
         """Return the factors between measurements, [tensors, runs]."""
         return self._anchor.factors(state.anchor)
 
     def steer(
-        self, state: Corrected, seen: Tensors, step: int, lr: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Corrected]:
+        self, state: StackedLearnedState, seen: Tensors, step: int, lr: Tensor, scale: Tensor
+    ) -> tuple[Tensor, StackedLearnedState]:
         """Return the factors for this step, [tensors, runs], and the state."""
         inner = state.learned
         applied, anchor = self._for(state.anchor.steps).steer(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratewise.nmf.noisy import Problems
+from ratewise.learning.noisy_descent import Problems
 from ratewise.nmf.observation import LENGTHS
 
 

@@ -8,7 +8,7 @@ from torch import optim
 #: the same step scaled. Averaged SGD (lr in its average), Rprop (step sizes of its own), Adafactor
 #: (steps relative to a norm) and Muon (orthogonal matrices) are not of that kind; a subclass may
 #: do anything, so it is not on the list.
-LINEAR: tuple[type[optim.Optimizer], ...] = (
+RATE_PROPORTIONAL: tuple[type[optim.Optimizer], ...] = (
     optim.SGD,
     optim.Adam,
     optim.AdamW,

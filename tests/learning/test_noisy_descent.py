@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from ratewise.learning.noisy_descent import Descent, Problems
+from ratewise.learning.random_factorisations import Shape, draw, shape, start
 from ratewise.nmf import observation
 from ratewise.nmf.learned import MOST
-from ratewise.nmf.noisy import Descent, Problems
-from ratewise.nmf.random_problems import Shape, draw, shape, start
 from ratewise.nmf.stability import balance
 
 

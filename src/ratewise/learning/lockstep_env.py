@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 
-class Together(VecEnv):
+class LockstepVecEnv(VecEnv):
     """What all parts share is asked and set once; they begin and end at the same time.
 
     Args:
