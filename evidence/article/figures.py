@@ -9,7 +9,7 @@ import numpy as np
 
 from evidence.article.numbers import Judged
 from ratewise.compare.statistics import capped_loss
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.plotting import Line, Panel, save_panels
 from ratewise.runs import RunRecord
 
@@ -38,7 +38,7 @@ def draw_schedules(judged: Judged, tasks: Sequence[str], path: Path) -> None:
     for task in tasks:
         lines = []
         for schedule, colour in DRAWN.items():
-            runs = judged.get(Method(task, "adamw", schedule), [])
+            runs = judged.get(MethodOnTask(task, "adamw", schedule), [])
             runs = [run for run in runs if run.status == "finished"]  # else it has no rates
             if runs:
                 x, (low, middle, high) = _band([(run.train_step, run.lr) for run in runs])
@@ -56,7 +56,7 @@ def draw_histories(judged: Judged, tasks: Sequence[str], path: Path) -> None:
         for over in ("steps", "seconds"):
             lines = []
             for (optimizer, schedule), (label, colour) in FOLLOWED.items():
-                runs = judged.get(Method(task, optimizer, schedule), [])
+                runs = judged.get(MethodOnTask(task, optimizer, schedule), [])
                 if runs:
                     x, (low, middle, high) = _band([(run.eval_step, _capped(run)) for run in runs])
                     if over == "seconds":

@@ -14,12 +14,12 @@ from evidence.article.plan import RIVALS
 from ratewise.compare import statistics
 from ratewise.compare.analysis import BOOTSTRAP_SEED, PAPER_MARGIN, loss_at, median
 from ratewise.compare.statistics import Interval
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
 
 #: Shares of the steps at which losses are compared.
 SHARES = (0.1, 0.5, 1.0)
-Judged = Mapping[Method, list[RunRecord]]
+Judged = Mapping[MethodOnTask, list[RunRecord]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Parts:
     pretrained: float  #: test loss of the model that LoRA adapts, before it
 
 
-def methods(records: Sequence[RunRecord]) -> dict[Method, list[RunRecord]]:
+def methods(records: Sequence[RunRecord]) -> dict[MethodOnTask, list[RunRecord]]:
     """Return the judged runs of each method, by seed."""
-    found: dict[Method, list[RunRecord]] = {}
+    found: dict[MethodOnTask, list[RunRecord]] = {}
     for record in sorted(records, key=lambda record: record.seed):
         if record.role == "judged":
-            key = Method(record.task, record.optimizer, record.schedule)
+            key = MethodOnTask(record.task, record.optimizer, record.schedule)
             found.setdefault(key, []).append(record)
     return found
 
@@ -60,7 +60,9 @@ class Cell:
         return statistics.verdict(self.interval)
 
 
-def cell(judged: Judged, ours: Method, theirs: Method, share: float = 1.0) -> Cell | None:
+def cell(
+    judged: Judged, ours: MethodOnTask, theirs: MethodOnTask, share: float = 1.0
+) -> Cell | None:
     """Return how two methods compare on a task; None where one was not run.
 
     Args:
@@ -83,7 +85,9 @@ def cell(judged: Judged, ours: Method, theirs: Method, share: float = 1.0) -> Ce
     )
 
 
-def _pairs(judged: Judged, ours: Method, theirs: Method) -> list[tuple[RunRecord, RunRecord]]:
+def _pairs(
+    judged: Judged, ours: MethodOnTask, theirs: MethodOnTask
+) -> list[tuple[RunRecord, RunRecord]]:
     other = {run.seed: run for run in judged.get(theirs, ())}
     return [(run, other[run.seed]) for run in judged.get(ours, ()) if run.seed in other]
 
@@ -169,7 +173,7 @@ class Speed:
 
 
 def speed(
-    judged: Judged, pairs: Sequence[tuple[Method, Method]], targets: Mapping[str, float]
+    judged: Judged, pairs: Sequence[tuple[MethodOnTask, MethodOnTask]], targets: Mapping[str, float]
 ) -> Speed:
     """Return how soon the first of each pair reaches the target of its task.
 
@@ -239,9 +243,9 @@ def against_rival(judged: Judged, ours: str, rival: str, share: float) -> Count:
     )
 
 
-def _rivals(judged: Judged, ours: str, rival: str) -> list[tuple[Method, Method]]:
+def _rivals(judged: Judged, ours: str, rival: str) -> list[tuple[MethodOnTask, MethodOnTask]]:
     return [
-        (Method(method.task, RIVALS[rival], ours), method)
+        (MethodOnTask(method.task, RIVALS[rival], ours), method)
         for method in judged
         if method.optimizer == rival
     ]

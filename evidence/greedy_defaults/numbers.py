@@ -11,7 +11,7 @@ import numpy as np
 
 from evidence.greedy_defaults.plan import FINALISTS, label
 from ratewise.compare.statistics import CAP
-from ratewise.compare.tuning import Method, Tuned
+from ratewise.compare.tuning import MethodOnTask, Tuned
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Score:
         return float(np.median(list(self.log_ratios.values())))
 
 
-def scores(tuned: dict[Method, Tuned], candidates: Sequence[dict[str, Any]]) -> list[Score]:
+def scores(tuned: dict[MethodOnTask, Tuned], candidates: Sequence[dict[str, Any]]) -> list[Score]:
     """Return the candidates' scores against "cosine", best mean first."""
     found = []
     for options in candidates:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ratewise.learning.noisy_descent import Descent, Problems, Step
-from ratewise.nmf.learned import NMFPolicy, Schedule
+from ratewise.nmf.learned import NMFPolicy, PolicySchedule
 from ratewise.rules import greedy
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 
@@ -219,7 +219,7 @@ class Learned:
     """A policy, as `StochasticNMF` uses it."""
 
     def __init__(self, policy: NMFPolicy, steps: int, runs: int) -> None:
-        self._schedule = Schedule(policy, steps, torch.zeros(runs), torch)
+        self._schedule = PolicySchedule(policy, steps, torch.zeros(runs))
 
     def rate(self, step: int) -> Tensor:
         """Return c, [runs]."""

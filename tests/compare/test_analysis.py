@@ -11,7 +11,7 @@ from tests.compare.records import INITIAL, RATES, asked, comparison, record, run
 from ratewise.compare import analysis, tuning
 from ratewise.compare.analysis import Runs, compare, sides
 from ratewise.compare.outcomes import against_rate, drawn, history, outcomes
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.errors import StoreError
 from ratewise.runs import Store
 
@@ -122,12 +122,12 @@ def test_tuned_rate_is_the_lowest_median_and_divergence_is_infinite():
         for rate, losses in grid.items()
         for seed, loss in enumerate(losses)
     ]
-    found = tuning.tuned_rates(records)[Method("digits-mlp", "adamw", "cosine")]
+    found = tuning.tuned_rates(records)[MethodOnTask("digits-mlp", "adamw", "cosine")]
     assert (found.base_lr, found.validation_loss, found.at_edge, found.runs) == (0.1, 0.5, 1, 9)
 
 
 def test_the_grid_grows_at_its_edge_and_stops():
-    key = Method("t", "o", "s")
+    key = MethodOnTask("t", "o", "s")
     asked_for = {key: [0.01, 0.1, 1.0]}
     low = {key: tuning.Tuned(0.01, 0.5, -1, 3)}
     tried = [0.01, 0.1, 1.0]
@@ -146,7 +146,7 @@ def test_only_judged_runs_at_the_tuned_rate_count():
     records, plan = comparison(noise, tasks=["digits-mlp"])
     stale = record(schedule="greedy", base_lr=0.1, seed=1000, loss=9.0)
     runs = Runs([*records, stale], plan)
-    assert stale not in runs.judged(Method("digits-mlp", "adamw", "greedy"))
+    assert stale not in runs.judged(MethodOnTask("digits-mlp", "adamw", "greedy"))
     assert compare(runs, "greedy", "cosine").overall.estimate == 0.0
 
 
@@ -168,7 +168,7 @@ def test_outcomes_give_budget_losses_on_the_way_and_steps_to_target():
 
 def test_curves_are_medians_between_quartiles_and_capped():
     runs = runs_of(lambda t, o, s, seed: [0.2, 0.4, math.inf][seed % 3], seeds=3)
-    key = Method("digits-mlp", "adamw", "greedy")
+    key = MethodOnTask("digits-mlp", "adamw", "greedy")
     assert history(runs, key).middle[0] == INITIAL
     assert history(runs, key).high[-1] <= 10 * INITIAL
     assert drawn(runs, key).middle[0] == runs.tuned[key].base_lr

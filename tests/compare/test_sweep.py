@@ -20,7 +20,7 @@ from torch import nn
 from ratewise import compare, pool
 from ratewise.compare import analysis, plan, tasks
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.errors import InvalidArgument, RunFailed, StoreError, UnknownName, WrongType
 from ratewise.runs import Store
 
@@ -47,7 +47,7 @@ def test_grid_then_judged_on_fresh_seeds(tmp_path: Path):
     assert {run.seed for run in judged} == {plan.JUDGED_SEEDS, plan.JUDGED_SEEDS + 1}
     runs = analysis.load(done.store)
     for schedule in ("greedy", "cosine"):
-        key = Method("digits-mlp", "adamw", schedule)
+        key = MethodOnTask("digits-mlp", "adamw", schedule)
         assert {run.base_lr for run in judged if run.schedule == schedule} == {
             runs.tuned[key].base_lr
         }

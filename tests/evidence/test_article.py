@@ -17,7 +17,7 @@ from evidence.article import run as running
 from evidence.article import tasks as made_tasks
 from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
 from evidence.how import How
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
 
 pytestmark = pytest.mark.skipif(
@@ -68,10 +68,10 @@ def test_a_miniature_writes_page_and_figures_and_goes_on_without_repeating(made)
 
 def test_every_method_had_the_same_number_of_tuning_runs_but_for_extended_grids(made):
     _, parts = made
-    budget: dict[Method, int] = {}
+    budget: dict[MethodOnTask, int] = {}
     for run in [*parts.schedules, *parts.rivals]:
         if run.role == "grid":
-            key = Method(run.task, run.optimizer, run.schedule)
+            key = MethodOnTask(run.task, run.optimizer, run.schedule)
             budget[key] = budget.get(key, 0) + 1
     least = SMALL.rates * SMALL.tuning_seeds
     assert set(budget.values()) <= set(range(least, least + 9))
@@ -116,10 +116,10 @@ def test_no_task_chose_greedy_s_defaults():
 
 def judged(ours: float, theirs: float, seconds: tuple[float, float] = (1.0, 1.0)) -> dict:
     """Two methods on two tasks, five seeds; a little noise that they share."""
-    found: dict[Method, list[RunRecord]] = {}
+    found: dict[MethodOnTask, list[RunRecord]] = {}
     for task in ("a", "b"):
         for schedule, loss, spent in (("greedy", ours, 0), ("cosine", theirs, 1)):
-            found[Method(task, "sgd", schedule)] = [
+            found[MethodOnTask(task, "sgd", schedule)] = [
                 _run(task, schedule, loss * (1 + 0.01 * seed), seed, seconds[spent])
                 for seed in range(5)
             ]
@@ -155,7 +155,9 @@ def test_time_to_a_loss_is_of_steps_and_of_seconds_and_infinite_if_never():
 
 def test_speed_knows_that_a_method_with_fewer_steps_may_take_longer():
     runs = judged(0.5, 0.9, seconds=(4.0, 1.0))
-    pairs = [(Method(t, "sgd", "greedy"), Method(t, "sgd", "cosine")) for t in ("a", "b")]
+    pairs = [
+        (MethodOnTask(t, "sgd", "greedy"), MethodOnTask(t, "sgd", "cosine")) for t in ("a", "b")
+    ]
     found = speed(runs, pairs, {"a": 0.93, "b": 0.93})
     assert found.steps <= 1.0 < found.seconds
     never = speed(runs, pairs, {"a": 0.01, "b": 0.01})
@@ -167,7 +169,7 @@ def test_a_slope_over_sizes_is_found_with_its_sign(gain: float):
     by_size = []
     for size in (10_000, 100_000, 1_000_000):
         runs = judged(math.exp(gain * math.log10(size)), 1.0)
-        one = cell(runs, Method("a", "sgd", "greedy"), Method("a", "sgd", "cosine"))
+        one = cell(runs, MethodOnTask("a", "sgd", "greedy"), MethodOnTask("a", "sgd", "cosine"))
         by_size.append((size, one))
     assert slope(by_size).estimate == pytest.approx(gain, abs=1e-9)
 

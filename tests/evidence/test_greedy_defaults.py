@@ -13,7 +13,7 @@ from evidence.greedy_defaults import run as running
 from evidence.greedy_defaults.numbers import Score, finalists, scores
 from evidence.greedy_defaults.plan import OPTIMIZERS, Round, Settings
 from evidence.how import How
-from ratewise.compare.tuning import Method, Tuned
+from ratewise.compare.tuning import MethodOnTask, Tuned
 from ratewise.rules.greedy_config import GreedyConfig
 
 SMALL = Settings(
@@ -70,7 +70,7 @@ def test_scores_are_log_ratios_to_tuned_cosine():
     tuned = {}
     for optimizer, ours, theirs in (("sgd", 0.9, 1.0), ("adamw", math.inf, 1.0)):
         for schedule, found in ((name, ours), ("cosine", theirs)):
-            tuned[Method("t", optimizer, schedule)] = Tuned(0.1, found, 0, 2)
+            tuned[MethodOnTask("t", optimizer, schedule)] = Tuned(0.1, found, 0, 2)
     (score,) = scores(tuned, [options])
     assert score.log_ratios["t", "sgd"] == pytest.approx(math.log(0.9))
     assert score.log_ratios["t", "adamw"] == pytest.approx(math.log(10))

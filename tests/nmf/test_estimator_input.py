@@ -74,7 +74,7 @@ def test_what_is_no_matrix_is_named(x: Any, error: Any, words: str):
         ({"solver": "hal"}, UnknownName, "did you mean 'hals'"),
         ({"schedule": "cosin"}, UnknownName, "did you mean 'cosine'"),
         ({"schedule": 0.1}, WrongType, "a name or an object with rate"),
-        ({"schedule": schedules.Bound}, WrongType, "a name or an object with rate"),
+        ({"schedule": schedules.BoundSchedule}, WrongType, "a name or an object with rate"),
         ({"max_iter": 0}, InvalidArgument, "max_iter must be an integer >= 1"),
         ({"max_iter": True}, InvalidArgument, "max_iter"),
         ({"sweeps": 0}, InvalidArgument, "sweeps"),

@@ -13,7 +13,7 @@ import torch
 
 from ratewise.errors import CorruptPolicy, InvalidArgument, UnknownName
 from ratewise.nmf import learned
-from ratewise.nmf.learned import FLOOR, LEAST, MOST, REACH, NMFPolicy, Schedule, multiple
+from ratewise.nmf.learned import FLOOR, LEAST, MOST, REACH, NMFPolicy, PolicySchedule, multiple
 from ratewise.nmf.observation import FEATURES
 from ratewise.rules import learned as neural
 
@@ -35,7 +35,7 @@ def policy(bias: float = 0.0, **changes: Any) -> NMFPolicy:
 
 @pytest.mark.parametrize("bias", [-100.0, 0.0, 100.0])
 def test_whatever_the_network_says_the_rate_is_below_the_bound(bias: float):
-    schedule = Schedule(policy(bias), 20, np.zeros(3), np)
+    schedule = PolicySchedule(policy(bias), 20, np.zeros(3))
     for step in range(20):
         c = schedule.heard(np.full(3, 1.0 / (step + 1)), np.full(3, 0.1), np.ones(3))
         assert (c >= LEAST * 0.999).all()
@@ -48,7 +48,7 @@ def test_whatever_the_network_says_the_rate_is_below_the_bound(bias: float):
 
 def test_decisions_come_at_the_windows_ends_whatever_the_length():
     for steps in (4, 10, 21):
-        schedule = Schedule(policy(0.3), steps, np.zeros(1), np)
+        schedule = PolicySchedule(policy(0.3), steps, np.zeros(1))
         corrections = [0.0]
         for step in range(steps):
             value = np.array([1.0 / (1 + step)])
@@ -61,8 +61,8 @@ def test_decisions_come_at_the_windows_ends_whatever_the_length():
 
 def test_out_of_the_range_it_is_the_cosine_and_counts():
     narrow = np.zeros(WIDE, np.float32)
-    schedule = Schedule(policy(1.0, low=narrow, high=narrow), 40, np.zeros(2), np)
-    free = Schedule(policy(1.0), 40, np.zeros(2), np)
+    schedule = PolicySchedule(policy(1.0, low=narrow, high=narrow), 40, np.zeros(2))
+    free = PolicySchedule(policy(1.0), 40, np.zeros(2))
     for step in range(1, 40):
         c = schedule.heard(np.ones(2), np.ones(2), np.ones(2))
         np.testing.assert_allclose(c, max(FLOOR, (1 + np.cos(np.pi * step / 40)) / 2), rtol=1e-6)
@@ -76,8 +76,8 @@ def test_numpy_and_torch_decide_the_same():
     rng = np.random.default_rng(1)
     losses = rng.random((30, 5)) + 0.1
     both = [
-        Schedule(policy(0.1), 30, np.zeros(5), np),
-        Schedule(policy(0.1), 30, torch.zeros(5, dtype=torch.float64), torch),
+        PolicySchedule(policy(0.1), 30, np.zeros(5)),
+        PolicySchedule(policy(0.1), 30, torch.zeros(5, dtype=torch.float64)),
     ]
     for row in losses:
         ours = both[0].heard(row, row / 2, row)

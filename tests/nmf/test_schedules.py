@@ -96,7 +96,7 @@ def test_greedy_rises_while_the_loss_falls_and_falls_while_it_does_not():
     assert c[0] == 0.5
     assert c.max() > 1.0
     assert c.max() <= MOST
-    greedy = schedules.Greedy(1.0)
+    greedy = schedules.GreedySchedule(1.0)
 
     class Flat:
         loss = 1.0

@@ -17,7 +17,7 @@ import numpy as np
 
 from ratewise.compare import statistics, sweep_file
 from ratewise.compare.statistics import Interval
-from ratewise.compare.tuning import Method, Tuned, method, tuned_rates
+from ratewise.compare.tuning import MethodOnTask, Tuned, method, tuned_rates
 from ratewise.errors import StoreError
 from ratewise.runs import RunRecord, Store
 
@@ -45,8 +45,8 @@ class Runs:
         self.optimizers: list[str] = list(asked["optimizers"])
         self.schedules: list[str] = list(asked["schedules"])
         self._grids = {(task, optimizer): rates for task, optimizer, rates in asked["grids"]}
-        self.tuned: dict[Method, Tuned] = tuned_rates(self.records)
-        self._found: dict[tuple[str, Method], list[RunRecord]] = defaultdict(list)
+        self.tuned: dict[MethodOnTask, Tuned] = tuned_rates(self.records)
+        self._found: dict[tuple[str, MethodOnTask], list[RunRecord]] = defaultdict(list)
         for record in self.records:
             self._found[record.role, method(record)].append(record)
 
@@ -54,17 +54,17 @@ class Runs:
         """Return every task and optimizer."""
         return [(task, optimizer) for task in self.tasks for optimizer in self.optimizers]
 
-    def grid(self, of: Method) -> list[RunRecord]:
+    def grid(self, of: MethodOnTask) -> list[RunRecord]:
         """Return the runs at every rate, tuning seeds, the grid's extension included."""
         return self._found["grid", of]
 
-    def judged(self, of: Method) -> list[RunRecord]:
+    def judged(self, of: MethodOnTask) -> list[RunRecord]:
         """Return the runs at the tuned rate, fresh seeds."""
         runs = self._found["judged", of]
         tuned = self.tuned.get(of)  # its grid may have been lost
         return [run for run in runs if run.base_lr == tuned.base_lr] if tuned else []
 
-    def by_seed(self, of: Method, condition: str) -> dict[int, dict[float, RunRecord]]:
+    def by_seed(self, of: MethodOnTask, condition: str) -> dict[int, dict[float, RunRecord]]:
         """Return seed -> rate -> run; the rate is 0 where each method has its own."""
         found: dict[int, dict[float, RunRecord]] = defaultdict(dict)
         if condition == "tuned":
@@ -102,7 +102,7 @@ def load(store: Store) -> Runs:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TaskComparison:
     """Two methods on one task and optimizer; rows are seeds, columns base rates."""
 
     task: str
@@ -127,7 +127,7 @@ class Pair:
     ours: str
     baseline: str
     condition: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TaskComparison, ...]
     overall: Interval  #: of all log-ratios, tasks and seeds within them as the units
     interquartile: float  #: interquartile mean of all log-ratios
     improvement: float  #: mean over cells of P(ours < theirs)
@@ -208,9 +208,9 @@ def _cell(
     baseline: str,
     condition: str,
     share: float,
-) -> Cell | None:
-    mine = runs.by_seed(Method(task, optimizer, ours), condition)
-    other = runs.by_seed(Method(task, optimizer, baseline), condition)
+) -> TaskComparison | None:
+    mine = runs.by_seed(MethodOnTask(task, optimizer, ours), condition)
+    other = runs.by_seed(MethodOnTask(task, optimizer, baseline), condition)
     rates = sorted({rate for side in (mine, other) for row in side.values() for rate in row})
     seeds = [
         seed
@@ -231,7 +231,7 @@ def _cell(
             for row in pairs
         ]
     )
-    return Cell(
+    return TaskComparison(
         task=task,
         optimizer=optimizer,
         seeds=tuple(seeds),
@@ -243,7 +243,7 @@ def _cell(
     )
 
 
-def _by_task(cells: Sequence[Cell]) -> list[np.ndarray]:
+def _by_task(cells: Sequence[TaskComparison]) -> list[np.ndarray]:
     """Return one array [seeds, values] a task: what shares a task's seed is drawn together."""
     groups = defaultdict(list)
     for cell in cells:
@@ -259,7 +259,7 @@ def _by_task(cells: Sequence[Cell]) -> list[np.ndarray]:
     return arrays
 
 
-def _improvement(cell: Cell) -> float:
+def _improvement(cell: TaskComparison) -> float:
     columns = range(cell.ours.shape[1])
     return float(
         np.mean(

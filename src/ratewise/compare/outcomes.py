@@ -9,7 +9,7 @@ import numpy as np
 
 from ratewise.compare import statistics
 from ratewise.compare.analysis import Runs, loss_at, median
-from ratewise.compare.tuning import Method, Tuned
+from ratewise.compare.tuning import MethodOnTask, Tuned
 from ratewise.runs import RunRecord
 
 
@@ -17,7 +17,7 @@ from ratewise.runs import RunRecord
 class Outcome:
     """What a method cost and reached on one task and optimizer, at its tuned rate."""
 
-    method: Method
+    method: MethodOnTask
     tuned: Tuned
     runs: int  #: judged runs
     diverged: int
@@ -40,10 +40,12 @@ def outcomes(runs: Runs, reference: str) -> list[Outcome]:
     """
     found = []
     for task, optimizer in runs.cells():
-        ends = [run.validation_loss[-1] for run in runs.judged(Method(task, optimizer, reference))]
+        ends = [
+            run.validation_loss[-1] for run in runs.judged(MethodOnTask(task, optimizer, reference))
+        ]
         target = statistics.MARGIN * median(ends)
         for schedule in runs.schedules:
-            key = Method(task, optimizer, schedule)
+            key = MethodOnTask(task, optimizer, schedule)
             judged = runs.judged(key)
             if not judged:
                 continue
@@ -83,12 +85,12 @@ class Curve:
     high: list[float]
 
 
-def drawn(runs: Runs, of: Method) -> Curve:
+def drawn(runs: Runs, of: MethodOnTask) -> Curve:
     """Return the learning rate that each step used, over the judged runs."""
     return _over([(run.train_step, run.lr) for run in runs.judged(of)])
 
 
-def history(runs: Runs, of: Method) -> Curve:
+def history(runs: Runs, of: MethodOnTask) -> Curve:
     """Return the validation loss over the judged runs; a diverged run's is capped."""
     return _over(
         [
@@ -101,7 +103,7 @@ def history(runs: Runs, of: Method) -> Curve:
     )
 
 
-def against_rate(runs: Runs, of: Method) -> Curve:
+def against_rate(runs: Runs, of: MethodOnTask) -> Curve:
     """Return the final test loss at every rate of the grid, over the tuning seeds, capped."""
     by_rate: dict[float, list[float]] = {}
     for run in runs.grid(of):

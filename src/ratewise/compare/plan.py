@@ -12,7 +12,7 @@ from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.processes import RunSpec, TaskSource
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.errors import invalid, wrong_type
 
 #: Seeds of the judged runs start here: none of them ever tuned a rate.
@@ -32,20 +32,20 @@ class Plan:
     seeds: int
     tuning_seeds: int
 
-    def methods(self) -> list[Method]:
+    def methods(self) -> list[MethodOnTask]:
         """Return every task, optimizer and schedule."""
         return [
-            Method(task, optimizer.name, schedule.name)
+            MethodOnTask(task, optimizer.name, schedule.name)
             for task in self.sources
             for optimizer in self.optimizers
             for schedule in self.schedules
         ]
 
-    def grid(self, method: Method) -> tuple[float, ...]:
+    def grid(self, method: MethodOnTask) -> tuple[float, ...]:
         """Return the rates that were asked for."""
         return self.grids[method.task, method.optimizer]
 
-    def grid_runs(self, grids: Mapping[Method, Iterable[float]]) -> list[RunSpec]:
+    def grid_runs(self, grids: Mapping[MethodOnTask, Iterable[float]]) -> list[RunSpec]:
         """Return the runs of every method at each of its rates, one a tuning seed."""
         return [
             self._spec(method, rate, seed, "grid")
@@ -54,7 +54,7 @@ class Plan:
             for seed in range(self.tuning_seeds)
         ]
 
-    def judged_runs(self, rates: Mapping[Method, float]) -> list[RunSpec]:
+    def judged_runs(self, rates: Mapping[MethodOnTask, float]) -> list[RunSpec]:
         """Return the runs that judge every method at its tuned rate, on fresh seeds."""
         return [
             self._spec(method, rate, JUDGED_SEEDS + seed, "judged")
@@ -62,7 +62,7 @@ class Plan:
             for seed in range(self.seeds)
         ]
 
-    def _spec(self, method: Method, rate: float, seed: int, role: str) -> RunSpec:
+    def _spec(self, method: MethodOnTask, rate: float, seed: int, role: str) -> RunSpec:
         schedule = next(s for s in self.schedules if s.name == method.schedule)
         optimizer = next(o for o in self.optimizers if o.name == method.optimizer)
         return RunSpec(method.task, optimizer, schedule, rate, seed, role)

@@ -15,7 +15,7 @@ from ratewise.compare.plan import Plan
 from ratewise.compare.processes import RunSpec
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import Method, Tuned, extended, tuned_rates
+from ratewise.compare.tuning import MethodOnTask, Tuned, extended, tuned_rates
 from ratewise.errors import invalid
 from ratewise.runs import RunRecord, Store
 
@@ -109,7 +109,9 @@ def run(
     return Comparison(store, written)
 
 
-def tune(plan: Plan, store: Store, *, jobs: int = 1, progress: bool = True) -> dict[Method, Tuned]:
+def tune(
+    plan: Plan, store: Store, *, jobs: int = 1, progress: bool = True
+) -> dict[MethodOnTask, Tuned]:
     """Make the grid's runs, extend the grid where an optimum lies at its edge; return the optima.
 
     Args:
@@ -136,7 +138,7 @@ def tune(plan: Plan, store: Store, *, jobs: int = 1, progress: bool = True) -> d
 
 def judge(
     plan: Plan,
-    tuned: dict[Method, Tuned],
+    tuned: dict[MethodOnTask, Tuned],
     store: Store,
     *,
     jobs: int = 1,

@@ -15,7 +15,7 @@ from ratewise.runs import RunRecord
 EXTENSIONS = 4
 
 
-class Method(NamedTuple):
+class MethodOnTask(NamedTuple):
     """What is tuned on its own: a schedule on an optimizer on a task."""
 
     task: str
@@ -32,17 +32,17 @@ class Tuned(NamedTuple):
     runs: int  #: the budget: runs on the grid
 
 
-def method(record: RunRecord) -> Method:
+def method(record: RunRecord) -> MethodOnTask:
     """Return the method that made a run."""
-    return Method(record.task, record.optimizer, record.schedule)
+    return MethodOnTask(record.task, record.optimizer, record.schedule)
 
 
-def tuned_rates(records: Iterable[RunRecord]) -> dict[Method, Tuned]:
+def tuned_rates(records: Iterable[RunRecord]) -> dict[MethodOnTask, Tuned]:
     """Return each method's tuned rate from its grid runs; a diverged run counts as infinite.
 
     Among equal medians (all diverged, say) the lowest rate wins.
     """
-    grids: dict[Method, dict[float, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    grids: dict[MethodOnTask, dict[float, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.role == "grid":
             grids[method(record)][record.base_lr].append(record)
@@ -58,10 +58,10 @@ def tuned_rates(records: Iterable[RunRecord]) -> dict[Method, Tuned]:
 
 
 def extended(
-    tuned: Mapping[Method, Tuned],
-    grids: Mapping[Method, Sequence[float]],
-    grid: Mapping[Method, Sequence[float]],
-) -> dict[Method, float]:
+    tuned: Mapping[MethodOnTask, Tuned],
+    grids: Mapping[MethodOnTask, Sequence[float]],
+    grid: Mapping[MethodOnTask, Sequence[float]],
+) -> dict[MethodOnTask, float]:
     """Return the next rate of each method whose optimum lies at the edge of what it has tried.
 
     Args:

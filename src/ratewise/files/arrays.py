@@ -39,7 +39,7 @@ _ENCRYPTED = 0x1
 _CHUNK = 1 << 20
 
 
-class Header(NamedTuple):
+class NpyHeader(NamedTuple):
     """How the bytes of an array are to be read."""
 
     dtype: np.dtype[Any]
@@ -116,7 +116,7 @@ def map_array(path: Path) -> NDArray[Any]:
         raise CorruptData(f"{path} cannot be read as .npy: {contents.shown(error)}") from error
 
 
-def read_header(file: IO[bytes]) -> Header:
+def read_header(file: IO[bytes]) -> NpyHeader:
     """Return the header of an array in npy's format, at which a file stands.
 
     Raises:
@@ -148,7 +148,7 @@ def read_header(file: IO[bytes]) -> Header:
     shape = tuple(int(n.strip().rstrip("L")) for n in lengths.split(",") if n.strip())
     if not dtype.itemsize or len(shape) > 32:
         raise ValueError(f"an array of {len(shape)} dimensions of {descr}")
-    return Header(dtype, shape, "F" if fortran == "True" else "C")
+    return NpyHeader(dtype, shape, "F" if fortran == "True" else "C")
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

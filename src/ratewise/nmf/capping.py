@@ -7,14 +7,12 @@ The proofs are in docs/theory/nmf-stability.md.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ratewise.errors import invalid, wrong_type
-
-#: A NumPy array or a torch tensor; what goes in comes out.
-Array: TypeAlias = Any
+from ratewise.nmf.arrays import Array, check_amounts, check_floating, namespace
 
 
 def balance(w: Array, h: Array) -> tuple[Array, Array]:
@@ -152,44 +150,6 @@ def clip_update(update: Array, cap: Array) -> Array:
     check_floating("update", update)
     _check_cap(cap)
     return xp.clip(update, -cap, cap)
-
-
-def namespace(*values: Any) -> Any:
-    """Return torch if one of the values is its tensor, else NumPy; torch is loaded only then."""
-    if all(isinstance(value, int | float | np.ndarray | np.generic) for value in values):
-        return np
-    import torch
-
-    return torch if any(isinstance(value, torch.Tensor) for value in values) else np
-
-
-def check_floating(name: str, value: Any) -> None:
-    """Raise unless this is a NumPy array or torch tensor of a floating-point type."""
-    if isinstance(value, np.ndarray | np.generic):
-        fits = np.issubdtype(value.dtype, np.floating)
-    else:
-        fits = namespace(value) is not np and value.is_floating_point()
-    if not fits:
-        raise wrong_type(
-            name, "a floating-point NumPy array or torch tensor", value, "pass float32 or float64"
-        )
-
-
-def check_amounts(**values: Any) -> None:
-    """Raise unless all are finite and >= 0; tensors are not looked into: a device would wait."""
-    for name, value in values.items():
-        if namespace(value) is not np:
-            continue
-        try:
-            smallest, largest = np.min(value), np.max(value)
-            fits = smallest >= 0.0 and largest < np.inf
-        except (TypeError, ValueError):
-            raise wrong_type(
-                name, "a number or an array of numbers", value, "pass a norm"
-            ) from None
-        if not fits:
-            shown = float(largest if smallest >= 0.0 else smallest)
-            raise invalid(name, "finite and >= 0", shown, "pass a norm, variance or length")
 
 
 def _check_cap(cap: Any) -> None:

@@ -21,11 +21,10 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
-from ratewise.nmf.capping import namespace
-from ratewise.nmf.conversion import is_tensor
+from ratewise.nmf.arrays import is_tensor, namespace
 from ratewise.nmf.learned import MOST
 from ratewise.nmf.rows import shared
-from ratewise.nmf.schedules import NAMED, Schedule
+from ratewise.nmf.schedules import NAMED, RateSchedule
 from ratewise.nmf.sparse_structure import damage
 from ratewise.rules.checks import check_amount, is_number
 
@@ -63,7 +62,7 @@ def check_settings(estimator: Any) -> None:
     if isinstance(e.schedule, str):
         if e.schedule not in NAMED:
             raise unknown("schedule", e.schedule, NAMED)
-    elif isinstance(e.schedule, type) or not isinstance(e.schedule, Schedule):
+    elif isinstance(e.schedule, type) or not isinstance(e.schedule, RateSchedule):
         raise wrong_type(
             "schedule", "a name or an object with rate(observation)", e.schedule, "pass 'bound'"
         )

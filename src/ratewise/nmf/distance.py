@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, namespace
 from ratewise.nmf.rows import Rows, blocks, inner
 from ratewise.nmf.statistics import Sums
 

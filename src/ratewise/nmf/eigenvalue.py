@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ratewise.errors import invalid
-from ratewise.nmf.capping import Array, check_floating, namespace
+from ratewise.nmf.arrays import Array, check_floating, namespace
 from ratewise.rules.checks import check_count
 
 #: Added to the power iteration's vector, whose largest entry is 1: no ratio is 0/0, and an entry

@@ -17,8 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ratewise.errors import invalid
 from ratewise.nmf import checks, hals, scale, schedules, solver, start
-from ratewise.nmf.capping import Array
-from ratewise.nmf.conversion import alike, codes_of, device_of, is_tensor, joined, moved, to_numpy
+from ratewise.nmf.arrays import Array, Backend, is_tensor, joined, to_numpy
 from ratewise.nmf.fitting import Fitting
 from ratewise.nmf.rank import warn_of_rank
 from ratewise.nmf.rows import automatic_size, cut, rows_of
@@ -193,13 +192,13 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         own = scale.of_data(X)
         X = scale.times(X, -own.data)
         W, H = start.factors(self, X, W, H, own)
-        device, size = device_of(X, self.device), self.batch_size
+        backend, size = Backend.of(X, self.device), self.batch_size
         size = automatic_size(X, len(H), self.solver) if size == "auto" else int(size)
-        batches = list(cut(X, size, device))
+        batches = list(cut(X, size, backend.device))
         checks.check_squares(sum(rows.square for rows in batches), own.data)
         self._scale = own
-        steps = self._solver = self._new_solver(H, self.max_iter * len(batches), device)
-        codes = codes_of(W, batches, device)
+        steps = self._solver = self._new_solver(backend.array(H), self.max_iter * len(batches))
+        codes = backend.codes(W, [rows.shape[0] for rows in batches])
         fitting = Fitting(steps, batches, codes, self.forget_factor, self.max_memory)
         watch = Stopping(self.tol, self.max_no_improvement, fitting.floor)
         self._codes, self.interrupted_ = {}, False
@@ -208,7 +207,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             for done in tracked(passes, self.max_iter, "passes", show=bool(self.verbose)):
                 loss = fitting.one_pass(self._after_step)
                 if done == 0:
-                    warn_of_rank(batches, fitting.cross, device)
+                    warn_of_rank(batches, fitting.cross, backend)
                 if watch.ends(loss):
                     break
             else:
@@ -291,22 +290,23 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if first:
             with checks.enough_memory(X.shape, start.asked(self, X)):
                 W, H = start.factors(self, X, W, H, own)
-            device = device_of(X, self.device)
+            backend = Backend.of(X, self.device)
             self._scale = own
-            steps, known = self._new_solver(H, None, device), {}
+            steps, known = self._new_solver(backend.array(H), None), {}
         else:
             steps, known = self._solver, self._codes
-            X, device = alike(X, steps.parts)
+            backend = Backend.of(steps.parts)
+            X = backend.data(X)
             if H is not None:
                 raise invalid("H", "None after the first call", "a matrix", "make a new estimator")
             W = start.codes(self, X, W, len(steps.parts), own)
-        rows = rows_of(X, device)
+        rows = rows_of(X, backend.device)
         codes = known.get(batch_id) if batch_id is not None else None
         if codes is not None and codes.shape[1] != X.shape[0]:
             was = f"of {codes.shape[1]} rows, as batch_id={batch_id!r} had"
             raise invalid("X", was, X.shape[0], "pass the same rows, or another id")
         if W is not None:
-            (codes,) = codes_of(W, [rows], device)
+            (codes,) = backend.codes(W, [rows.shape[0]])
         elif codes is not None:
             codes = copy.deepcopy(codes)  # a step writes into it, and may refuse the batch
         with checks.enough_memory(X.shape, len(steps.parts)):
@@ -336,17 +336,17 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         check_is_fitted(self, "components_")
         X = checks.check_data(self, X, reset=False, zeros=True)
-        device = device_of(X, self.device)
+        backend = Backend.of(X, self.device)
         own = scale.of_both(X, self.components_)
         X = scale.times(X, -own.data)
-        parts = moved(scale.times(self.components_, -own.parts), X, device)
+        parts = backend.array(scale.times(self.components_, -own.parts))
         penalty = self._penalty(own)
         gram = solver.with_diagonal(parts @ parts.T, penalty.codes_l2)
         most = self.max_iter if self.transform_max_iter is None else self.transform_max_iter
         with checks.enough_memory(X.shape, self.n_components_):
             codes = [
                 hals.solve(gram, rows.project(parts) - penalty.codes_l1, self.tol, most)
-                for rows in cut(X, _TRANSFORMED, device)
+                for rows in cut(X, _TRANSFORMED, backend.device)
             ]
             found = scale.times(joined(codes, X), own.codes)
         checks.check_codes(found)
@@ -364,7 +364,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             shape = f"[n, {self.n_components_}]"
             raise invalid("X", shape, tuple(W.shape), "pass what transform returned")
         if is_tensor(W):
-            parts = moved(self.components_, self.components_, W.device)
+            parts = Backend.of(self.components_, W.device).array(self.components_)
             return W @ parts.to(W.dtype) if W.is_floating_point() else W.to(parts.dtype) @ parts
         return W @ self.components_
 
@@ -379,7 +379,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _new_solver(self, H: Any, total_steps: int | None, device: Any) -> solver.Solver:
+    def _new_solver(self, parts: Array, total_steps: int | None) -> solver.Solver:
         total = total_steps if self.total_steps is None else int(self.total_steps)
         schedule = None
         if self.solver == "sgd" and isinstance(self.schedule, str):
@@ -387,7 +387,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         elif self.solver == "sgd":
             schedule = copy.deepcopy(self.schedule)
         return solver.Solver(
-            moved(H, H, device),
+            parts,
             Statistics(self.max_memory),
             self._penalty(self._scale),
             int(self.sweeps),

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ratewise.nmf.capping import Array
-from ratewise.nmf.conversion import to_numpy
+from ratewise.nmf.arrays import Array, numpy_type
 from ratewise.nmf.distance import distance
 from ratewise.nmf.rows import Rows
 from ratewise.nmf.solver import Solver
@@ -38,7 +37,7 @@ class Fitting:
     ) -> None:
         self._steps, self._batches, self.codes = steps, batches, codes
         k, m = steps.parts.shape
-        entry = k * (k + m) * to_numpy(steps.parts[:1]).itemsize
+        entry = k * (k + m) * numpy_type(steps.parts).itemsize
         self._exact = len(batches) * entry <= max_memory
         if not self._exact:
             warnings.warn(decaying(len(batches), entry, max_memory), stacklevel=5)
@@ -49,7 +48,7 @@ class Fitting:
     @property
     def floor(self) -> float:
         """The loss that is as good as 0."""
-        eps = float(np.finfo(to_numpy(self._steps.parts[:1]).dtype).eps)
+        eps = float(np.finfo(numpy_type(self._steps.parts)).eps)
         return sum(rows.square for rows in self._batches) * eps * eps
 
     @property

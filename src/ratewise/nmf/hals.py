@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, namespace
 
 
 def sweep(x: Array, gram: Array, target: Array, times: int, *, in_place: bool = False) -> Array:

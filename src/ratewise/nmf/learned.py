@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ratewise.nmf.arrays import Array, namespace
 from ratewise.nmf.observation import FEATURES, empty, init, observe
 from ratewise.rules import policy_files, schema
 from ratewise.rules.network import MOST_WINDOWS, Weights
@@ -81,19 +82,19 @@ class NMFPolicy(Weights):
         policy_files.write(path, self, FEATURES, **about, digest=self.digest)
 
 
-class Schedule:
+class PolicySchedule:
     """A policy in use, for one run or a stack of them.
 
     Args:
         policy: what decides.
         total_steps: of the run.
-        zero: zeros of the runs' shape, float.
-        xp: `numpy` or `torch`.
+        zero: zeros of the runs' shape, a float array or tensor.
     """
 
-    def __init__(self, policy: NMFPolicy, total_steps: int, zero: Any, xp: Any) -> None:
+    def __init__(self, policy: NMFPolicy, total_steps: int, zero: Array) -> None:
+        xp = namespace(zero)
         self._network = policy.arrays(zero, xp)
-        self._total, self._xp = total_steps, xp
+        self._total = total_steps
         self._ends = {round(total_steps * i / policy.windows) for i in range(1, policy.windows + 1)}
         self._state, self._sums = init(zero), empty(zero)
         self._zero, self._steps = zero, 0
@@ -112,11 +113,11 @@ class Schedule:
         self._steps += 1
         if self._steps in self._ends and self._steps < self._total:
             self._decide()
-        self.c = multiple(self._state.action, self._steps / self._total, self._xp)
+        self.c = multiple(self._state.action, self._steps / self._total, namespace(self._zero))
         return self.c
 
     def _decide(self) -> None:
-        xp = self._xp
+        xp = namespace(self._zero)
         seen, state = observe(
             self._state, self._sums, step=self._steps, total_steps=self._total, xp=xp
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratewise.nmf.capping import Array, check_amounts, namespace
+from ratewise.nmf.arrays import Array, check_amounts, namespace
 
 
 def limit_of(curvature: Array, xp: Any) -> Array:

@@ -22,7 +22,7 @@ _FIELDS = {"real": "f8", "double": "f8", "integer": "i8", "unsigned-integer": "u
 _SYMMETRIES = ("general", "symmetric")
 
 
-class Header(NamedTuple):
+class MatrixMarketHeader(NamedTuple):
     """What a file says of itself."""
 
     dense: bool
@@ -54,7 +54,7 @@ def read_matrix_market(path: Path) -> Any:
         return _sparse(header, _numbers(file, header, columns))
 
 
-def _header(file: IO[str]) -> Header:
+def _header(file: IO[str]) -> MatrixMarketHeader:
     """Return what the first lines say."""
     words = file.readline(1000).lower().split()
     if len(words) != 5 or words[:2] != ["%%matrixmarket", "matrix"]:
@@ -76,10 +76,10 @@ def _header(file: IO[str]) -> Header:
     if symmetric and n != m:
         raise ValueError(f"its header says symmetric, and {n:,} x {m:,}")
     entries = stored[0] if stored else n * (n + 1) // 2 if symmetric else n * m
-    return Header(dense, field, symmetric, (n, m), entries)
+    return MatrixMarketHeader(dense, field, symmetric, (n, m), entries)
 
 
-def _numbers(file: IO[str], header: Header, dtype: Any) -> NDArray[Any]:
+def _numbers(file: IO[str], header: MatrixMarketHeader, dtype: Any) -> NDArray[Any]:
     """Return the lines that follow, as many as the header says."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "loadtxt: input contained no data", UserWarning)
@@ -93,7 +93,7 @@ def _numbers(file: IO[str], header: Header, dtype: Any) -> NDArray[Any]:
     return found
 
 
-def _dense(header: Header, values: NDArray[Any]) -> NDArray[Any]:
+def _dense(header: MatrixMarketHeader, values: NDArray[Any]) -> NDArray[Any]:
     """Return the matrix of values that go down its columns."""
     if not header.symmetric:
         return values.reshape(header.shape, order="F")
@@ -103,7 +103,7 @@ def _dense(header: Header, values: NDArray[Any]) -> NDArray[Any]:
     return matrix
 
 
-def _sparse(header: Header, found: NDArray[Any]) -> Any:
+def _sparse(header: MatrixMarketHeader, found: NDArray[Any]) -> Any:
     """Return the matrix of entries, whose indices begin with 1."""
     rows, columns = found["row"] - 1, found["column"] - 1
     values = np.ones(len(found)) if header.field == "pattern" else found["value"]

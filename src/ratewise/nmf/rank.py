@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, Backend, namespace, to_numpy
 from ratewise.nmf.checks import RankWarning
-from ratewise.nmf.conversion import moved, to_numpy
 from ratewise.nmf.rows import Rows
 
 
-def warn_of_rank(batches: list[Rows], cross: Array, device: Any) -> None:
+def warn_of_rank(batches: list[Rows], cross: Array, backend: Backend) -> None:
     """Warn where X has a smaller rank than there are components.
 
     Args:
         batches: X.
         cross: W^T X, [k, m], or a part of it: no factor has it have a larger rank than X, so that
             as a rule it settles that there is no reason to warn.
-        device: where the batches lie; None for NumPy.
+        backend: where the batches lie.
 
     Cost: O(k^2 m) as a rule, else that of `rank`.
     """
@@ -30,7 +28,7 @@ def warn_of_rank(batches: list[Rows], cross: Array, device: Any) -> None:
     if _count(part @ part.T, cross) == k:
         return
     probes = np.random.default_rng(0).standard_normal((k + 10, m))
-    found = rank(batches, moved(probes, cross, device), k)
+    found = rank(batches, backend.array(probes), k)
     if found < k:
         warnings.warn(
             f"n_components={k} is more than the rank of X, {found}: as a rule some components "

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, namespace
 
 #: Numbers in the largest temporary block that a pass over the rows may make.
 _BLOCK = 1 << 22

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]
 
-from ratewise.nmf.capping import namespace
+from ratewise.nmf.arrays import namespace
 from ratewise.nmf.rows import cut, shared
 
 #: Data whose largest entry is within 2^-least and 2^least are of usual size, by bytes of a float;

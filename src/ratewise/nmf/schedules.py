@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ratewise.errors import RatewiseError, invalid, unknown
-from ratewise.nmf.capping import Array
+from ratewise.nmf.arrays import Array
 from ratewise.nmf.learned import LEAST, MOST
 from ratewise.nmf.rows import inner
 from ratewise.rules.fixed import fixed_scale
@@ -75,14 +75,14 @@ class Observation:
 
 
 @runtime_checkable
-class Schedule(Protocol):
+class RateSchedule(Protocol):
     """What steers the rate."""
 
     def rate(self, observation: Observation) -> float:
         """Return c, the multiple of 1 / L for this step."""
 
 
-class Bound:
+class BoundSchedule:
     """c = 1: the step that the bound alone thinks best, half of the limit."""
 
     def rate(self, observation: Observation) -> float:
@@ -90,7 +90,7 @@ class Bound:
         return 1.0
 
 
-class Fixed:
+class FixedSchedule:
     """c = base times a schedule of time alone, one of `ratewise.rules.fixed`."""
 
     def __init__(self, name: str, base: float, total_steps: int | None) -> None:
@@ -103,7 +103,7 @@ class Fixed:
         return self._base * fixed_scale(self._name, observation.step, self._total)
 
 
-class Greedy:
+class GreedySchedule:
     """GreedyLR on the loss that the steps see: up to 1.9 while it falls, down while it does not.
 
     A fall counts however small it is: a pass may be a hundred steps, each with its part of it.
@@ -119,7 +119,7 @@ class Greedy:
         return self._base * self._rule.scale[0]
 
 
-class Learned:
+class LearnedSchedule:
     """A policy of `ratewise.nmf.learned`, which decides on what the steps before this one saw.
 
     Where that is outside of what it was trained on, it leaves the cosine as it is, and warns once.
@@ -131,8 +131,8 @@ class Learned:
         if total_steps is None:
             raise _no_length("learned")
         self._total, self._warned = total_steps, False
-        self._schedule = learned.Schedule(
-            learned.load(policy), total_steps, np.zeros(1, np.float64), np
+        self._schedule = learned.PolicySchedule(
+            learned.load(policy), total_steps, np.zeros(1, np.float64)
         )
 
     def rate(self, observation: Observation) -> float:
@@ -151,33 +151,21 @@ class Learned:
             )
         return c
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the schedule's library, a module, which cannot be pickled."""
-        inside = {key: value for key, value in vars(self._schedule).items() if value is not np}
-        return {**vars(self), "_schedule": inside}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        from ratewise.nmf import learned
-
-        schedule = object.__new__(learned.Schedule)
-        vars(schedule).update(state["_schedule"], _xp=np)
-        vars(self).update(state, _schedule=schedule)
-
-
-_Builder = Callable[[float, "int | None", Any], Schedule]
+_Builder = Callable[[float, "int | None", Any], RateSchedule]
 #: name -> schedule from (base multiple, total steps, policy)
 NAMED: dict[str, _Builder] = {
-    "bound": lambda base, total, policy: Bound(),
-    "constant": lambda base, total, policy: Fixed("constant", base, total),
-    "step": lambda base, total, policy: Fixed("step", base, total),
-    "exponential": lambda base, total, policy: Fixed("exponential", base, total),
-    "cosine": lambda base, total, policy: Fixed("cosine", base, total),
-    "greedy": lambda base, total, policy: Greedy(base),
-    "learned": lambda base, total, policy: Learned(policy, total),
+    "bound": lambda base, total, policy: BoundSchedule(),
+    "constant": lambda base, total, policy: FixedSchedule("constant", base, total),
+    "step": lambda base, total, policy: FixedSchedule("step", base, total),
+    "exponential": lambda base, total, policy: FixedSchedule("exponential", base, total),
+    "cosine": lambda base, total, policy: FixedSchedule("cosine", base, total),
+    "greedy": lambda base, total, policy: GreedySchedule(base),
+    "learned": lambda base, total, policy: LearnedSchedule(policy, total),
 }
 
 
-def make(name: str, base: float, total_steps: int | None, policy: Any = "default") -> Schedule:
+def make(name: str, base: float, total_steps: int | None, policy: Any = "default") -> RateSchedule:
     """Return a fresh schedule.
 
     Args:

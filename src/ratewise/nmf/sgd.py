@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, namespace
 from ratewise.nmf.stability import component_bound, rate
 
 #: Accelerated steps on the codes of a batch.

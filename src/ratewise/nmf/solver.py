@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from ratewise.errors import RatewiseError, invalid
 from ratewise.nmf import hals, sgd
-from ratewise.nmf.capping import Array, namespace
+from ratewise.nmf.arrays import Array, namespace
 from ratewise.nmf.rows import Rows
 from ratewise.nmf.scale import Scale
-from ratewise.nmf.schedules import Observation, Schedule, clipped
+from ratewise.nmf.schedules import Observation, RateSchedule, clipped
 from ratewise.nmf.statistics import Statistics, Sums
 
 #: Rows that were never seen get that many times the usual sweeps or steps.
@@ -88,7 +88,7 @@ class Solver:
         statistics: Statistics,
         penalty: Penalty,
         sweeps: int,
-        schedule: Schedule | None,
+        schedule: RateSchedule | None,
         total_steps: int | None = None,
     ) -> None:
         self.parts = parts
@@ -173,7 +173,7 @@ class Solver:
         target = total.cross - slope if slope else total.cross
         return hals.sweep(self.parts, gram, target, self._sweeps)
 
-    def _stepped(self, schedule: Schedule, batch: Sums, total: Sums, gram: Array) -> Array:
+    def _stepped(self, schedule: RateSchedule, batch: Sums, total: Sums, gram: Array) -> Array:
         """Return the components after a gradient step at the schedule's rate."""
         penalty = self._penalty
         curvature = self._curvature.bound(batch.gram / batch.rows, total.gram / total.rows)

@@ -10,8 +10,7 @@ from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.utils import check_random_state
 
 from ratewise.errors import InvalidArgument, invalid
-from ratewise.nmf.capping import Array
-from ratewise.nmf.conversion import to_numpy
+from ratewise.nmf.arrays import Array, numpy_type, to_numpy
 from ratewise.nmf.scale import Scale, times
 
 #: Means of data that scikit-learn's NNDSVD bears: it cuts factors at 1e-6 and fills with the mean.
@@ -64,7 +63,7 @@ def codes(settings: Any, x: Any, w: Any, k: int, scale: Scale) -> Any:
         return None
     if settings.init != "custom":
         raise invalid("init", "'custom' where W or H is passed", settings.init, "pass it")
-    w = _checked("W", to_numpy(w), (x.shape[0], k), to_numpy(x[:1]).dtype)
+    w = _checked("W", to_numpy(w), (x.shape[0], k), numpy_type(x))
     return times(w, -scale.codes)
 
 

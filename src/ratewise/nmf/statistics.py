@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from ratewise.nmf.capping import Array
+from ratewise.nmf.arrays import Array
 from ratewise.nmf.rows import inner
 
 

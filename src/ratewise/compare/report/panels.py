@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ratewise.compare.analysis import Pair, Runs, sides
 from ratewise.compare.outcomes import Curve, against_rate, drawn, history
-from ratewise.compare.tuning import Method
+from ratewise.compare.tuning import MethodOnTask
 from ratewise.plotting import PALETTE, Bar, Forest, Line, Panel
 
 #: Rows of a forest plot that a reader will look at.
@@ -63,7 +63,7 @@ def forest(pairs: Sequence[Pair], palette: dict[str, str], reference: str) -> Fo
 
 def _panels(
     runs: Runs,
-    curve: Callable[[Runs, Method], Curve],
+    curve: Callable[[Runs, MethodOnTask], Curve],
     x_label: str,
     y_label: str,
     depth: float = math.inf,
@@ -73,7 +73,7 @@ def _panels(
     ours, _, _ = sides(runs.schedules)
     panels = []
     for task, optimizer in runs.cells():
-        found = {name: curve(runs, Method(task, optimizer, name)) for name in palette}
+        found = {name: curve(runs, MethodOnTask(task, optimizer, name)) for name in palette}
         top = max((max(of.middle) for of in found.values() if of.x), default=1.0)
         lines = [
             Line(

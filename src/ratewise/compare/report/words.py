@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratewise.compare.analysis import BOOTSTRAP_SEED, Cell, Pair, Runs
+from ratewise.compare.analysis import BOOTSTRAP_SEED, Pair, Runs, TaskComparison
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import BOOTSTRAP_FROM, CAP, MARGIN, TIE
 
@@ -50,7 +50,7 @@ def _lost(pair: Pair) -> str:
     )
 
 
-def _where(cell: Cell) -> str:
+def _where(cell: TaskComparison) -> str:
     return f"{cell.task} with {cell.optimizer}, {ratio(cell.interval)} times its test loss"
 
 
