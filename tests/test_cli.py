@@ -46,10 +46,10 @@ def test_compare_then_report(tmp_path: Path):
 
 
 STOPPED = {
-    ("compare",): ("ratewise.compare.sweep.run", "is kept in report; the same command goes on"),
+    ("compare",): ("ratewise.compare.sweep.run", "are kept in report; the same command continues"),
     ("report", "."): ("ratewise.compare.report.write", "the same command writes the report again"),
-    ("learn",): ("ratewise.learning.ppo.learn", "beside policy.safetensors; the same command goes"),
-    ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "begins anew"),
+    ("learn",): ("ratewise.learning.ppo.learn", "beside policy.safetensors; the same command continues"),
+    ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "starts again"),
 }
 
 
@@ -102,7 +102,7 @@ def test_ctrl_c_on_a_terminal_stops_workers_too_and_the_command_goes_on(tmp_path
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 130, errors
-    said = "ratewise: stopped; what is finished is kept in out; the same command goes on with the"
+    said = "ratewise: stopped; finished runs are kept in out; the same command continues with the"
     lines = [line for line in errors.splitlines() if not re.match(r"\w+: \d+/\d+", line)]
     assert len(lines) == 1, "beside how far it has come, on a slow machine"
     assert lines[0].startswith(said)

@@ -227,7 +227,7 @@ class Learned:
 
     def heard(self, seen: Step) -> None:
         """Take what the step saw."""
-        self._schedule.heard(seen.loss, seen.inner, seen.square)
+        self._schedule.observe(seen.loss, seen.inner, seen.square)
 
     @property
     def outside(self) -> Tensor:

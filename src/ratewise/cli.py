@@ -28,11 +28,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _Data = Annotated[
     str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
 ]
-_Jobs = Annotated[int, typer.Option(help="Processes.")]
+_Jobs = Annotated[int, typer.Option(help="How many processes work at once.")]
 
 
 def _stoppable(how: str) -> Callable[[Command], Command]:
-    """Let a command say, when Ctrl-C stops it, how to go on; its exit status is 130 then.
+    """Make a command say how to continue when Ctrl-C stops it, and exit with status 130.
 
     Args:
         how: the rest of the sentence; the command's arguments stand in braces.
@@ -53,36 +53,44 @@ def _stoppable(how: str) -> Callable[[Command], Command]:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Show it.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
 
 
 @app.command()
-@_stoppable("what is finished is kept in {out}; the same command goes on with the rest")
+@_stoppable("finished runs are kept in {out}; the same command continues with the rest")
 def compare(
-    tasks: Annotated[str, typer.Option(help="Names, with commas between; --list shows all.")] = (
-        "digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru"
-    ),
-    optimizers: Annotated[str, typer.Option(help="Names, with commas between.")] = "adamw",
-    schedules: Annotated[str, typer.Option(help="Names, with commas between.")] = (
+    tasks: Annotated[
+        str, typer.Option(help="Tasks, separated by commas; --list shows all names.")
+    ] = ("digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru"),
+    optimizers: Annotated[str, typer.Option(help="Optimizers, separated by commas.")] = "adamw",
+    schedules: Annotated[str, typer.Option(help="Schedules, separated by commas.")] = (
         "greedy,greedy-cosine,cosine,linear,constant"
     ),
-    seeds: Annotated[int, typer.Option(help="Judged runs a method.")] = 5,
-    tuning_seeds: Annotated[int, typer.Option(help="Runs at each rate of the grid.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Runs that judge each method, at its tuned rate.")] = 5,
+    tuning_seeds: Annotated[
+        int, typer.Option(help="Runs at each rate of the grid, for tuning.")
+    ] = 2,
     rates: Annotated[
         str | None,
-        typer.Option(help="Base rates (0.001,0.01), or how many over three decades (7)."),
+        typer.Option(
+            help="Base rates to try (0.001,0.01), or how many, spread over three decades (7)."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps of every run.")] = None,
-    preset: Annotated[str, typer.Option(help="small or full.")] = "small",
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps in every run.")] = None,
+    preset: Annotated[str, typer.Option(help="Size of the tasks: small or full.")] = "small",
     data: _Data = None,
-    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("report"),
+    out: Annotated[
+        Path, typer.Option(help="Folder that the runs and the report are written to.")
+    ] = Path("report"),
     jobs: _Jobs = 1,
-    list_names: Annotated[bool, typer.Option("--list", help="Show every name.")] = False,
+    list_names: Annotated[bool, typer.Option("--list", help="Show all names and exit.")] = False,
 ) -> None:
-    """Train real models under several schedules, tune each, and report who won."""
+    """Train real models under several schedules, tune each one, and report which did best."""
     if list_names:
         _list()
         return
@@ -104,9 +112,11 @@ def compare(
 
 
 @app.command()
-@_stoppable("no run is touched; the same command writes the report again")
-def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was made.")]) -> None:
-    """Write the report of a comparison again, from its runs; nothing is trained."""
+@_stoppable("no run was changed; the same command writes the report again")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison: its --out.")],
+) -> None:
+    """Write the report of a comparison again from its stored runs, without training."""
     if not folder.is_dir():
         raise invalid("FOLDER", "a folder that exists", str(folder), "see --out of compare")
     from ratewise.compare import report as reports
@@ -116,20 +126,23 @@ def report(folder: Annotated[Path, typer.Argument(help="Where a comparison was m
 
 
 @app.command()
-@_stoppable("what is learned is kept beside {out}; the same command goes on")
+@_stoppable("progress is kept beside {out}; the same command continues")
 def learn(
     tasks: Annotated[
-        str | None, typer.Option(help="Kinds of tasks, with commas between; --list shows all.")
+        str | None,
+        typer.Option(help="Kinds of training tasks, separated by commas; --list shows all."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Decisions in all, over all trainings.")] = None,
-    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
-    out: Annotated[Path, typer.Option(help="The weight file to write.")] = Path(
-        "policy.safetensors"
-    ),
+    steps: Annotated[
+        int | None, typer.Option(help="How many decisions to learn from, over all trainings.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    out: Annotated[Path, typer.Option(help="Weight file to write.")] = Path("policy.safetensors"),
     data: _Data = None,
-    list_names: Annotated[bool, typer.Option("--list", help="Show every kind of task.")] = False,
+    list_names: Annotated[
+        bool, typer.Option("--list", help="Show all kinds of tasks and exit.")
+    ] = False,
 ) -> None:
-    """Learn a policy for LearnedLR, or for StochasticNMF (--tasks nmf); resumable."""
+    """Learn a policy for LearnedLR, or for StochasticNMF (--tasks nmf); stop and resume at will."""
     from ratewise.learning import tasks as known
     from ratewise.learning.ppo import learn as run
 
@@ -157,40 +170,48 @@ def learn(
         )
         run(course, out, about={"tasks": kinds})
         use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
-    typer.echo(f"policy: {out}; what its rounds scored: {out.stem}.curve.json beside it")
+    typer.echo(f"policy: {out}; scores of each round: {out.stem}.curve.json beside it")
     typer.echo(f"use it: {use}")
 
 
 @nmf.callback()
 def _nmf() -> None:
-    """Keep `fit` a command of its own, though it is the only one."""
+    """Keep `fit` a subcommand, although it is the only one."""
 
 
 @nmf.command()
-@_stoppable("the same command begins anew and replaces its files in {out}")
+@_stoppable("the same command starts again and replaces its files in {out}")
 def fit(
-    data: Annotated[Path, typer.Argument(help="The matrix: .npy, .npz, .csv or .mtx.")],
-    components: Annotated[int, typer.Option(help="How many.")],
-    out: Annotated[Path, typer.Option(help="Folder for factors, picture and summary.")] = Path(
-        "nmf"
-    ),
-    solver: Annotated[str, typer.Option(help="hals or sgd.")] = "hals",
+    data: Annotated[Path, typer.Argument(help="File with the matrix: .npy, .npz, .csv or .mtx.")],
+    components: Annotated[int, typer.Option(help="Number of components.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder that the factors, picture and summary are written to.")
+    ] = Path("nmf"),
+    solver: Annotated[str, typer.Option(help="Solver: hals or sgd.")] = "hals",
     schedule: Annotated[
         str,
         typer.Option(
-            help="Of sgd's rate: bound, constant, step, exponential, cosine, greedy or learned."
+            help="Schedule of the rate, for sgd: bound, constant, step, exponential, cosine, "
+            "greedy or learned."
         ),
     ] = "greedy",
-    policy: Annotated[str, typer.Option(help="Of learned: a name or a weight file.")] = "default",
+    policy: Annotated[
+        str, typer.Option(help="Policy, for --schedule learned: a name or a weight file.")
+    ] = "default",
     init: Annotated[
-        str | None, typer.Option(help="nndsvd, nndsvda, nndsvdar or random.", show_default="auto")
+        str | None,
+        typer.Option(
+            help="Initialisation: nndsvd, nndsvda, nndsvdar or random.", show_default="auto"
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Rows of a mini-batch.", show_default="auto")
+        int | None, typer.Option(help="Rows in a mini-batch.", show_default="auto")
     ] = None,
-    max_iter: Annotated[int, typer.Option(help="Passes over the data at most.")] = 200,
-    tol: Annotated[float, typer.Option(help="Relative fall of the loss that is none.")] = 1e-4,
-    seed: Annotated[int, typer.Option(help="Of the initialisation.")] = 0,
+    max_iter: Annotated[int, typer.Option(help="Most passes over the data.")] = 200,
+    tol: Annotated[
+        float, typer.Option(help="Stop once a pass lowers the loss by less than this fraction.")
+    ] = 1e-4,
+    seed: Annotated[int, typer.Option(help="Random seed of the initialisation.")] = 0,
 ) -> None:
     """Factorise a matrix, X ~ W H: write W.npy, H.npy, convergence.png and summary.txt."""
     from ratewise.nmf import fit_file
@@ -242,7 +263,7 @@ def _rates(text: str | None) -> list[float] | int | None:
 
 
 def main() -> None:
-    """Run the command; a named error is one line, exit status 2."""
+    """Run the command line; an expected error prints one line and exits with status 2."""
     try:
         app()
     except RatewiseError as error:

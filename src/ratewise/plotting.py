@@ -33,7 +33,7 @@ PALETTE = (
 
 @dataclass(frozen=True)
 class Line:
-    """A line with a band; `strong` ones are what the picture is about."""
+    """A line, optionally with a band; `strong` lines are emphasised."""
 
     name: str
     colour: str
@@ -280,7 +280,7 @@ def plot_schedule(
 
 
 def _draw_losses(axis: Any, points: Sequence[tuple[int, float, float]], events: Any) -> None:
-    """Draw the metrics, those that are not finite at the bottom, and what decided."""
+    """Draw the metrics, mark non-finite ones at the bottom, and the smoothed loss at changes."""
     steps = [step for step, _, _ in points]
     losses = [loss if math.isfinite(loss) else math.nan for _, loss, _ in points]
     marker = "." if len(points) <= 40 else None
@@ -312,7 +312,7 @@ def _draw_rates(axis: Any, points: Sequence[tuple[int, float, float]], events: A
 
 
 def _mark(axis: Any, events: Any, named: bool) -> None:
-    """Put each event's mark at its step and its new rate."""
+    """Mark each event at its step and new rate."""
     found = {event.reason for event in events}
     for reason in (*REASON_MARKS, *sorted(found - set(REASON_MARKS))):
         if reason not in found:

@@ -1,4 +1,4 @@
-"""Work spread over processes that each prepare once, use one thread, and end with their parent."""
+"""Work spread over processes; each prepares once, uses one thread, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TRIES = 2
 def in_this_process(
     work: Work[Held, Item], items: Iterable[Item], held: Held, *, name: Callable[[Item], str]
 ) -> Iterator[str | None]:
-    """Yield None, or what went wrong, of every item; see `in_processes`."""
+    """Yield None or an error message for each item; see `in_processes`."""
     for item in items:
         wrong = _tried(work, held, item)
         yield wrong and f"{name(item)}: {wrong}"
@@ -55,7 +55,7 @@ def in_processes(
     arguments: tuple[Any, ...] = (),
     name: Callable[[Item], str],
 ) -> Iterator[str | None]:
-    """Yield None, or what went wrong, of every item, as they finish; order is not kept.
+    """Yield, for each item as it finishes, None or an error message; order is not kept.
 
     Whoever works also stores: a kill of anything, parent or worker, at any moment, then loses
     only the items in flight. A worker that dies is replaced, and its item is begun once more;
@@ -115,7 +115,7 @@ _NOT_BEGUN = (
 def drain(
     done: Iterable[str | None], total: int, label: str, *, show: bool, what: str = "runs"
 ) -> None:
-    """Wait for items that each end with None, or with what went wrong.
+    """Wait for all items; each yields None or an error message.
 
     Args:
         done: the items as they finish.
@@ -137,7 +137,7 @@ def drain(
 def _workers(
     count: int, prepare: Prepare[Held], arguments: tuple[Any, ...]
 ) -> Iterator[list[_Worker[Held]]]:
-    """Start processes; whatever ends the block but its end, Ctrl-C too, ends them at once."""
+    """Start processes, and end them with the block: at once if it raises, as on Ctrl-C."""
     workers: list[_Worker[Held]] = []
     at_once = True
     try:
@@ -151,7 +151,7 @@ def _workers(
 
 
 class _Worker(Generic[Held]):
-    """One process and, if it dies, its successors; each a pool of its own.
+    """One worker process, replaced if it dies; each is a pool of its own.
 
     A pool breaks as a whole: in one of several processes nobody could say which item ended it.
     """
@@ -173,7 +173,7 @@ class _Worker(Generic[Held]):
         heard.close()
 
     def submit(self, work: Work[Held, Item], item: Item) -> Future[str | None]:
-        """Begin an item."""
+        """Start work on an item."""
         try:
             return self._pool.submit(_work, work, item)
         except BrokenProcessPool:  # it died while it had nothing to do
@@ -181,7 +181,7 @@ class _Worker(Generic[Held]):
             return self._pool.submit(_work, work, item)
 
     def result(self, future: Future[str | None]) -> str | None:
-        """Return what went wrong with an item, or raise what ended the process or `prepare`."""
+        """Return an item's error message or None; raise if the process or `prepare` failed."""
         self._prepared.result()
         return future.result()
 
@@ -193,7 +193,7 @@ class _Worker(Generic[Held]):
         return prepared
 
     def end(self, *, at_once: bool) -> None:
-        """Let the process end, though it may be at work if it is to end at once."""
+        """End the process: at once, or when it has finished its work."""
         if at_once:
             self._line.close()
         self._pool.shutdown(cancel_futures=True)
@@ -202,7 +202,7 @@ class _Worker(Generic[Held]):
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Start processes that Ctrl-C on a terminal does not reach: their parent decides."""
+    """Start processes that ignore Ctrl-C on a terminal: their parent decides."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -232,14 +232,14 @@ def _begin(
 
 
 def _watch(line: Connection, parent: int) -> None:
-    """End this process when its parent lets go of the line, or is gone."""
+    """End this process when its parent closes the connection, or is gone."""
     while os.getppid() == parent and not line.poll(0.5):
         pass
     os._exit(1)
 
 
 def _prepared() -> None:
-    """Raise what went wrong before the first item."""
+    """Raise the error that occurred during preparation, if any."""
     if _failed:
         raise _failed[0]
 
@@ -249,7 +249,7 @@ def _work(work: Work[Any, Item], item: Item) -> str | None:
 
 
 def _tried(work: Work[Held, Item], held: Held, item: Item) -> str | None:
-    """Make one item; return what went wrong, or None."""
+    """Work on one item; return an error message, or None."""
     try:
         work(held, item)
     except CannotWrite:

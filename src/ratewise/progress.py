@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar with the time left on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE_SECONDS = 30.0
 
 
 def tracked(items: Iterable[T], total: int, label: str, *, show: bool = True) -> Iterator[T]:
-    """Yield the items, and show how far they are once 5 seconds have passed.
+    """Yield the items, and show the progress once 5 seconds have passed.
 
     Args:
         items: what is waited for.

@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_the_components_so_far(tmp_path: Path, monkeypatch: pytest
     assert done.stderr.splitlines()[0].startswith("ratewise: interrupted in pass")
     assert done.stderr.splitlines()[1:] == [
         f"ratewise: {out / 'H.npy'} has the components so far",
-        f"ratewise: stopped; the same command begins anew and replaces its files in {out}",
+        f"ratewise: stopped; the same command starts again and replaces its files in {out}",
     ]
 
 

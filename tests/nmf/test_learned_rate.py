@@ -37,7 +37,7 @@ def policy(bias: float = 0.0, **changes: Any) -> NMFPolicy:
 def test_whatever_the_network_says_the_rate_is_below_the_bound(bias: float):
     schedule = PolicySchedule(policy(bias), 20, np.zeros(3))
     for step in range(20):
-        c = schedule.heard(np.full(3, 1.0 / (step + 1)), np.full(3, 0.1), np.ones(3))
+        c = schedule.observe(np.full(3, 1.0 / (step + 1)), np.full(3, 0.1), np.ones(3))
         assert (c >= LEAST * 0.999).all()
         assert (c <= MOST * 1.001).all()
     assert (schedule.outside == 0).all()
@@ -52,7 +52,7 @@ def test_decisions_come_at_the_windows_ends_whatever_the_length():
         corrections = [0.0]
         for step in range(steps):
             value = np.array([1.0 / (1 + step)])
-            c = float(schedule.heard(value, value / 3, value)[0])
+            c = float(schedule.observe(value, value / 3, value)[0])
             anchor = float(multiple(np.zeros(1), (step + 1) / steps, np)[0])
             corrections.append(round(float(np.log(c / anchor)), 6))
         changes = sum(a != b for a, b in itertools.pairwise(corrections))
@@ -64,9 +64,9 @@ def test_out_of_the_range_it_is_the_cosine_and_counts():
     schedule = PolicySchedule(policy(1.0, low=narrow, high=narrow), 40, np.zeros(2))
     free = PolicySchedule(policy(1.0), 40, np.zeros(2))
     for step in range(1, 40):
-        c = schedule.heard(np.ones(2), np.ones(2), np.ones(2))
+        c = schedule.observe(np.ones(2), np.ones(2), np.ones(2))
         np.testing.assert_allclose(c, max(FLOOR, (1 + np.cos(np.pi * step / 40)) / 2), rtol=1e-6)
-        own = free.heard(np.ones(2), np.ones(2), np.ones(2))
+        own = free.observe(np.ones(2), np.ones(2), np.ones(2))
         assert (own > c).all() == (step >= 10)  # inside the range the network has its say
     assert (schedule.outside == 3).all()
     assert (free.outside == 0).all()
@@ -80,8 +80,8 @@ def test_numpy_and_torch_decide_the_same():
         PolicySchedule(policy(0.1), 30, torch.zeros(5, dtype=torch.float64)),
     ]
     for row in losses:
-        ours = both[0].heard(row, row / 2, row)
-        theirs = both[1].heard(*(torch.tensor(x) for x in (row, row / 2, row)))
+        ours = both[0].observe(row, row / 2, row)
+        theirs = both[1].observe(*(torch.tensor(x) for x in (row, row / 2, row)))
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9)
 
 

@@ -170,7 +170,7 @@ def test_a_learned_schedule_says_what_its_network_says(sign: float):
 
 def test_a_learned_schedule_out_of_its_range_falls_back():
     narrow = np.zeros(WIDE, np.float32)
-    with pytest.warns(UserWarning, match=r"was not trained on.* the cosine as it is") as caught:
+    with pytest.warns(UserWarning, match=r"was trained on.* plain cosine") as caught:
         found = fitted("learned", policy=policy(100.0, low=narrow, high=narrow))
     assert len(caught) == 1
     assert found._solver._schedule._schedule.outside[0] == 3

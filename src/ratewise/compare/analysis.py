@@ -103,7 +103,7 @@ def load(store: Store) -> Runs:
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """Two methods on one task and optimizer; rows are seeds, columns base rates."""
+    """Two schedules on one task with one optimizer; rows are seeds, columns base rates."""
 
     task: str
     optimizer: str
@@ -122,7 +122,7 @@ class TaskComparison:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two schedules over all tasks and optimizers."""
+    """Two schedules compared over all tasks and optimizers."""
 
     ours: str
     baseline: str

@@ -44,7 +44,7 @@ _KINDS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], fl
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer as a sweep knows it: a name for tables, how it is made, what is tuned.
+    """An optimizer in a comparison: its name in tables, how it is built, and what is tuned.
 
     Args:
         name: what tables call it.

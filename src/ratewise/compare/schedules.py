@@ -1,4 +1,4 @@
-"""Schedules by name: torch's own, the package's, transformers' GreedyLR as a peer.
+"""Schedules by name: torch's, ours, and transformers' GreedyLR for comparison.
 
 A schedule is stepped after every optimizer step with the training loss, or once an epoch (one
 interval between validations) with the validation loss: `Driver` hides which.
@@ -33,7 +33,7 @@ _NOTHING = "nothing"
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule as a sweep knows it: a name for tables, how it is made, with which options.
+    """A schedule in a comparison: its name in tables, how it is built, and its options.
 
     Args:
         name: what tables call it.
@@ -72,7 +72,7 @@ class Schedule:
 
 
 class Driver:
-    """Steps one scheduler at the right moments."""
+    """Calls one scheduler's step at the right moments."""
 
     def __init__(self, scheduler: Any, feed: str) -> None:
         self.scheduler = scheduler
@@ -151,7 +151,7 @@ def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **option
 
 
 def _none(optimizer: Optimizer, steps: int, epochs: int) -> Any:
-    """For an optimizer that chooses its rate itself: no scheduler writes over it."""
+    """Return no scheduler: for an optimizer that chooses its rate itself."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""A comparison from start to report: tune every method on a grid, judge it, say who won."""
+"""A whole comparison: tune every method on a grid, judge it on fresh seeds, write the report."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def judge(
 def _run(
     plan: Plan, specs: list[RunSpec], store: Store, *, jobs: int, label: str, progress: bool
 ) -> None:
-    """Note what is asked for, before it runs, then make what is missing."""
+    """Record what is asked for, then make the runs that are missing."""
     wanted = plan.asked()
     before, runs = sweep_file.read(store) or (None, [])
     earlier = runs if before == wanted else []
@@ -175,5 +175,5 @@ def _ids(plan: Plan, specs: list[RunSpec]) -> set[str]:
 
 
 def _names(given: Sequence[str | Optimizer] | Sequence[str | Schedule]) -> list:
-    """One name is as good as a list of one."""
+    """Return a list of names, also for a single one."""
     return [given] if isinstance(given, str | Optimizer | Schedule) else list(given)

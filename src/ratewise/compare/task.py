@@ -15,7 +15,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Task:
-    """A training task; fill one in to compare schedules on a model of your own.
+    """A training task; make one of your own to compare schedules on your model.
 
     Args:
         name: what tables and files call it.

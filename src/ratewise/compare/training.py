@@ -194,7 +194,7 @@ def _evenly(last: int, count: int) -> set[int]:
 
 
 def _batches(task: Task, generator: torch.Generator) -> Iterator[Batch]:
-    """Yield batches for ever, a fresh permutation an epoch; a rest too small is left out."""
+    """Yield batches without end, a fresh permutation per epoch; a smaller last one is left out."""
     count = len(task.train[0])
     size = min(task.batch_size, count)
     while True:
@@ -212,7 +212,7 @@ def _mean(function: Callable[[nn.Module, Batch], Tensor], model: nn.Module, part
 
 
 def _or_inf(loss: float) -> float:
-    """The last step may have ruined the weights without a loss having shown it."""
+    """Return infinity for NaN: the last step may have ruined the weights unnoticed."""
     return math.inf if math.isnan(loss) else loss
 
 
@@ -248,7 +248,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the kind of machine, and nothing that names it."""
+    """Return the kind of machine, without anything that identifies it."""
     return {
         "system": platform.system(),
         "processor": platform.machine(),

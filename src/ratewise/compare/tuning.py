@@ -16,7 +16,7 @@ EXTENSIONS = 4
 
 
 class MethodOnTask(NamedTuple):
-    """What is tuned on its own: a schedule on an optimizer on a task."""
+    """A schedule with an optimizer on a task: what is tuned, and judged, as one."""
 
     task: str
     optimizer: str
@@ -24,7 +24,7 @@ class MethodOnTask(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """A method's rate and what it cost to find."""
+    """A method's tuned rate, and the number of runs that it took to find it."""
 
     base_lr: float
     validation_loss: float  #: median over the tuning seeds

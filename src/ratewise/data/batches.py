@@ -1,4 +1,4 @@
-"""The pickles of CIFAR-10's Python version, read as data: nothing that they name is looked up.
+"""A reader of the pickles of CIFAR-10's Python version that runs no code from them.
 
 A pickle is a program for a machine with a stack. Python's own machine calls what the file names;
 even one that is allowed NumPy's arrays alone can be told by a file to take numbers for pointers.

@@ -1,4 +1,4 @@
-"""Where each data set lies below the data folder, and what is read of it."""
+"""The data sets: where each lies below the data folder, and how it is read."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def wikitext(data: str | Path | None) -> str:
 
 
 def polarity(data: str | Path | None) -> tuple[list[str], list[int]]:
-    """Return sentences from film reviews, and of each whether it praises (1) or blames (0).
+    """Return sentences from film reviews, with labels: positive (1) or negative (0).
 
     Raises:
         MissingData, CorruptData: a file is absent or cut short.

@@ -1,1 +1,1 @@
-"""Files: those that anyone may have made are read as data, ours are written whole or not at all."""
+"""Files: those from strangers are read as data; our own are written completely or not at all."""

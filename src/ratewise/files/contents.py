@@ -1,4 +1,4 @@
-"""What a file holds, plain or gzipped: a regular file, at most so many bytes, or a named error."""
+"""The contents of a regular file, plain or gzipped, of limited size; else a named error."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def decoded(path: Path, most: int | None = None) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise unless this is a file, of which reading can end: no folder, pipe or device.
+    """Raise unless this is a regular file: no folder, pipe or device.
 
     Raises:
         CorruptData: it is none.
@@ -88,17 +88,17 @@ def check_regular(path: Path) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> CorruptData:
-    """Return the error for a file that the system does not hand out."""
+    """Return the error for a file that cannot be read."""
     return CorruptData(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def too_large(path: Path, found: str, most: int) -> CorruptData:
-    """Return the error for a file, or what is packed in it, that is larger than may be."""
+    """Return the error for a file that is, packed or unpacked, larger than allowed."""
     return CorruptData(f"{path} {found}: at most {most:,} bytes are read of such a file")
 
 
 def shown(text: object, most: int = 200) -> str:
-    r"""Return what a file says as it may stand in a message: in one line, short, printable.
+    r"""Return text from a file in a form for messages: one line, short, printable.
 
     >>> shown("a\n\x1b[31mb")
     'a ?[31mb'

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all: written beside its place, synced, then renamed."""
+"""Write files completely or not at all: to a temporary file, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def write(path: str | Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text is UTF-8.
+    """Write a file completely or not at all; text is encoded as UTF-8.
 
     Args:
         path: the file; its folder is made if it does not exist.
@@ -78,12 +78,12 @@ def write(path: str | Path, content: str | bytes) -> None:
 
 
 def unfinished(name: str) -> str:
-    """Return what a file is called until it is whole; another process or thread has its own."""
+    """Return the temporary name of a file; each process and thread has its own."""
     return f"{UNFINISHED}{os.getpid()}-{threading.get_ident()}-{name}"
 
 
 def is_unfinished(name: str) -> bool:
-    """Return whether a file is called as one that is not whole.
+    """Return whether a file has a temporary name.
 
     >>> is_unfinished(unfinished("page")), is_unfinished(".tmp-page")
     (True, False)

@@ -1,4 +1,4 @@
-"""One training as a gymnasium environment, for whoever learns by other means than ours."""
+"""One training as a gymnasium environment, for learning algorithms other than our PPO."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ratewise.rules.learned import Policy
 
 
 class TrainingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """A training whose ratio is corrected once a window; an episode is a run.
+    """A training whose update ratio is corrected once per window; an episode is one run.
 
     The reward comes at the end: ln(anchor's loss / own loss), in [-1, 1], from a run under the
-    anchor alone with the same weights and batches, which is trained along.
+    anchor alone with the same weights and batches, which is trained beside it.
 
     Args:
         draw: returns a setting; called with a generator of random numbers.
@@ -36,8 +36,8 @@ class TrainingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Begin another training, and train up to the first decision.
 
         Args:
-            seed: of what is drawn from now on.
-            options: none are known.
+            seed: random seed of this and the following episodes.
+            options: ignored.
         """
         super().reset(seed=seed)
         rng = self.np_random

@@ -1,4 +1,4 @@
-"""What a policy of StochasticNMF is learned on and how: stacks of noisy random factorisations."""
+"""The training environment of StochasticNMF's policy: stacks of noisy random factorisations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ratewise.nmf.learned import NMFPolicy, multiple
 from ratewise.nmf.observation import FEATURES, MOST
 from ratewise.rules.checks import check_count
 
-#: Differences of ln f beyond that count by their logarithm, asinh.
+#: Differences of ln f beyond this are compressed logarithmically (asinh).
 FAR = 0.1
 
 
@@ -30,18 +30,17 @@ class FactorisationSettings:
     """How a policy is learned.
 
     Args:
-        decisions: how many in all, over all runs.
-        seed: of weights, problems, noise and exploration.
-        stacks: shapes that are worked on at once.
-        problems: of each shape.
-        wide: of the shapes, how many are wide: see `ratewise.learning.random_factorisations.draw`.
-        copies: runs of each problem, with the same noise: a run is paid for how much better it
-            does than they do on average, whatever the problem lets anyone reach.
-        windows: parts of a run, with a decision after each but the last.
+        decisions: total number of decisions, over all runs.
+        seed: random seed of weights, problems, noise and exploration.
+        stacks: problem shapes per round.
+        problems: problems of each shape.
+        wide: how many of the shapes are wide: see `ratewise.learning.random_factorisations.draw`.
+        copies: runs of each problem, with the same noise; the reward is relative to their mean.
+        windows: equal parts of a run; there is a decision after each but the last.
         width: units of the two hidden layers.
-        lr: of Adam, falling linearly to 0.
-        epochs, minibatch: passes over a rollout, and decisions a gradient.
-        spread: standard deviation of the exploration at first.
+        lr: Adam's learning rate, which falls linearly to 0.
+        epochs, minibatch: passes over a rollout, and decisions per gradient step.
+        spread: initial standard deviation of the exploration.
     """
 
     decisions: int = 480_000
@@ -66,24 +65,23 @@ class FactorisationSettings:
 
     @property
     def a_round(self) -> int:
-        """Decisions between two updates."""
+        """Decisions per update of the policy."""
         return self.stacks * self.problems * self.copies * (self.windows - 1)
 
     @property
     def rounds(self) -> int:
-        """Updates in all: no decision more than was asked for."""
+        """Total number of updates; together they make at most `decisions` decisions."""
         return max(1, self.decisions // self.a_round)
 
 
 class Run:
-    """A stack of factorisations that waits for its rates at each window's end.
+    """A stack of factorisations that waits for new rates at the end of each window.
 
     Args:
         problems: the stack.
-        steps: the length of a run, a multiple of `windows`.
+        steps: length of a run in steps, a multiple of `windows`.
         windows: parts of the run.
-        seed: of the noise.
-        wide: of the shapes, how many are wide: see `ratewise.learning.random_factorisations.draw`.
+        seed: random seed of the noise.
         copies: runs of each problem, in a row.
     """
 
@@ -103,7 +101,7 @@ class Run:
         return self._done >= self._steps
 
     def window(self) -> NDArray[np.float32]:
-        """Step to the window's end, and return what is seen there, [runs, features]."""
+        """Step to the end of the window, and return the observations, [runs, features]."""
         sums = observation.empty(self._zero)
         for _ in range(self._interval):
             c = multiple(self._state.action, self._done / self._steps, torch)
@@ -116,29 +114,29 @@ class Run:
         return seen.T.numpy().astype(np.float32)
 
     def act(self, actions: Tensor) -> None:
-        """Set the correction of the next window; [runs], in [-1, 1]."""
+        """Set the corrections for the next window, [runs] in [-1, 1]."""
         self._state = self._state._replace(action=actions.clamp(-1.0, 1.0))
 
     def log_loss(self) -> NDArray[np.float32]:
-        """Return ln f over its first value, without noise, [runs]."""
+        """Return ln(f / its first value), without noise, [runs]."""
         return log_share(self.descent.loss() / self._first).numpy()
 
 
 def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
-    """Return what is observed, and what is done: one number in [-1, 1]."""
+    """Return the observation space and the action space: one number in [-1, 1]."""
     seen = gymnasium.spaces.Box(-MOST, MOST, (len(FEATURES),), np.float32)
     return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
 class Factorisations(LockstepVecEnv):
-    """Stacks of problems of several shapes, all with as many decisions: they end together.
+    """Stacks of problems of several shapes; all have as many decisions, so they end together.
 
-    The reward of a decision is how much ln f fell in its window, less what it fell by on average
-    over the copies of that problem: a hard problem is no punishment, and its noise no news. Runs
-    far behind or ahead count by the logarithm of that: few would speak for all otherwise.
+    The reward of a decision is the fall of ln f in its window minus the mean fall over the copies
+    of the same problem: how hard a problem is, and how noisy, cancels out. Large differences are
+    compressed logarithmically, so that a few extreme runs do not dominate.
 
     Args:
-        settings: how many, and the seed.
+        settings: sizes and seed.
     """
 
     def __init__(self, settings: FactorisationSettings) -> None:
@@ -149,7 +147,7 @@ class Factorisations(LockstepVecEnv):
         self._last = np.zeros(self.num_envs, np.float32)
 
     def reset(self) -> NDArray[np.float32]:
-        """Begin all problems of this round, and step up to the first decision."""
+        """Start this round's problems, and step up to the first decision."""
         rng = np.random.default_rng([self._settings.seed, self.round])
         self._runs, self._names = [], []
         for number in range(self._settings.stacks):
@@ -171,7 +169,7 @@ class Factorisations(LockstepVecEnv):
             run.act(mine)
 
     def step_wait(self) -> Any:
-        """Step up to the next decision; after the last one to the end, and begin anew."""
+        """Step to the next decision; after the last one to the end, and start the next round."""
         seen, losses = self._seen(), self._log_losses()
         now = self._ahead(losses)
         rewards, self._last = self._last - now, now
@@ -180,31 +178,31 @@ class Factorisations(LockstepVecEnv):
         if done:
             scores = -losses.reshape(len(self._runs), -1).astype(np.float64)
             self.ended += zip(self._names, scores, strict=True)
-            seen = self.begun_anew(seen, infos)
+            seen = self.next_round(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
 
     def _seen(self) -> NDArray[np.float32]:
-        return self.noted(np.concatenate([run.window() for run in self._runs]))
+        return self.recorded(np.concatenate([run.window() for run in self._runs]))
 
     def _log_losses(self) -> NDArray[np.float32]:
         return np.concatenate([run.log_loss() for run in self._runs])
 
     def _ahead(self, losses: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return losses less their mean over the copies of a problem, the far ones drawn in."""
+        """Return losses minus their mean over the copies of a problem, large ones compressed."""
         each = losses.reshape(-1, self._settings.copies)
         off = each - each.mean(1, keepdims=True)
         return (FAR * np.arcsinh(off / FAR)).reshape(-1)
 
     def close(self) -> None:
-        """Let the problems go."""
+        """Release the problems."""
         self._runs = []
 
 
 class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """One factorisation whose rate is set once a window, for whoever learns by other means.
+    """One factorisation whose rate is set once per window, for other learning algorithms than PPO.
 
     Args:
-        windows: parts of a run.
+        windows: equal parts of a run.
     """
 
     def __init__(self, windows: int = FactorisationSettings.windows) -> None:
@@ -216,11 +214,11 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin another problem, and step up to the first decision.
+        """Start another problem, and step up to the first decision.
 
         Args:
-            seed: of what is drawn from now on.
-            options: none are known.
+            seed: random seed of this and the following episodes.
+            options: ignored.
         """
         super().reset(seed=seed)
         rng = self.np_random
@@ -250,19 +248,19 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 class FactorisationCourse:
-    """A course of `ratewise.learning.ppo`: corrections of a cosine, below the bound.
+    """What `ratewise.learning.ppo` learns for StochasticNMF: corrections of a cosine schedule.
 
     Args:
-        settings: how it is learned.
+        settings: how the policy is learned.
     """
 
-    start = 0.0  #: the action that exploration begins around: the cosine as it is
+    start = 0.0  #: initial mean of the action: the cosine unchanged
 
     def __init__(self, settings: FactorisationSettings | None = None) -> None:
         self.settings = settings or FactorisationSettings()
 
     def environment(self) -> Factorisations:
-        """Return what is learned on, at its first round."""
+        """Return the training environment at its first round."""
         return Factorisations(self.settings)
 
     def options(self) -> dict[str, Any]:
@@ -278,7 +276,7 @@ class FactorisationCourse:
         }
 
     def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> NMFPolicy:
-        """Return the policy that these arrays make, named as `Weights` names them."""
+        """Return the policy with these arrays, named as in `ratewise.rules.network.Weights`."""
         return NMFPolicy(
             **arrays,
             windows=self.settings.windows,

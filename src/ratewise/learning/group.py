@@ -1,4 +1,4 @@
-"""Trainings in step with each other, whose corrections come from outside: an environment's core."""
+"""The core of the environments: trainings that step together and are corrected from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ratewise.simulate.runner import Training
 from ratewise.simulate.stack import Tensors
 from ratewise.simulate.update_ratio import Learned
 
-#: A loss counts as this share of the initial one at least: below it nobody cares.
+#: Losses below this share of the initial one count as equal to it.
 FLOOR = 1e-2
 #: And as at most so many times the initial one: divergence.
 CAP = 10.0
@@ -47,7 +47,7 @@ class Driven(Learned):
         return scale, None
 
     def decide(self, state: LearnedState, loss: Tensor, step: int, total: int) -> LearnedState:
-        """Keep what is seen for whoever acts on it."""
+        """Keep the observation for the next call of `act`."""
         self.seen, window = features.observe(
             state.features, loss, step=step, total_steps=total, xp=torch
         )
@@ -72,17 +72,17 @@ class Driven(Learned):
 
 
 class Group:
-    """One setting trained several times: a few seeds, each once under the anchor and often ours.
+    """One setting, trained for each seed once under the anchor and in copies under the policy.
 
-    All runs of a seed have the same weights, batches and noise, so that a difference is the
-    policy's doing.
+    All runs of a seed have the same weights, batches and noise, so that any difference is due to
+    the policy.
 
     Args:
-        setting: what is trained; its length a multiple of the policy's windows.
+        setting: what is trained; its length must be a multiple of the policy's windows.
         policy: the anchor, and how it may be corrected.
-        seeds: one a training.
-        copies: how often each is trained under the policy.
-        lr: one a seed.
+        seeds: one per training.
+        copies: runs of each seed under the policy.
+        lr: base rate of each seed.
     """
 
     def __init__(

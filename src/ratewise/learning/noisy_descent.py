@@ -1,4 +1,4 @@
-"""Many noisy factorisations at once: stacked problems of one shape, stepped block by block.
+"""Projected gradient descent on many noisy factorisations at once, stacked by shape.
 
 Each problem is min f(W, H) = |W H - V|^2 / 2 over W, H >= 0. A step moves W by c / L_W along a
 noisy gradient, cuts at 0, does the same with H, and balances the components' norms, which leaves
@@ -24,7 +24,7 @@ _ITERATIONS = 2
 
 @dataclass(frozen=True)
 class Problems:
-    """A stack of problems of one shape, with where they start and how they are disturbed.
+    """A stack of problems of one shape, with their starting points and noise.
 
     Args:
         v: what is factorised, [N, n, m], >= 0.
@@ -44,7 +44,7 @@ class Problems:
         return len(self.v)
 
     def repeated(self, times: int) -> Problems:
-        """Return every problem so often, copies next to each other."""
+        """Return each problem `times` times, copies next to each other."""
         v, w, h, level = (
             x.repeat_interleave(times, 0) for x in (self.v, self.w, self.h, self.level)
         )
@@ -57,7 +57,7 @@ class Problems:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step saw; each [N]."""
+    """What was measured at a step; each [N]."""
 
     loss: Tensor  #: before it, as its gradients saw it
     inner: Tensor  #: sum over blocks of g_t . g_(t-1) / L
@@ -66,12 +66,12 @@ class Step:
 
 
 class Descent:
-    """Runs in step with each other; each problem has its own rate and its own noise.
+    """Runs that step together; each problem has its own rate and its own noise.
 
     Args:
         problems: the stack.
-        seed: of the noise; runs of one seed and the same stack see the same noise.
-        copies: how many runs in a row share their noise: copies of one problem.
+        seed: random seed of the noise; runs of one seed and stack see the same noise.
+        copies: how many consecutive runs are copies of one problem, and share their noise.
     """
 
     def __init__(self, problems: Problems, seed: int, copies: int = 1) -> None:
@@ -85,7 +85,7 @@ class Descent:
         self._sigma = [problems.level * _norm(g) for g in first]
 
     def step(self, c: Tensor) -> Step:
-        """Move both blocks by c / L, [N] of c; return what was seen."""
+        """Move both blocks by c / L, c of shape [N], and return what was measured."""
         c = c.clamp(LEAST, MOST)
         loss = inner = square = noise = torch.zeros_like(c)
         fresh = []

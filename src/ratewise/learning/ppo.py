@@ -1,6 +1,6 @@
-"""Proximal policy optimisation by stable-baselines3, and the weight file that comes of it.
+"""Proximal policy optimisation with stable-baselines3, and the weight file that results.
 
-Source: Schulman et al. 2017 (arXiv 1707.06347). What is kept on the way is safetensors and JSON.
+Source: Schulman et al. 2017 (arXiv 1707.06347). Checkpoints are safetensors and JSON, no pickles.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ratewise.rules.policy_files import plain
 
 
 class Course(Protocol):
-    """What a policy is learned on, and how."""
+    """What a policy is learned on, and with which settings."""
 
     settings: Any  #: a dataclass: seed, lr, epochs, minibatch, and numbers a_round and rounds
-    start: float  #: the action that exploration begins around
+    start: float  #: initial mean of the action
 
     def environment(self) -> Any:
         """Return a VecEnv with `round`, `ended`, and the range of its features, `low`, `high`."""
@@ -50,7 +50,7 @@ class Course(Protocol):
         """
 
 
-#: What a checkpoint says beside its tensors.
+#: Fields of a checkpoint beside its tensors.
 _FIELDS = {
     "settings": plain,
     "rounds": schema.count(),
@@ -61,14 +61,14 @@ _FIELDS = {
 
 
 class Learner:
-    """A policy on its way; `rounds` goes on until it is learned, and keeps a checkpoint.
+    """A policy while it is learned; `rounds` learns until it is done, and keeps a checkpoint.
 
-    What is drawn depends on the seed and the round's number: a run that was stopped and gone on
-    with gives the same policy as one that was not.
+    All random numbers depend on the seed and the number of the round: a run that was stopped and
+    resumed gives the same policy as one that was not.
 
     Args:
-        course: what it is learned on, and how.
-        checkpoint: the file that is kept on the way.
+        course: what the policy is learned on, and how.
+        checkpoint: file that is written after every round.
     """
 
     def __init__(self, course: Course, checkpoint: Path) -> None:
@@ -103,11 +103,11 @@ class Learner:
             self._restore(saved, tensors)
 
     def rounds(self) -> Iterator[int]:
-        """Learn; yield after every update, with the checkpoint written."""
+        """Learn, and yield after every update, once its checkpoint is written."""
         while self.done < self.settings.rounds:
             lr = self.settings.lr * (1.0 - self.done / self.settings.rounds)
             self._ppo.lr_schedule = partial(_constant, lr)
-            # What a round draws depends on its number alone: one that is gone on with is the same.
+            # What a round draws depends on its number alone, so that a resumed run draws the same.
             set_random_seed(1_000_003 * self.settings.seed + self.done)
             first = self._ppo.num_timesteps == 0
             self._ppo.learn(self.settings.a_round, reset_num_timesteps=first, callback=_Quiet())
@@ -124,7 +124,7 @@ class Learner:
         """Return what has been learned so far.
 
         Args:
-            provenance: what else the file should say of how it was made.
+            provenance: further entries about how the policy was made.
         """
         actor = self._ppo.policy
         layers = [*actor.mlp_extractor.policy_net, actor.action_net]
@@ -180,23 +180,23 @@ def _constant(lr: float, _: float) -> float:
 
 
 class _Quiet(BaseCallback):
-    """No words: the bar says how far it is."""
+    """Print nothing: the progress bar is enough."""
 
     def _on_step(self) -> bool:
         return True
 
 
 class _Checkpoint:
-    """One file with weights and what belongs to them: whole, or not there."""
+    """One file with weights and metadata, written completely or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-        """Return what is not weights, and the weights; None where there is no checkpoint."""
+        """Return metadata and weights, or None if there is no checkpoint."""
         if not self.path.exists():
             return None
-        fix = "delete it to begin anew"
+        fix = "delete it to start again"
         try:
             with safe_open(self.path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -210,7 +210,7 @@ class _Checkpoint:
         return about, tensors
 
     def write(self, about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Replace the file."""
+        """Write the file, replacing an earlier one."""
         with writing.whole(self.path) as temporary:
             save_file(tensors, temporary, {"ratewise": json.dumps(about)})
 
@@ -218,15 +218,15 @@ class _Checkpoint:
 def learn(
     course: Course, out: Path, *, about: dict[str, Any] | None = None, progress: bool = True
 ) -> Any:
-    """Learn a policy, write its weight file and return it; a kill loses one round at most.
+    """Learn a policy, write its weight file and return it; if killed, at most one round is lost.
 
     Args:
         course: what it is learned on, and how: `UpdateRatioCourse` of
             `ratewise.learning.update_ratio_env`, for one.
-        out: the file to write; the checkpoint lies beside it, and what each setting scored
-            (NAME.curve.json).
-        about: what the file should say of what it was trained on.
-        progress: show a bar.
+        out: the file to write; the checkpoint and the scores of each setting (NAME.curve.json) are
+            written beside it.
+        about: entries for the file about what the policy was trained on.
+        progress: whether to show a progress bar.
     """
     drawn = torch.default_generator.get_state()
     threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002

@@ -14,7 +14,7 @@ from ratewise.nmf.observation import LENGTHS
 
 @dataclass(frozen=True)
 class Shape:
-    """What the problems of a stack share.
+    """The sizes that the problems of a stack have in common.
 
     Args:
         n, m: rows and columns.
@@ -36,7 +36,7 @@ def shape(rng: np.random.Generator, wide: bool = False) -> Shape:
     Half of them have isotropic noise, half samples of 5 to 50% of the rows and columns.
 
     Args:
-        rng: what is drawn comes from it.
+        rng: source of all random numbers.
         wide: up to 200 rows and columns.
     """
 
@@ -61,7 +61,7 @@ def draw(shape: Shape, count: int, rng: np.random.Generator, wide: bool = False)
     Args:
         shape: of all of them.
         count: how many.
-        rng: what is drawn comes from it.
+        rng: source of all random numbers.
         wide: as real matrices are: up to 90% of the entries of A and B are 0, and there are up to
             8 k components, so that k of them leave a rest.
     """

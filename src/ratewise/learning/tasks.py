@@ -1,4 +1,4 @@
-"""What a policy is trained on: trainings drawn at random, and never from a set that judges it."""
+"""Random training tasks for policies, never from a data set that judges them."""
 
 from __future__ import annotations
 

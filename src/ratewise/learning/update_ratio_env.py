@@ -1,4 +1,4 @@
-"""What a policy of LearnedLR is learned on and how: simulated trainings, paid at their end."""
+"""What LearnedLR's policy learns, and how: simulated trainings, rewarded at their end."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class UpdateRatioSettings:
     """How a policy is learned.
 
     Args:
-        decisions: how many in all, over all runs.
-        seed: of weights, settings and exploration.
-        groups: settings that are trained at once.
-        trainings: seeds of each.
+        decisions: total number of decisions, over all runs.
+        seed: random seed of weights, settings and exploration.
+        groups: settings that are trained at the same time.
+        trainings: seeds of each setting.
         copies: runs of each seed under the policy.
-        windows: parts of a run, with a decision after each but the last.
-        bound: the anchor's ratio is corrected by at most exp(bound).
+        windows: equal parts of a run; there is a decision after each but the last.
+        bound: the rule's ratio is multiplied by at least exp(-bound) and at most exp(bound).
         width: units of the two hidden layers.
-        lr: of Adam, falling linearly to 0.
-        epochs, minibatch: passes over a rollout, and decisions a gradient.
-        spread: standard deviation of the exploration at first.
+        lr: Adam's learning rate, which falls linearly to 0.
+        epochs, minibatch: passes over a rollout, and decisions per gradient step.
+        spread: initial standard deviation of the exploration.
     """
 
     decisions: int = 96_000
@@ -51,24 +51,24 @@ class UpdateRatioSettings:
 
     @property
     def a_round(self) -> int:
-        """Decisions between two updates."""
+        """Decisions per update of the policy."""
         return self.groups * self.trainings * self.copies * (self.windows - 1)
 
     @property
     def rounds(self) -> int:
-        """Updates in all."""
+        """Total number of updates."""
         return -(-self.decisions // self.a_round)
 
 
 class UpdateRatioCourse:
-    """A course of `ratewise.learning.ppo`: corrections of UpdateRatioLR's ratio.
+    """What `ratewise.learning.ppo` learns for LearnedLR: corrections of UpdateRatioLR's ratio.
 
     Args:
         draw: called with a `numpy.random.Generator`, returns a `Setting`.
-        settings: how it is learned.
+        settings: how the policy is learned.
     """
 
-    start = 0.0  #: the action that exploration begins around: the anchor as it is
+    start = 0.0  #: initial mean of the action: the rule's ratio unchanged
 
     def __init__(self, draw: Draw, settings: UpdateRatioSettings | None = None) -> None:
         self.settings = settings or UpdateRatioSettings()
@@ -78,7 +78,7 @@ class UpdateRatioCourse:
         self._draw = draw
 
     def environment(self) -> Trainings:
-        """Return what is learned on, at its first round."""
+        """Return the training environment at its first round."""
         settings = self.settings
         return Trainings(
             self._draw,
@@ -106,7 +106,7 @@ class UpdateRatioCourse:
         }
 
     def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> Policy:
-        """Return the policy that these arrays make, named as `Weights` names them."""
+        """Return the policy with these arrays, named as in `ratewise.rules.network.Weights`."""
         return Policy(
             **arrays,
             bound=self.settings.bound,

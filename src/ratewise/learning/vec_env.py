@@ -20,29 +20,29 @@ Draw = Callable[[np.random.Generator], Setting]
 
 
 def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
-    """Return what is observed, and what is done: one number in [-1, 1]."""
+    """Return the observation space and the action space: one number in [-1, 1]."""
     seen = gymnasium.spaces.Box(-MOST, MOST, (len(FEATURES),), np.float32)
     return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
 def whole_windows(setting: Setting, policy: Policy) -> Setting:
-    """Return the setting, its length rounded to a multiple of the policy's windows."""
+    """Return the setting with its length rounded to a multiple of the policy's windows."""
     return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
 
 
 class Trainings(LockstepVecEnv):
-    """Groups of trainings, whatever their lengths all with as many decisions: they end together.
+    """Groups of trainings with the same number of decisions each, so that they end together.
 
-    A run is paid at its end: by how much better it did than the other runs of its seed, which
-    differ from it by nothing but what was tried, in units of how much these differ.
+    A run is rewarded at its end, by how much better it did than the other runs of its seed, in
+    standard deviations of those: runs of one seed differ in the actions taken alone.
 
     Args:
         draw: returns settings; called with a generator of random numbers.
         policy: the anchor, and how it may be corrected.
-        groups: how many settings at once.
-        trainings: seeds of each.
-        copies: runs of each seed under the policy; there is one more under the anchor.
-        seed: of everything that is drawn.
+        groups: settings per round.
+        trainings: seeds of each setting.
+        copies: runs of each seed under the policy; one more runs under the anchor alone.
+        seed: random seed of settings, seeds and rates.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Trainings(LockstepVecEnv):
         self._groups: list[tuple[str, Group]] = []
 
     def reset(self) -> NDArray[np.float32]:
-        """Begin all trainings of this round, and train up to the first decision."""
+        """Start this round's trainings, and train up to the first decision."""
         rng = np.random.default_rng([self._seed, self.round])
         self._groups = [self._begin(self._draw(rng), rng) for _ in range(self._count)]
         return self._seen()
@@ -73,7 +73,7 @@ class Trainings(LockstepVecEnv):
             group.act(mine)
 
     def step_wait(self) -> Any:
-        """Train up to the next decision; after the last one to the end, and begin anew."""
+        """Train to the next decision; after the last one to the end, and start the next round."""
         seen = self._seen()
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         done = all(group.done for _, group in self._groups)
@@ -82,23 +82,23 @@ class Trainings(LockstepVecEnv):
             scores = [group.scores() for _, group in self._groups]
             names = [name for name, _ in self._groups]
             self.ended += zip(names, scores, strict=True)
-            rewards = np.concatenate([_payments(score) for score in scores])
-            seen = self.begun_anew(seen, infos)
+            rewards = np.concatenate([_rewards(score) for score in scores])
+            seen = self.next_round(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
 
     def _seen(self) -> NDArray[np.float32]:
-        return self.noted(np.concatenate([group.window() for _, group in self._groups]))
+        return self.recorded(np.concatenate([group.window() for _, group in self._groups]))
 
     def close(self) -> None:
-        """Let the trainings go."""
+        """Release the trainings."""
         self._groups = []
 
 
-#: Differences between runs of a seed that are below that are noise.
+#: Differences between runs of one seed below this are treated as noise.
 _NOISE = 0.02
 
 
-def _payments(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return what the runs are paid, [runs], from their scores, [seeds, copies]."""
+def _rewards(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the rewards, [runs], from the scores, [seeds, copies]."""
     apart = scores - scores.mean(1, keepdims=True)
     return np.clip(apart / (scores.std(1, keepdims=True) + _NOISE), -3, 3).ravel().astype("f4")

@@ -1,4 +1,4 @@
-"""What a factorisation refuses: settings and data, each with a named error."""
+"""Checks of a factorisation's settings and data; each failure is a named error."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _canonical(x: Any) -> Any:
 
 
 def _validated(estimator: Any, x: Any, reset: bool) -> Any:
-    """Return what scikit-learn's validation returns, with its errors under our names."""
+    """Run scikit-learn's validation, with its errors raised as ours."""
     floats, sparse = [np.float64, np.float32], ("csr", "csc")
     try:
         return validate_data(estimator, x, accept_sparse=sparse, dtype=floats, reset=reset)

@@ -1,4 +1,4 @@
-"""What `ratewise nmf` does: a matrix from a file, its factors, a summary, a picture of the fit."""
+"""`ratewise nmf fit`: read a matrix from a file, write its factors, a summary and a picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURE = "convergence.png"
 
 
 class Fitted(NamedTuple):
-    """What `fit_file` made."""
+    """The result of `fit_file`."""
 
     model: StochasticNMF
     summary: str  #: in words, a few lines
@@ -38,7 +38,7 @@ def fit_file(
         data: npy (memory-mapped), npz, csv or mtx, as `read_matrix` takes it.
         out: a folder, made if it does not exist: W.npy, H.npy, summary.txt, convergence.png.
         components: k.
-        seed: of the initialisation.
+        seed: random seed of the initialisation.
         **settings: of `StochasticNMF`.
 
     Raises:

@@ -65,7 +65,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             `partial_fit` does not know how many will come: such schedules need it there.
         policy: for ``schedule="learned"``: a name, a weight file, or an `NMFPolicy`. In runs much
             longer than those it was trained on it is a cosine, with a warning.
-        tol: `fit` ends once passes have lowered the loss by less than this, relative; 0 makes
+        tol: `fit` stops once a pass lowers the loss by less than this fraction; 0 makes
             `max_iter` passes. Also how far rows settle in `transform`.
         max_no_improvement: so many such passes in a row end it.
         max_iter: passes over X at most.
@@ -76,7 +76,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         max_memory: bytes that the statistics of batches may take.
         device: torch device to work on, e.g. "cuda", and for all of X to lie on in `fit`; None is
             NumPy, or where a tensor X lies.
-        random_state: seed of the initialisation.
+        random_state: random seed of the initialisation.
         verbose: True shows a progress bar.
 
     Attributes:
@@ -239,7 +239,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             )
 
     def _after_step(self, codes: list[Any], parts: Array) -> None:
-        """Do nothing: a place from which a subclass can watch `fit`, after every batch.
+        """Do nothing: subclasses may override this to watch `fit` after every batch.
 
         Args:
             codes: W_b^T of each batch, [k, b]; None where rows were not seen yet.
@@ -247,7 +247,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
 
     def _publish(self) -> None:
-        """Set the attributes that steps leave, whether or not a fit was finished."""
+        """Set the attributes that every step updates, whether or not a fit was finished."""
         parts, statistics = self._solver.parts, self._solver.statistics
         self.components_ = scale.times(to_numpy(parts), self._scale.parts)
         self.n_components_ = len(parts)
@@ -265,7 +265,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         W: Any = None,
         H: Any = None,
     ) -> StochasticNMF:
-        """Take one mini-batch in; X may be a slice of a memory-mapped array.
+        """Update the components with one mini-batch; X may be a slice of a memory-mapped array.
 
         With a `batch_id` the batch's part in the statistics is replaced when it comes again, and
         its codes go on from where they were: calls in the order of `fit`'s batches do what `fit`

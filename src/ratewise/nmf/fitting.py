@@ -47,7 +47,7 @@ class Fitting:
 
     @property
     def floor(self) -> float:
-        """The loss that is as good as 0."""
+        """The loss below which only rounding is left."""
         eps = float(np.finfo(numpy_type(self._steps.parts)).eps)
         return sum(rows.square for rows in self._batches) * eps * eps
 
@@ -58,7 +58,7 @@ class Fitting:
         return self._steps.parts if total is None else total.cross
 
     def one_pass(self, after: Callable[[list[Any], Array], None]) -> float:
-        """Take every batch in once, and return the loss.
+        """Process every batch once, and return the loss.
 
         Args:
             after: is called with all codes and H after every batch.

@@ -1,4 +1,4 @@
-r"""A learned schedule of a factorisation's rate: a network's word, clipped to the proven bound.
+r"""A learned schedule of a factorisation's rate: a network's output, clipped to the proven bound.
 
 At the end of each of `windows` equal parts of a run the network sees an observation x
 (`ratewise.nmf.observation`) and gives an action a in [-1, 1]. It corrects a cosine, and until the
@@ -8,7 +8,7 @@ next decision the rate of a step at progress t in [0, 1) is c / L with
           \; 10^{-3}, \; 1.9\bigr),
 
 so that whatever the network says stays below the limit 2 / L of docs/theory/nmf-stability.md,
-Theorem 1. Where it sees what it never saw while it was trained, a is 0: the cosine as it is.
+Theorem 1. Where an observation is outside the range seen in training, a is 0: the plain cosine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELDS = {"windows": schema.count(2, MOST_WINDOWS)}
 
 
 def multiple(action: Any, progress: float, xp: Any) -> Any:
-    """Return c.
+    """Return c, the multiple of 1 / L.
 
     Args:
         action: the correction, in [-1, 1]; cut to that.
@@ -57,10 +57,10 @@ class NMFPolicy(Weights):
     Args:
         weights: one [outputs, inputs] a layer, tanh between them; the last has one output.
         biases: one [outputs] a layer.
-        low, high: [features] the range that was seen in training.
+        low, high: [features] the range seen in training.
         windows: parts of a run; there is a decision at the end of each but the last.
-        provenance: how it was made, plain data; it decides nothing.
-        name: what it is called in messages.
+        provenance: how it was made, as plain data; it has no effect.
+        name: its name in messages.
     """
 
     windows: int = 20
@@ -73,11 +73,11 @@ class NMFPolicy(Weights):
 
     @property
     def digest(self) -> str:
-        """What tells policies apart: 16 hexadecimal digits of all that decides."""
+        """Identity of the policy: 16 hexadecimal digits of a hash of all that decides."""
         return self.fingerprint(self.windows)
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, completely or not at all."""
         about = {"windows": self.windows, "provenance": dict(self.provenance)}
         policy_files.write(path, self, FEATURES, **about, digest=self.digest)
 
@@ -101,8 +101,8 @@ class PolicySchedule:
         self.c = multiple(zero, 0.0, xp)  #: of the next step
         self.outside = zero  #: decisions that fell back, so far
 
-    def heard(self, loss: Any, inner: Any, square: Any) -> Any:
-        """Take what a step saw, and return the multiple of 1 / L for the next one.
+    def observe(self, loss: Any, inner: Any, square: Any) -> Any:
+        """Record what was measured at a step, and return c for the next one.
 
         Args:
             loss: f before the step, as its gradient saw it.

@@ -23,7 +23,7 @@ _SYMMETRIES = ("general", "symmetric")
 
 
 class MatrixMarketHeader(NamedTuple):
-    """What a file says of itself."""
+    """The header of a Matrix Market file."""
 
     dense: bool
     field: str  #: of `_FIELDS`

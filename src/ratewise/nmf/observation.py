@@ -19,7 +19,7 @@ import math
 from typing import Any, NamedTuple
 
 FEATURES = ("progress", "horizon", "level", "change", "signal", "promise", "gradient", "action")
-#: Features are cut off there: beyond, more is no news.
+#: Features are clipped to this magnitude.
 MOST = 5.0
 #: Lengths of the runs in training, in steps; what is shorter or longer counts as these.
 LENGTHS = (40, 300)

@@ -1,4 +1,4 @@
-"""Whether the data have the rank for so many components."""
+"""A warning where the rank of the data is below the number of components."""
 
 from __future__ import annotations
 

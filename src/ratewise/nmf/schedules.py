@@ -24,14 +24,14 @@ from ratewise.rules.greedy_float import FloatGreedy
 
 
 class Observation:
-    """What a step of the components sees; numbers are worked out when they are asked for.
+    """What a schedule can read before a step of the components; values are computed on demand.
 
     All are per row of the data and in the metric of the step, sum_j |.|_j^2 / L_j, which no scale
     of a component changes.
 
     Args:
         step: steps of the components made before this one.
-        total_steps: of the run; None where nobody said.
+        total_steps: steps in the run; None if unknown.
         loss: returns f over the rows whose gradient is taken, with penalties.
         rows: how many these are, each with the weight that it has left.
         gradient: of f / rows, [k, m].
@@ -76,14 +76,14 @@ class Observation:
 
 @runtime_checkable
 class RateSchedule(Protocol):
-    """What steers the rate."""
+    """A schedule of the rate, which StochasticNMF asks before each step of the components."""
 
     def rate(self, observation: Observation) -> float:
         """Return c, the multiple of 1 / L for this step."""
 
 
 class BoundSchedule:
-    """c = 1: the step that the bound alone thinks best, half of the limit."""
+    """c = 1: half of the limit, where the bound on the next loss is lowest."""
 
     def rate(self, observation: Observation) -> float:
         """Return 1."""
@@ -91,7 +91,7 @@ class BoundSchedule:
 
 
 class FixedSchedule:
-    """c = base times a schedule of time alone, one of `ratewise.rules.fixed`."""
+    """c = base times a schedule of time alone, by name from `ratewise.rules.fixed`."""
 
     def __init__(self, name: str, base: float, total_steps: int | None) -> None:
         if total_steps is None and name != "constant":
@@ -120,9 +120,9 @@ class GreedySchedule:
 
 
 class LearnedSchedule:
-    """A policy of `ratewise.nmf.learned`, which decides on what the steps before this one saw.
+    """A policy of `ratewise.nmf.learned`, which decides from the measurements of earlier steps.
 
-    Where that is outside of what it was trained on, it leaves the cosine as it is, and warns once.
+    Where these are outside the range that it was trained on, it keeps the cosine, and warns once.
     """
 
     def __init__(self, policy: Any, total_steps: int | None) -> None:
@@ -140,12 +140,12 @@ class LearnedSchedule:
         c = float(self._schedule.c[0])
         if observation.step < self._total:
             seen = (observation.loss, observation.inner, observation.square)
-            self._schedule.heard(*(np.array([value]) for value in seen))
+            self._schedule.observe(*(np.array([value]) for value in seen))
         if self._schedule.outside[0] and not self._warned:
             self._warned = True
             warnings.warn(
-                "the learned schedule saw what its policy was not trained on, and leaves the "
-                "cosine as it is while that lasts",
+                "the run is outside of what the learned schedule's policy was trained on: it "
+                "follows the plain cosine while that lasts",
                 UserWarning,
                 stacklevel=2,
             )
@@ -204,7 +204,7 @@ def clipped(c: float) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if math.isnan(number):
-        raise invalid("rate(observation)", "a number", c, "mend the schedule")
+        raise invalid("rate(observation)", "a number", c, "correct the schedule")
     return min(MOST, max(LEAST, number))
 
 

@@ -79,7 +79,7 @@ class Solver:
         penalty: on codes and components.
         sweeps: of HALS, over the codes and over the components.
         schedule: steers the gradient step of SGD; None is HALS.
-        total_steps: of SGD's run, for the schedule; None where nobody knows.
+        total_steps: steps of SGD's run, for the schedule; None if unknown.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Whether the index arrays of a sparse matrix stay inside it.
+"""Check that the index arrays of a sparse matrix stay inside it.
 
-SciPy's compiled loops believe them: an index or a pointer that is out of range makes them read and
-write where they should not, which ends the process or, worse, does not.
+SciPy's compiled loops trust them: an index or a pointer out of range makes them read and write
+outside of the arrays, which crashes the process or silently corrupts memory.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ bound here is a **limit on eta**: a step strictly below it descends. A limit is 
 curvature that f does not exceed; schedules count in c = eta L: `rate(limit, c)` is c limit / 2, for
 c in (0, 2), and c = 1 is the step that minimises the bound on the next loss.
 
-A block's limit belongs to the other block as it stands: compute it anew before each step. Frozen
-at the start it protects nothing.
+A block's limit depends on the current other block: recompute it before each step. One that is
+computed once at the start guarantees nothing later.
 
 One definition for NumPy arrays and torch tensors; leading axes are problems, and nothing waits for
 a device. Values of NumPy arguments are checked, of tensors shapes and types alone. The proofs, and

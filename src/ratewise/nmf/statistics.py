@@ -1,4 +1,4 @@
-r"""What a factorisation remembers of the rows it has seen: sums, one entry a batch.
+r"""What a factorisation remembers of the rows it has seen: sums, one entry per batch.
 
 For a batch with codes W_b: A_b = W_b^T W_b, [k, k], and B_b = W_b^T X_b, [k, m]. Their sums over
 all batches are all that the components' step needs, and with |X|^2 they give the loss,

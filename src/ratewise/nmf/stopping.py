@@ -1,4 +1,4 @@
-"""When a fit has done enough: how much the loss still falls from pass to pass over the data."""
+"""The stopping rule of a fit: how much the loss still falls from pass to pass over the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class Stopping:
-    """Watches the losses of passes.
+    """Decides, from the losses of passes, when to stop.
 
     A pass counts as idle if the best loss so far fell by no more than `tol` of itself.
 
@@ -26,7 +26,7 @@ class Stopping:
         self._idle = 0
 
     def ends(self, loss: float) -> bool:
-        """Take a pass's loss, and return whether it was the last."""
+        """Record the loss of a pass, and return whether to stop."""
         if loss <= self._floor:
             return True
         idle = not loss < self._best * (1.0 - self._tol)

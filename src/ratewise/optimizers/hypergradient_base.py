@@ -1,4 +1,4 @@
-"""What optimizers share that move their own rate along its hypergradient; abstract."""
+"""Base class of the optimizers that move their own rate along its hypergradient."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Hypergradient(Optimizer):
         """Move the rates by this step's gradients, then the parameters by the new rates.
 
         Args:
-            closure: computes the loss and its gradients anew, and returns the loss.
+            closure: recomputes the loss and its gradients, and returns the loss.
 
         Returns:
             What the closure returned, or None.
@@ -279,7 +279,7 @@ class Hypergradient(Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, from then on as bit-equally as the run that it is of.
+        """Load a state; the run then continues bit for bit as the one that was saved.
 
         Args:
             state_dict: of the same class, `per` and parameters; nothing in it is shared.

@@ -38,7 +38,7 @@ class Part:
         return gradients, directions, states
 
     def paired(self) -> bool:
-        """Return whether there are any such."""
+        """Return whether any gradient has a previous direction."""
         return any(previous is not None for previous in self.previous)
 
     def penalize(self) -> None:

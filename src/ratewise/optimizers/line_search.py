@@ -37,7 +37,7 @@ NUMBERS = schema.record(
 
 
 class StochasticLineSearch(Optimizer):
-    r"""Each step goes as far as its own batch's loss falls enough, by trial forward passes.
+    r"""SGD or Adam with a rate per batch, found by trial forward passes on that batch's own loss.
 
     With g the gradient of the batch's loss f at w, a step tries rates :math:`\eta` from large to
     small and takes the first one that meets Armijo's condition
@@ -197,7 +197,7 @@ class StochasticLineSearch(Optimizer):
         return loss
 
     def _search(self, trials: Trials, loss: Tensor) -> LineSearchStep:
-        """Return what the step is to be."""
+        """Search for the rate, and return how the step is to be made."""
         gradients = [gradient for gradient in trials.gradients if gradient is not None]
         # Two reads in one. A gradient whose square overflows counts as infinite.
         squared_norm = dot(gradients, gradients)
@@ -238,7 +238,7 @@ class StochasticLineSearch(Optimizer):
         return ended(*found[:4])
 
     def _record(self, last: LineSearchStep) -> None:
-        """Write down how a step went, for the next one and for the user."""
+        """Record how a step went, for the next one and for the user."""
         self.last = last
         numbers = self._numbers
         rate = numbers["rate"]

@@ -1,4 +1,4 @@
-"""What a step of a line search says of itself, and the warning where it has found no rate."""
+"""The result of a line-search step, and the warning where no rate was found."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ratewise.errors import NoRateWarning
 WORDS = {
     "floor": (
         "no trial of the line search met its condition (loss {0.loss:g}, slope {0.slope:g}): the "
-        "step was made with rate {0.rate:g}; said once. Where it is frequent, the loss is noisier "
+        "step was made with rate {0.rate:g}; shown once. Where it is frequent, the loss is noisier "
         "than its decrease, or lr and max_trials do not reach down to the rates that it needs"
     ),
     "not a descent direction": (
         "the loss does not fall along the direction (slope {0.slope:g}): the step was made with "
-        "rate {0.rate:g}; said once. With direction='adam', betas=(0.0, 0.999) always descends"
+        "rate {0.rate:g}; shown once. With direction='adam', betas=(0.0, 0.999) always descends"
     ),
     "non-finite": (
-        "the loss {0.loss:g} or its gradient is not finite: the step was left out; said once"
+        "the loss {0.loss:g} or its gradient is not finite: the step was left out; shown once"
     ),
 }
 
@@ -39,7 +39,7 @@ class LineSearchStep(NamedTuple):
 
 
 def warn_of(last: LineSearchStep, stacklevel: int) -> bool:
-    """Warn if a step could not be what it should, and return whether it was so.
+    """Warn if a step found no acceptable rate, and return whether it warned.
 
     Args:
         last: the step.

@@ -1,4 +1,4 @@
-"""What an optimizer's state must look like before torch takes it over, which checks only counts."""
+"""Checks of an optimizer's saved state before torch loads it, which compares only sizes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def check_state(
     together: tuple[str, ...] = (),
     elementwise: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the groups of a state dict, after a look at all that our optimizers keep.
+    """Return the groups of a state dict, once everything that our optimizers keep is checked.
 
-    Numbers of groups and parameters are torch's affair, which names them.
+    Torch checks the numbers of groups and parameters itself.
 
     Args:
-        state_dict: what somebody wants to load.
+        state_dict: the state to load.
         groups: the optimizer's own, whose parameters the state must fit.
         together: what a parameter that has any memory must have.
         elementwise: a parameter's own rate is of its shape, and not one number.

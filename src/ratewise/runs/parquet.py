@@ -1,4 +1,4 @@
-"""Parquet files of runs: how one is written, and what makes one that can be trusted."""
+"""Parquet files of runs: how they are written, read and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a run: columns, their units, and the identity of a run."""
+"""The columns of a stored run, their units, and the identity of a run."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def from_row(row: dict[str, Any]) -> RunRecord:
         }
         values |= {name: json.loads(values[name]) for name in JSON_COLUMNS}
     except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"lacks or garbles a column: {error}") from error
+        raise ValueError(f"lacks a column, or has a damaged one: {error}") from error
     for name, value in values.items():
         if value is None and name != "diverged_at":
             raise ValueError(f"column {name} is empty")

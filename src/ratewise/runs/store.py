@@ -1,4 +1,4 @@
-"""A folder of runs in Parquet files, each atomically renamed, so that a kill loses none."""
+"""A folder of runs in Parquet files, each renamed into place, so that none is lost if killed."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of what writing needs; the store opens it again when it is needed."""
+        """Release the resources for writing; the store reopens them when needed."""
         with self._lock:
             if self._writer is not None:
                 self._writer.close()
@@ -230,7 +230,7 @@ class Store:
 
 
 def damaged_sweep(folder: Path, reason: str) -> StoreError:
-    """Return the error for a sweep's file that says nothing that was asked for."""
+    """Return the error for a damaged file about the last sweep."""
     fix = "remove it and run the comparison again, all runs stay"
     return StoreError(f"{folder / SWEEP} is damaged ({reason}): {fix}")
 

@@ -1,4 +1,4 @@
-"""What `simulate.run` was asked for, checked before anything is trained."""
+"""The arguments of `simulate.run`, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Request:
 
     @property
     def runs(self) -> int:
-        """N."""
+        """Number of runs, N."""
         return len(self.seeds)
 
     @property

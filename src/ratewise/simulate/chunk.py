@@ -1,4 +1,4 @@
-"""How many runs are stacked at once: measured, and kept for the machine.
+"""How many runs are stacked at once: measured, and cached per machine.
 
 Small stacks waste the call, large ones fall out of the cache; where the best size lies depends on
 the task, the optimizer and the machine. So a few sizes are timed, a stack of one among them,
@@ -136,7 +136,7 @@ def _known(key: str) -> dict[int, float]:
 
 
 def _keep(key: str, speeds: dict[int, float]) -> None:
-    """Add to the file; whoever wrote meanwhile may win, a speed is measured again at worst."""
+    """Add to the file; a write at the same time may be lost, and is then measured again."""
     path = file()
     with contextlib.suppress(OSError):
         try:

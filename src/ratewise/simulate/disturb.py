@@ -1,4 +1,4 @@
-"""Noise at work: what the runs of a stack meet at each step, in each of the three places."""
+"""Noise applied to the runs of a stack at each step, in each of three places."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Disturbance:
         return rows, targets
 
     def hear(self, loss: Tensor) -> None:
-        """Take in the step's loss, [runs], float64: the scale of noise on it, and its trend."""
+        """Record the step's loss, [runs], float64: it sets the scale of noise, and the trend."""
         if not self._places:
             return
         if self._first is None or self._last is None:

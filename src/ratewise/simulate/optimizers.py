@@ -85,7 +85,7 @@ by one, in an ordinary loop
 
 
 def describe(choice: Choice) -> str:
-    """Return a choice in words that are equal for equal choices: a key, and part of an identity.
+    """Return a description, equal for equal choices: a cache key, and part of an identity.
 
     >>> import functools
     >>> describe(functools.partial(torch.optim.SGD, momentum=0.5))

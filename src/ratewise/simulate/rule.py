@@ -53,7 +53,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """An open-loop schedule of `ratewise.rules.fixed`, by name: it looks at nothing."""
+    """An open-loop schedule of `ratewise.rules.fixed`, by name."""
 
     name: str = "constant"
 
@@ -66,14 +66,14 @@ class Fixed:
         return zero + fixed_scale(self.name, 0, steps), (zero, steps)
 
     def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
-        """Return the scale at this point of the way."""
+        """Return the scale after this step."""
         zero, steps = state
         return zero + fixed_scale(self.name, seen.step, steps), state
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """GreedyLR, on nothing or riding on a fixed schedule; its tensor runtime, one run an element.
+    """GreedyLR, alone or multiplied by a fixed schedule; one run per element of a tensor.
 
     Args:
         config: the rule's settings.
@@ -231,7 +231,7 @@ class Mixture:
         return factors
 
     def update(self, seen: Signals) -> None:
-        """Let every rule decide on what its own runs showed."""
+        """Update every rule with the signals of its own runs."""
         if len(self._parts) == 1:
             rule, _, state = self._parts[0]
             self.scale, self._parts[0][2] = rule.update(state, seen)

@@ -1,4 +1,4 @@
-"""What N simulated runs showed, as arrays: one row a run, one column a recorded step."""
+"""The results of N simulated runs as arrays: a row per run, a column per recorded step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Trajectories:
         return len(self.loss)
 
     def diverged(self) -> np.ndarray:
-        """Return which runs met a loss that was not finite, or ended on one, [N]."""
+        """Return which runs had a loss that was not finite, at a step or at the end, [N]."""
         return (self.diverged_at > 0) | ~np.isfinite(self.final)
 
     @classmethod

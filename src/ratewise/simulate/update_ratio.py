@@ -1,4 +1,4 @@
-"""Rules that give each tensor a factor of its own: the update-ratio rule, and what learns on it.
+"""Rules that give each tensor a factor of its own: the update-ratio rule, and the learned one.
 
 Beside `start` and `update` such a rule has `measures`, `steer` and `factors`: between an
 optimizer's step and what is kept of it, it sees every tensor's displacement.
@@ -24,7 +24,7 @@ from ratewise.simulate.stack import Tensors
 
 
 class StackedUpdateRatioState(NamedTuple):
-    """What the update-ratio rule remembers of some runs."""
+    """State of the update-ratio rule over a stack of runs."""
 
     zero: Tensor  #: [runs]
     steps: int  #: of the runs
@@ -40,7 +40,7 @@ class UpdateRatio:
         config: the rule's settings; None takes its defaults and the horizon's ratio.
         per: what has a factor of its own: "tensor" or "model".
         schedule: a schedule of `ratewise.rules.fixed`.
-        every: measure one step in so many, after the first `EARLY`.
+        every: measure every so many steps, after the first `EARLY`.
     """
 
     config: UpdateRatioConfig | None = None
@@ -56,7 +56,7 @@ class UpdateRatio:
         check_count("every", self.every, 1)
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedUpdateRatioState]:
-        """Return the schedule's first height and the state."""
+        """Return the schedule's first value and the state."""
         return zero + fixed_scale(self.schedule, 0, steps), StackedUpdateRatioState(
             zero, steps, None, 0
         )
@@ -64,7 +64,7 @@ class UpdateRatio:
     def update(
         self, state: StackedUpdateRatioState, seen: Signals
     ) -> tuple[Tensor, StackedUpdateRatioState]:
-        """Return the schedule's height at this point of the way."""
+        """Return the schedule's value after this step."""
         return state.zero + fixed_scale(self.schedule, seen.step, state.steps), state
 
     def measures(self, step: int) -> bool:
@@ -93,7 +93,7 @@ class UpdateRatio:
             seen: the step, measured.
             step: its number, from 1.
             lr: [runs] base rates.
-            scale: [runs] the schedule's height.
+            scale: [runs] the schedule's value.
             correction: [runs] what the ratio is multiplied by.
         """
         config = self.config or UpdateRatioConfig(ratio=rule.default_ratio(state.steps))
@@ -119,7 +119,7 @@ class UpdateRatio:
 
 
 class StackedLearnedState(NamedTuple):
-    """What a learned rule remembers of some runs."""
+    """State of the learned rule over a stack of runs."""
 
     anchor: StackedUpdateRatioState
     learned: LearnedState
@@ -138,14 +138,14 @@ class Learned:
         self._anchor = UpdateRatio(schedule=policy.schedule)
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedLearnedState]:
-        """Return the schedule's first height and the state."""
+        """Return the schedule's first value and the state."""
         scale, anchor = self._for(steps).start(zero, steps)
         return scale, StackedLearnedState(anchor, learned.init(zero, xp=torch), zero)
 
     def update(
         self, state: StackedLearnedState, seen: Signals
     ) -> tuple[Tensor, StackedLearnedState]:
-        """Hear the step, decide at a window's end, and return the schedule's height."""
+        """Record the step, decide at the end of a window, and return the schedule's value."""
         scale, anchor = self._anchor.update(state.anchor, seen)
         inner, losses = state.learned, state.losses + seen.loss
         interval = self.policy.interval(anchor.steps)

@@ -94,5 +94,5 @@ def _panels(
 
 
 def _above(values: Sequence[float], floor: float) -> list[float]:
-    """A logarithmic axis cannot show a 0, and should not spend itself on what is nearly one."""
+    """Return values with those at or below the floor as NaN: a logarithmic axis cannot show 0."""
     return [value if value > floor else math.nan for value in values]

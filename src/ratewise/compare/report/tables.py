@@ -61,9 +61,9 @@ class Table(NamedTuple):
 
 
 def escaped(text: str) -> str:
-    r"""Return text as Markdown that says just that: a name may hold signs that mean something.
+    r"""Return text escaped for Markdown: a name may hold characters with a meaning there.
 
-    Signs that mean nothing where they stand stay, such as those of <= 0.9 [0.8, 1.0].
+    Characters without a meaning in their place are kept, such as those of <= 0.9 [0.8, 1.0].
 
     >>> print(escaped("P(<) a|b <c> `d` ![e](f)"))
     P(<) a\|b &lt;c> \`d\` !\[e]\(f)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ratewise.compare.task import Batch
 
-#: The split is a property of the task, not of a run: one seed, for ever.
+#: The split is a property of the task, not of a run: the seed never changes.
 SPLIT_SEED = 20231
 
 

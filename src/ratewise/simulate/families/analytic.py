@@ -96,7 +96,7 @@ class Ackley(nn.Module):
 
 
 def quadratic(*, condition: Any = 100, dim: Any = 20) -> Task:
-    """Return the task of descending a quadratic of a given condition number."""
+    """Return the task of minimising a quadratic of a given condition number."""
     check_whole("dim", dim, 1, _MOST)
     check_number("condition", condition, 1, 1e12)
     model = functools.partial(Quadratic, dim, condition)
@@ -104,17 +104,17 @@ def quadratic(*, condition: Any = 100, dim: Any = 20) -> Task:
 
 
 def rosenbrock(*, dim: Any = 10) -> Task:
-    """Return the task of following Rosenbrock's bent valley."""
+    """Return the task of minimising Rosenbrock's function."""
     return _function("rosenbrock", Rosenbrock, dim, least=2)
 
 
 def rastrigin(*, dim: Any = 10) -> Task:
-    """Return the task of descending Rastrigin's egg box."""
+    """Return the task of minimising Rastrigin's function."""
     return _function("rastrigin", Rastrigin, dim)
 
 
 def ackley(*, dim: Any = 10) -> Task:
-    """Return the task of descending into Ackley's funnel."""
+    """Return the task of minimising Ackley's function."""
     return _function("ackley", Ackley, dim)
 
 

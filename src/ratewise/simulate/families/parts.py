@@ -27,13 +27,13 @@ def squared_error(output: Tensor, targets: Tensor) -> Tensor:
 
 
 def value(output: Tensor) -> Tensor:
-    """Return a function's value, which is what it loses."""
+    """Return the output itself: the loss of a function to be minimised."""
     return output
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data, and what a model must know of them.
+    """A data set, and what a model must know about it.
 
     Args:
         name: what the data are called.

@@ -17,7 +17,7 @@ from ratewise.data.text import encode, windows
 from ratewise.errors import missing_extra, unknown
 from ratewise.simulate.families.parts import Source, cross_entropy, squared_error
 
-#: The order is a property of the data, not of a run: one seed, for ever.
+#: The order is a property of the data, not of a run: the seed never changes.
 SHUFFLE_SEED = 20231
 MOST_ROWS = 2048
 

@@ -33,7 +33,7 @@ class Teacher:
         teacher_width: units, or channels, of a hidden layer.
         teacher_depth: hidden layers.
         classes: how many, about equally frequent; None for a real target, standardised.
-        label_noise: the share of labels that are drawn anew, uniformly; of a real target the
+        label_noise: share of labels that are replaced by uniform draws; for a real target the
             standard deviation of what is added, in the target's own.
         size: rows.
         spectrum: how fast the inputs' variances decay: the i-th direction has i^-spectrum.
