@@ -24,7 +24,7 @@ from ratewise.schedulers.learned import LearnedLR
 from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.update_ratio import UpdateRatioLR
 
-#: (optimizer, total steps, epochs, options) -> a scheduler
+#: (optimizer, total steps, **options) -> a scheduler
 _Build = Callable[..., Any]
 _PEER = "transformers-greedy"
 _EVERY_STEP, _TRAINING_LOSS, _VALIDATION_LOSS = "step", "training loss", "validation loss"
@@ -91,57 +91,57 @@ class Driver:
             self.scheduler.step(validation_loss)
 
 
-def _warmup_constant(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _warmup_constant(optimizer: Optimizer, steps: int) -> Any:
     """A linear ramp over the first 5% of the steps, then constant."""
     ramp = max(1, steps // 20)
     return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / ramp))
 
 
-def _step(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _step(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.StepLR(optimizer, max(1, -(-steps // 3)), gamma=0.1)
 
 
-def _linear(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _linear(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
 
 
-def _polynomial(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _polynomial(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.PolynomialLR(optimizer, steps, power=2.0)
 
 
-def _exponential(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _exponential(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.ExponentialLR(optimizer, 0.01 ** (1.0 / steps))
 
 
-def _cosine(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _cosine(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
 
-def _restarts(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _restarts(optimizer: Optimizer, steps: int) -> Any:
     """Three cosine periods, of 1, 2 and 4 sevenths of the run."""
     return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, max(1, -(-steps // 7)), 2)
 
 
-def _plateau(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _plateau(optimizer: Optimizer, steps: int) -> Any:
     """Torch's defaults (patience 10, factor 0.1) never act within 20 epochs; these do."""
     return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
 
 
-def _greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+def _greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     if isinstance(options.get("anchor"), str):
         options["total_steps"] = steps
     return GreedyLR(optimizer, **options)
 
 
-def _update_ratio(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+def _update_ratio(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     return UpdateRatioLR(optimizer, total_steps=steps, **options)
 
 
-def _learned(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+def _learned(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     return LearnedLR(optimizer, total_steps=steps, **options)
 
 
-def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **options: Any) -> Any:
+def _transformers_greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     """With bounds of 0.1 and 10 times the rate: the default ones lie above most usual rates."""
     from transformers.optimization import GreedyLR as Peer
 
@@ -150,7 +150,7 @@ def _transformers_greedy(optimizer: Optimizer, steps: int, epochs: int, **option
     return Peer(optimizer, min_lr=low, max_lr=high, **options)
 
 
-def _none(optimizer: Optimizer, steps: int, epochs: int) -> Any:
+def _none(optimizer: Optimizer, steps: int) -> Any:
     """Return no scheduler: for an optimizer that chooses its rate itself."""
     return None
 
@@ -218,23 +218,20 @@ def named(schedule: str | Schedule) -> Schedule:
     return Schedule(schedule, kind, options)
 
 
-def build(
-    schedule: str | Schedule, optimizer: Optimizer, total_steps: int, epochs: int = 20
-) -> Driver:
+def build(schedule: str | Schedule, optimizer: Optimizer, total_steps: int) -> Driver:
     """Return the driver of a new scheduler on `optimizer`.
 
     Args:
         schedule: a name of `names()`, or a `Schedule`.
         optimizer: its groups hold the base rates.
         total_steps: length of the run in optimizer steps.
-        epochs: validations in the run.
     """
     schedule = named(schedule)
     if callable(schedule.kind):
         own = schedule.kind(optimizer, total_steps, **schedule.options)
         return Driver(own, _TRAINING_LOSS if isinstance(own, ReactiveLR) else _EVERY_STEP)
     feed, make = _KINDS[schedule.kind]
-    return Driver(make(optimizer, total_steps, epochs, **schedule.options), feed)
+    return Driver(make(optimizer, total_steps, **schedule.options), feed)
 
 
 def current_rate(optimizer: Optimizer) -> float:

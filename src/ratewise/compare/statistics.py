@@ -21,6 +21,8 @@ TIE, MARGIN = 1.01, 1.02
 #: From this many seeds on a cell gets a bootstrap interval; below it a percentile bootstrap is
 #: falsely significant far too often, and a paired t interval is used.
 BOOTSTRAP_FROM = 8
+#: Coverage of all intervals.
+LEVEL = 0.95
 #: From best to worst. "undecided" is the width of an interval speaking, not a tie.
 VERDICTS = ("better", "tie", "non-inferior", "undecided", "worse")
 
@@ -106,7 +108,7 @@ def _central(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
-def paired_t_interval(x: Sequence[float], level: float = 0.95) -> Interval:
+def paired_t_interval(x: Sequence[float]) -> Interval:
     """Return the mean of paired log-ratios with its t interval; of one value, unbounded.
 
     >>> interval = paired_t_interval([0.0, 0.1, 0.2])
@@ -119,7 +121,7 @@ def paired_t_interval(x: Sequence[float], level: float = 0.95) -> Interval:
     mean = math.fsum(x) / n
     if n == 1:
         return Interval(mean, -math.inf, math.inf, 1, "t")
-    half = t_quantile(level, n - 1) * float(np.std(x, ddof=1)) / math.sqrt(n)
+    half = t_quantile(LEVEL, n - 1) * float(np.std(x, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, "t")
 
 
@@ -129,7 +131,6 @@ def bootstrap_interval(
     seed: int,
     statistic: Callable[..., Any] = np.median,
     resamples: int = 2000,
-    level: float = 0.95,
 ) -> Interval:
     """Return a statistic of grouped log-ratios with its percentile interval.
 
@@ -141,8 +142,7 @@ def bootstrap_interval(
         groups: one array a task, [seeds] or [seeds, k]: what shares a seed stays together.
         seed: of the resampling.
         statistic: of all values drawn, called with an array and `axis`.
-        resamples: how many.
-        level: coverage.
+        resamples: number of resamples.
     """
     arrays = [np.asarray(group, dtype=float) for group in groups]
     arrays = [a.reshape(len(a), -1) for a in arrays if a.size]
@@ -164,7 +164,7 @@ def bootstrap_interval(
             picked = (arrays[j] for j in rng.integers(len(arrays), size=len(arrays)))
             values = [a[rng.integers(len(a), size=len(a))].ravel() for a in picked]
             drawn[i] = statistic(np.concatenate(values), axis=-1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(estimate, float(low), float(high), n, "bootstrap")
 
 

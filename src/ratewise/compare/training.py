@@ -118,7 +118,7 @@ class _Run:
         self.model = task.model()
         epoch = max(1, len(task.train[0]) // task.batch_size)
         self.optimizer = optimizer.build(self.model, lr, steps_per_epoch=epoch)
-        self.driver = schedules.build(schedule, self.optimizer, task.steps, task.evaluations)
+        self.driver = schedules.build(schedule, self.optimizer, task.steps)
         self.batches = _batches(task, torch.Generator().manual_seed(seed))
         self.train_loss: list[float] = []
         self.lr: list[float] = []

@@ -12,21 +12,24 @@ from torch import Tensor
 from ratewise.errors import CorruptData
 from ratewise.files.contents import contents
 
+#: A text with fewer characters is taken to be cut short.
+LEAST = 1000
 
-def read_text(path: Path, least: int = 1000) -> str:
+
+def read_text(path: Path) -> str:
     """Return a text file, UTF-8 or else Latin-1.
 
     Raises:
-        CorruptData: shorter than `least` characters, too large, or no regular file.
+        CorruptData: shorter than `LEAST` characters, too large, or no regular file.
     """
     raw = contents(path)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    if len(text) < least:
+    if len(text) < LEAST:
         raise CorruptData(
-            f"{path} holds {len(text)} characters, fewer than {least}: fetch it again"
+            f"{path} holds {len(text)} characters, fewer than {LEAST}: fetch it again"
         )
     return text
 

@@ -35,38 +35,33 @@ def contents(path: Path, most: int | None = None) -> bytes:
         raise unreadable(path, error) from error
 
 
-def unpacked(path: Path, most: int | None = None) -> bytes:
-    """Return what a gzipped file holds; unpacking stops where it is more than may be.
-
-    Args:
-        path: the file.
-        most: bytes that it may hold when unpacked; None is `MOST`.
+def unpacked(path: Path) -> bytes:
+    """Return the contents of a gzipped file, unpacking at most `MOST` bytes.
 
     Raises:
         CorruptData: as `contents`, or the file is cut short or not gzip.
     """
-    most = MOST if most is None else most
     check_regular(path)
     found = bytearray()
     try:
         with gzip.open(path) as file:
             while part := file.read(_CHUNK):
                 found += part
-                if len(found) > most:
-                    raise too_large(path, "unpacks to more", most)
+                if len(found) > MOST:
+                    raise too_large(path, "unpacks to more", MOST)
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptData(f"{path} cannot be unpacked ({shown(error)}): fetch it again") from error
     return bytes(found)
 
 
-def decoded(path: Path, most: int | None = None) -> str:
+def decoded(path: Path) -> str:
     """Return the text of a file in UTF-8, with or without its mark.
 
     Raises:
         CorruptData: as `contents`, or it is in another encoding; the error says at which byte.
     """
     try:
-        return contents(path, most).decode("utf-8-sig")
+        return contents(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise CorruptData(f"{path} is not in UTF-8 ({where}): save it as UTF-8") from error

@@ -106,7 +106,6 @@ class VisionTransformer(nn.Module):
         heads: a divisor of `width`.
         depth: blocks.
         classes: logits.
-        expansion: a block's hidden width over `width`.
     """
 
     def __init__(
@@ -118,14 +117,13 @@ class VisionTransformer(nn.Module):
         heads: int,
         depth: int,
         classes: int,
-        expansion: int = 2,
     ) -> None:
         super().__init__()
         self.patch = patch
         self.embed = nn.Linear(channels * patch * patch, width)
         self.position = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
         self.blocks = nn.ModuleList(
-            Block(width, heads, expansion, causal=False, attend=explicit) for _ in range(depth)
+            Block(width, heads, 2, causal=False, attend=explicit) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)

@@ -56,12 +56,12 @@ def _cell(text: str) -> str:
     return f"<td{mark}>{html.escape(text)}</td>"
 
 
-def plot_panels(panels: Sequence[Panel], columns: int = 2) -> str:
+def plot_panels(panels: Sequence[Panel]) -> str:
     """Return a plot of the panels in a grid; one click on the legend hides a line everywhere."""
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
-    columns = min(columns, max(1, len(panels)))
+    columns = min(2, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
     figure = make_subplots(
         rows,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ratewise.compare.task import Batch
+from ratewise.compare.task import Batch, Task
 
 #: The split is a property of the task, not of a run: the seed never changes.
 SPLIT_SEED = 20231
@@ -73,3 +73,34 @@ def absolute_error(model: nn.Module, batch: Batch) -> Tensor:
     """Mean absolute error, in standard deviations of the target."""
     inputs, targets = batch
     return nn.functional.l1_loss(model(inputs).squeeze(-1), targets)
+
+
+def classification(
+    name: str,
+    preset: str,
+    split: tuple[Batch, Batch, Batch],
+    model: Callable[[], nn.Module],
+    batch_size: int,
+    full_steps: int = 2000,
+) -> Task:
+    """Return a task of telling classes apart, of 300 steps if it is small.
+
+    Args:
+        name, preset, model, batch_size: as `Task` takes them.
+        split: the train, validation and test part.
+        full_steps: steps with the full preset.
+    """
+    train, validation, test = split
+    return Task(
+        name=name,
+        model=model,
+        loss=cross_entropy,
+        metric=accuracy,
+        metric_name="accuracy",
+        train=train,
+        validation=validation,
+        test=test,
+        steps=300 if preset == "small" else full_steps,
+        batch_size=batch_size,
+        preset=preset,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,15 +19,10 @@ def digits_mlp(preset: str, data: Path | None) -> Task:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    train, validation, test = parts.split((torch.tensor(x / 16).float(), torch.tensor(y)))
-    return Task(
-        name="digits-mlp",
-        model=functools.partial(dense.mlp, 64, 32 if preset == "small" else 256, 10),
-        train=train,
-        validation=validation,
-        test=test,
-        **_classification(preset),
-    )
+    split = parts.split((torch.tensor(x / 16).float(), torch.tensor(y)))
+    small = preset == "small"
+    model = functools.partial(dense.mlp, 64, 32 if small else 256, 10)
+    return parts.classification("digits-mlp", preset, split, model, 32 if small else 64, 3000)
 
 
 def breast_cancer_mlp(preset: str, data: Path | None) -> Task:
@@ -36,16 +30,13 @@ def breast_cancer_mlp(preset: str, data: Path | None) -> Task:
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    split = parts.split((torch.tensor(x), torch.tensor(y)))
-    features = parts.standardised([part[0] for part in split])
-    train, validation, test = ((new, part[1]) for new, part in zip(features, split, strict=True))
-    return Task(
-        name="breast-cancer-mlp",
-        model=functools.partial(dense.mlp, 30, 16 if preset == "small" else 128, 2),
-        train=train,
-        validation=validation,
-        test=test,
-        **_classification(preset),
+    raw = parts.split((torch.tensor(x), torch.tensor(y)))
+    features = parts.standardised([part[0] for part in raw])
+    train, validation, test = ((new, part[1]) for new, part in zip(features, raw, strict=True))
+    split, small = (train, validation, test), preset == "small"
+    model = functools.partial(dense.mlp, 30, 16 if small else 128, 2)
+    return parts.classification(
+        "breast-cancer-mlp", preset, split, model, 32 if small else 64, 3000
     )
 
 
@@ -88,15 +79,3 @@ def _regression(
         batch_size=32 if small else 128,
         preset=preset,
     )
-
-
-def _classification(preset: str) -> dict[str, Any]:
-    small = preset == "small"
-    return {
-        "loss": parts.cross_entropy,
-        "metric": parts.accuracy,
-        "metric_name": "accuracy",
-        "steps": 300 if small else 3000,
-        "batch_size": 32 if small else 64,
-        "preset": preset,
-    }

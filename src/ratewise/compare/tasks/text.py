@@ -65,21 +65,8 @@ def polarity_attention(preset: str, data: Path | None) -> Task:
 def _polarity(name: str, preset: str, data: Path | None, model: Callable[[], nn.Module]) -> Task:
     sentences, labels = sets.polarity(data)
     words = torch.tensor([hashed_words(line, _BUCKETS, _WORDS) for line in sentences])
-    small = preset == "small"
-    train, validation, test = parts.split((words, torch.tensor(labels)), (0.8, 0.1))
-    return Task(
-        name=name,
-        model=model,
-        loss=parts.cross_entropy,
-        metric=parts.accuracy,
-        metric_name="accuracy",
-        train=train,
-        validation=validation,
-        test=test,
-        steps=300 if small else 2000,
-        batch_size=32 if small else 64,
-        preset=preset,
-    )
+    split = parts.split((words, torch.tensor(labels)), (0.8, 0.1))
+    return parts.classification(name, preset, split, model, 32 if preset == "small" else 64)
 
 
 def characters(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def digits_cnn(preset: str, data: Path | None) -> Task:
     x, y = load_digits(return_X_y=True)
     images = torch.tensor(x / 16).float().view(-1, 1, 8, 8)
     channels = (1, 8, 16) if preset == "small" else (1, 32, 64)
-    return _task(
+    return parts.classification(
         "digits-cnn",
         preset,
         parts.split((images, torch.tensor(y))),
@@ -41,7 +40,9 @@ def fashion_cnn(preset: str, data: Path | None) -> Task:
     split = _held_out((images[:, None], labels), (test_images[:, None], test_labels), small, shrink)
     channels, size = ((1, 8, 16), 14) if small else ((1, 32, 64, 128), 28)
     model = functools.partial(vision.ConvNet, channels, size, 10)
-    return _task("fashion-cnn", preset, split, model, batch_size=32 if small else 128)
+    return parts.classification(
+        "fashion-cnn", preset, split, model, batch_size=32 if small else 128
+    )
 
 
 def fashion_mlp(preset: str, data: Path | None) -> Task:
@@ -51,7 +52,9 @@ def fashion_mlp(preset: str, data: Path | None) -> Task:
     shrink = 2 if small else 1
     split = _held_out((images[:, None], labels), (test_images[:, None], test_labels), small, shrink)
     widths = (14 * 14, 32, 10) if small else (28 * 28, 512, 256, 10)
-    return _task("fashion-mlp", preset, split, functools.partial(_flat_mlp, *widths), 32)
+    return parts.classification(
+        "fashion-mlp", preset, split, functools.partial(_flat_mlp, *widths), 32
+    )
 
 
 def cifar_cnn(preset: str, data: Path | None) -> Task:
@@ -61,7 +64,7 @@ def cifar_cnn(preset: str, data: Path | None) -> Task:
     split = _held_out(train, test, small, 2 if small else 1)
     channels, size = ((3, 8, 16), 16) if small else ((3, 32, 64, 128), 32)
     model = functools.partial(vision.ConvNet, channels, size, 10)
-    return _task("cifar-cnn", preset, split, model, batch_size=32 if small else 128)
+    return parts.classification("cifar-cnn", preset, split, model, batch_size=32 if small else 128)
 
 
 def _flat_mlp(*widths: int) -> nn.Module:
@@ -75,7 +78,9 @@ def cifar_resnet(preset: str, data: Path | None) -> Task:
     split = _held_out(train, test, small, 2 if small else 1)
     widths = (8, 16) if small else (32, 64, 128)
     model = functools.partial(vision.ResNet, widths, 10)
-    return _task("cifar-resnet", preset, split, model, batch_size=16 if small else 128)
+    return parts.classification(
+        "cifar-resnet", preset, split, model, batch_size=16 if small else 128
+    )
 
 
 def _held_out(train: Any, test: Any, small: bool, shrink: int) -> tuple[Batch, Batch, Batch]:
@@ -101,26 +106,3 @@ def _tensors(images: Any, labels: Any, shrink: int) -> tuple[Tensor, Tensor]:
     if shrink > 1:
         x = nn.functional.avg_pool2d(x, shrink)
     return x, torch.tensor(labels).long()
-
-
-def _task(
-    name: str,
-    preset: str,
-    split: tuple[Batch, Batch, Batch],
-    model: Callable[[], nn.Module],
-    batch_size: int,
-) -> Task:
-    train, validation, test = split
-    return Task(
-        name=name,
-        model=model,
-        loss=parts.cross_entropy,
-        metric=parts.accuracy,
-        metric_name="accuracy",
-        train=train,
-        validation=validation,
-        test=test,
-        steps=300 if preset == "small" else 2000,
-        batch_size=batch_size,
-        preset=preset,
-    )

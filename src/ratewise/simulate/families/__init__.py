@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ratewise.errors import InvalidArgument, unknown
@@ -20,14 +21,20 @@ from ratewise.simulate.task import Task
 _FAMILIES: dict[str, tuple[Callable[..., Task], type[Teacher] | None]] = {
     "mlp": (vectors.mlp, VectorTeacher),
     "residual-mlp": (vectors.residual_mlp, VectorTeacher),
-    "lenet": (images.lenet, ImageTeacher),
-    "vgg": (images.vgg, ImageTeacher),
-    "resnet": (images.resnet, ImageTeacher),
+    "lenet": (partial(images.convolutional, "lenet"), ImageTeacher),
+    "vgg": (partial(images.convolutional, "vgg"), ImageTeacher),
+    "resnet": (partial(images.convolutional, "resnet"), ImageTeacher),
     "vit": (images.vit, ImageTeacher),
     "gru": (sequences.gru, None),
     "attention": (sequences.attention, None),
-    "deep-transformer": (sequences.deep_transformer, None),
-    "wide-transformer": (sequences.wide_transformer, None),
+    "deep-transformer": (
+        partial(sequences.transformer, "deep-transformer", width=16, depth=6, heads=2),
+        None,
+    ),
+    "wide-transformer": (
+        partial(sequences.transformer, "wide-transformer", width=64, depth=1, heads=4),
+        None,
+    ),
     "quadratic": (analytic.quadratic, None),
     "rosenbrock": (analytic.rosenbrock, None),
     "rastrigin": (analytic.rastrigin, None),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ratewise.errors import invalid
 from ratewise.models import vision
@@ -14,7 +17,8 @@ from ratewise.simulate.families.teacher import ImageTeacher
 from ratewise.simulate.task import Task
 
 
-def lenet(
+def convolutional(
+    architecture: str,
     *,
     data: Any = "digits",
     width: Any = 8,
@@ -22,45 +26,25 @@ def lenet(
     folder: str | Path | None = None,
     **teacher: Any,
 ) -> Task:
-    """Return two blocks of convolution and pooling, `width` and twice `width` channels."""
+    """Return a convolutional network of two blocks, with `width` and twice `width` channels.
+
+    Args:
+        architecture: "lenet" (a convolution and pooling a block), "vgg" (two of them and pooling)
+            or "resnet" (residual blocks).
+        data, width, batch_size, folder, teacher: options of the family.
+    """
     source = _source(data, folder, teacher)
-    _width(width)
-    channels = (source.shape[0], width, 2 * width)
-    model = functools.partial(vision.ConvNet, channels, source.shape[1], source.outputs)
-    return assemble("lenet", model, source, batch_size)
-
-
-def vgg(
-    *,
-    data: Any = "digits",
-    width: Any = 8,
-    batch_size: Any = 16,
-    folder: str | Path | None = None,
-    **teacher: Any,
-) -> Task:
-    """Return two blocks of two convolutions and pooling, `width` and twice `width` channels."""
-    source = _source(data, folder, teacher)
-    check_whole("width", width, 1, 1024)
-    channels = (source.shape[0], width, 2 * width)
-    model = functools.partial(vision.VGG, channels, source.shape[1], source.outputs)
-    return assemble("vgg", model, source, batch_size)
-
-
-def resnet(
-    *,
-    data: Any = "digits",
-    width: Any = 8,
-    batch_size: Any = 16,
-    folder: str | Path | None = None,
-    **teacher: Any,
-) -> Task:
-    """Return a residual net of two blocks, `width` and twice `width` channels."""
-    source = _source(data, folder, teacher)
-    _width(width)
-    model = functools.partial(
-        vision.ResNet, (width, 2 * width), source.outputs, channels=source.shape[0]
-    )
-    return assemble("resnet", model, source, batch_size)
+    check_whole("width", width, 1 if architecture == "vgg" else 4, 1024)
+    if architecture != "vgg":
+        check_multiple("width", width, "groups", 4)  # of the group norm
+    channels, size = source.shape[:2]
+    widths, outputs = (width, 2 * width), source.outputs
+    models: dict[str, Callable[[], nn.Module]] = {
+        "lenet": functools.partial(vision.ConvNet, (channels, *widths), size, outputs),
+        "vgg": functools.partial(vision.VGG, (channels, *widths), size, outputs),
+        "resnet": functools.partial(vision.ResNet, widths, outputs, channels=channels),
+    }
+    return assemble(architecture, models[architecture], source, batch_size)
 
 
 def vit(
@@ -96,8 +80,3 @@ def vit(
 def _source(data: Any, folder: str | Path | None, teacher: dict[str, Any]) -> Source:
     real.check_data(data, (*real.IMAGES, "teacher"))
     return ImageTeacher(**teacher).source() if data == "teacher" else real.images(data, folder)
-
-
-def _width(width: Any) -> None:
-    check_whole("width", width, 4, 1024)
-    check_multiple("width", width, "groups", 4)  # of the group norm

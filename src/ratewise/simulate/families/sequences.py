@@ -53,44 +53,23 @@ def attention(
     return assemble("attention", model, source, batch_size)
 
 
-def deep_transformer(
-    *,
-    data: Any = "pydoc",
-    width: Any = 16,
-    depth: Any = 6,
-    heads: Any = 2,
-    length: Any = 16,
-    batch_size: Any = 8,
-    folder: str | Path | None = None,
-) -> Task:
-    """Return a causal transformer of characters, narrow and deep."""
-    return _transformer("deep-transformer", data, width, depth, heads, length, batch_size, folder)
-
-
-def wide_transformer(
-    *,
-    data: Any = "pydoc",
-    width: Any = 64,
-    depth: Any = 1,
-    heads: Any = 4,
-    length: Any = 16,
-    batch_size: Any = 8,
-    folder: str | Path | None = None,
-) -> Task:
-    """Return a causal transformer of characters, wide and shallow."""
-    return _transformer("wide-transformer", data, width, depth, heads, length, batch_size, folder)
-
-
-def _transformer(
+def transformer(
     name: str,
-    data: Any,
+    *,
+    data: Any = "pydoc",
     width: Any,
     depth: Any,
     heads: Any,
-    length: Any,
-    batch_size: Any,
-    folder: str | Path | None,
+    length: Any = 16,
+    batch_size: Any = 8,
+    folder: str | Path | None = None,
 ) -> Task:
+    """Return a causal transformer of characters.
+
+    Args:
+        name: of the family.
+        data, width, depth, heads, length, batch_size, folder: options of the family.
+    """
     real.check_data(data, real.TEXTS)
     source = _source(data, length, folder, follows=False)
     _heads(width, heads)
