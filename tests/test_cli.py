@@ -48,7 +48,10 @@ def test_compare_then_report(tmp_path: Path):
 STOPPED = {
     ("compare",): ("ratewise.compare.sweep.run", "are kept in report; the same command continues"),
     ("report", "."): ("ratewise.compare.report.write", "the same command writes the report again"),
-    ("learn",): ("ratewise.learning.ppo.learn", "beside policy.safetensors; the same command continues"),
+    ("learn",): (
+        "ratewise.learning.ppo.learn",
+        "policy.safetensors; the same command continues",
+    ),
     ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "starts again"),
 }
 
