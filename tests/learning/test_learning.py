@@ -21,7 +21,7 @@ from ratewise.learning.group import Group
 from ratewise.learning.ppo import Learner, learn
 from ratewise.learning.tasks import OPTIMIZERS, Setting, held_apart
 from ratewise.learning.update_ratio_env import UpdateRatioCourse, UpdateRatioSettings
-from ratewise.learning.vec_env import Trainings, _payments
+from ratewise.learning.vec_env import Trainings, _rewards
 from ratewise.rules import learned
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT, Horizon
@@ -86,12 +86,12 @@ def test_a_group_trains_what_the_simulator_trains():
     assert abs(ours[0] / ours[1] - 1) > 1e-3
 
 
-def test_payments_compare_runs_of_one_seed_alone():
+def test_rewards_compare_runs_of_one_seed_alone():
     scores = np.array([[0.0, 0.1, 0.2, 0.3], [5.0, 5.1, 5.2, 5.3], [0.0, 0.0, 0.0, 0.0]])
-    paid = _payments(scores).reshape(3, 4)
-    np.testing.assert_allclose(paid[0], paid[1], atol=1e-6)
-    assert (np.diff(paid[0]) > 0).all()
-    assert (paid[2] == 0).all()
+    rewards = _rewards(scores).reshape(3, 4)
+    np.testing.assert_allclose(rewards[0], rewards[1], atol=1e-6)
+    assert (np.diff(rewards[0]) > 0).all()
+    assert (rewards[2] == 0).all()
 
 
 def test_all_trainings_end_together_whatever_their_length():
@@ -174,7 +174,7 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
     curve = json.loads((tmp_path / "up.curve.json").read_text())["curve"]
     means = [entry["mean"] for entry in curve]
     assert np.mean(means[-5:]) > np.mean(means[:5]) + 0.05
-    monkeypatch.setattr("ratewise.learning.vec_env._payments", lambda scores: -_payments(scores))
+    monkeypatch.setattr("ratewise.learning.vec_env._rewards", lambda scores: -_rewards(scores))
     learned_file(tmp_path / "down.safetensors", **more)
     curve = json.loads((tmp_path / "down.curve.json").read_text())["curve"]
     worse = [entry["mean"] for entry in curve]
