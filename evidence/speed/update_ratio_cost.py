@@ -130,7 +130,7 @@ def keep_copies(ours: steering.Steering) -> Callable[[], None]:
     copies: list[torch.Tensor] = []
 
     def copy() -> None:
-        now = [p.detach() for p in ours.steered.params]
+        now = [p.detach() for p in ours.parameters.params]
         if not copies:
             copies.extend(map(torch.empty_like, now))
         torch._foreach_copy_(copies, now)
@@ -158,7 +158,7 @@ class Contender:
                 if kind == LEARNED
                 else ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
             )
-            ours = self.scheduler._steering
+            ours = self.scheduler._control.displacement
             if kind == KEPT:
                 ours._copy = keep_copies(ours)
 
@@ -246,14 +246,14 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
         model = Transformer(WHOLE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
     scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
-    ours = scheduler._steering
+    ours = scheduler._control.displacement
     ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
     for p in model.parameters():
         p.grad = torch.empty_like(p)
     with Heard("meta") as heard:
         scheduler.before_step(False)
         scheduler.after_step()
-    return len(ours.steered.params), heard.kernels
+    return len(ours.parameters.params), heard.kernels
 
 
 def fixed(every: int, steps: int = 300) -> float:
@@ -282,7 +282,7 @@ def decision(times: int = 200) -> float:
     scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
     start = time.perf_counter()
     for step in range(times):
-        scheduler._correction.decide(0.5, step, 1000)
+        scheduler._policy.decide(0.5, step, 1000)
     return 1e3 * (time.perf_counter() - start) / times
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics
+from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics, over
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
@@ -17,13 +17,13 @@ from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument, StepOrderWarning, WrongType
 
 QUICK = next(row for row in ROWS if row.name == "greedy, quick")
-SHARED = [row for row in ROWS if row.shared]
+#: Those that take the arguments about metrics, one and all.
+SHARED = [row for row in ROWS if row.takes("on_nonfinite")]
 
 
 def rows_without(*options: str) -> Any:
     """Parametrize over the rows that take every argument and have none of these set."""
-    chosen = [row for row in SHARED if not set(options) & set(row.options)]
-    return pytest.mark.parametrize("row", chosen, ids=lambda row: row.name)
+    return over([row for row in SHARED if not set(options) & set(row.options)])
 
 
 shared_rows = rows_without()
@@ -152,7 +152,7 @@ def test_a_copied_scheduler_hears_its_own_optimizer():
 # -- periods, ramps, choices --------------------------------------------------------------------
 
 
-@rows_without("every", "warmup_steps", "anchor")  # a coarse twin has another ramp and anchor
+@rows_without("every", "warmup_steps", "schedule")  # a coarse twin has another ramp and schedule
 def test_every_decides_on_the_mean_of_the_period(row: Row):
     losses = metrics(60)
     training, coarse = Training(row, every=3), row.make(make_optimizer(0.01))
@@ -208,10 +208,10 @@ def test_a_metric_at_sparse_intervals_decides_when_it_comes(row: Row):
 @shared_rows
 def test_the_ramp_is_linear_and_what_follows_is_the_run_without_it(row: Row):
     options = {**row.options, "warmup_steps": 4}
-    if options.get("anchor") == "cosine":
+    if options.get("schedule") == "cosine":
         options["total_steps"] += 4
-    if callable(options.get("anchor")):
-        options["anchor"] = lambda step: 1.0 if step < 4 else 1 / (1 + step - 4)
+    if callable(options.get("schedule")):
+        options["schedule"] = lambda step: 1.0 if step < 4 else 1 / (1 + step - 4)
     ramped = Training(Row(row.name, row.build, options))
     plain = Training(Row(row.name, row.build, {**row.options, "warmup_steps": 0}))
     seen = [float(ramped.scheduler.get_last_lr()[0])]
@@ -220,7 +220,7 @@ def test_the_ramp_is_linear_and_what_follows_is_the_run_without_it(row: Row):
     assert [ramped.step(loss) for loss in metrics()] == [plain.step(loss) for loss in metrics()]
 
 
-@rows_without("anchor")  # in a sequence it counts from the hand-off
+@rows_without("schedule")  # in a sequence it counts from the hand-off
 def test_the_built_in_ramp_is_a_linear_one_in_sequence(row: Row):
     """`SequentialLR` of torch's LinearLR and the scheduler is the same as `warmup_steps`."""
     options = {**row.options, "warmup_steps": 0}
@@ -238,7 +238,7 @@ def test_the_built_in_ramp_is_a_linear_one_in_sequence(row: Row):
         assert other.scheduler.get_last_lr() == pytest.approx(alone.step(loss), rel=1e-12)
 
 
-@shared_rows
+@over([row for row in ROWS if row.takes("groups")])
 def test_a_choice_of_groups_leaves_the_others_alone(row: Row):
     training = Training(row, (0.01, 0.02, 0.03), groups=[0, 2])
     whole = Training(row, (0.01, 0.03))
@@ -248,7 +248,7 @@ def test_a_choice_of_groups_leaves_the_others_alone(row: Row):
         assert [first, third] == whole.step(loss)
 
 
-@shared_rows
+@over([row for row in ROWS if row.takes("groups")])
 def test_two_schedulers_share_an_optimizer_by_groups(row: Row):
     training = Training(row, (0.01, 0.02), groups=[0])
     other = QUICK.make(training.optimizer, groups=[1])
@@ -268,7 +268,11 @@ def test_two_schedulers_share_an_optimizer_by_groups(row: Row):
         ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
         ({"every": 1.5}, InvalidArgument, "every"),
         ({"warmup_steps": -1}, InvalidArgument, "warmup_steps must be an integer >= 0"),
-        ({"warmup_steps": 9, "anchor": "cosine", "total_steps": 9}, InvalidArgument, "below total"),
+        (
+            {"warmup_steps": 9, "schedule": "cosine", "total_steps": 9},
+            InvalidArgument,
+            "below total",
+        ),
         ({"groups": [2]}, InvalidArgument, "groups must be indices below 2"),
         ({"groups": [0, 0]}, InvalidArgument, "different indices"),
         ({"groups": "0"}, WrongType, "a list of indices"),

@@ -137,7 +137,7 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
         options |= {"window": pick(1, 2, 5), "reference": pick("previous", "best")}
         options |= {"reset_after": pick(None, 2), "on_nonfinite": pick("bad", "skip", "raise")}
         options |= {"every": pick(1, 1, 3), "warmup_steps": pick(0, 0, 3)}
-        options |= pick({}, {"anchor": "cosine", "total_steps": 15})
+        options |= pick({}, {"schedule": "cosine", "total_steps": 15})
     elif kind == "ratio":
         options |= {"per": pick("tensor", "group", "model"), "every": pick(1, 3)}
         options |= {"total_steps": pick(None, 5, 15), "warmup_steps": pick(0, 3)}

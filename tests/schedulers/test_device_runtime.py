@@ -197,7 +197,7 @@ def random_settings(rng: random.Random) -> dict[str, Any]:
         "on_nonfinite": rng.choice(["bad", "skip"]),
     }
     if rng.random() < 0.4:
-        settings |= {"anchor": "cosine", "total_steps": 100}
+        settings |= {"schedule": "cosine", "total_steps": 100}
     return settings
 
 

@@ -128,7 +128,7 @@ def test_an_unclamped_scheduler_is_caught():
 def test_with_an_anchor_the_bounds_ride_along(options, bounded, metrics):
     rates, bounds, lows, highs = bounded
     scheduler = GreedyLR(
-        make_optimizer(rates), **options, **bounds, anchor="cosine", total_steps=40
+        make_optimizer(rates), **options, **bounds, schedule="cosine", total_steps=40
     )
     for step, metric in enumerate(metrics, start=1):
         scheduler.step(metric)
@@ -202,7 +202,7 @@ BRISK = {
 }
 
 
-@pytest.mark.parametrize("anchor", [{}, {"anchor": "cosine", "total_steps": 50}])
+@pytest.mark.parametrize("schedule", [{}, {"schedule": "cosine", "total_steps": 50}])
 def test_resume_at_every_step_of_a_run_that_rises_and_falls(anchor):
     whole = follow(GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **anchor), VALLEY)
     for stop in range(len(VALLEY) + 1):
@@ -366,4 +366,4 @@ def test_every_step_equals_the_twin_on_an_anchor():
     rng = random.Random(2)
     for _ in range(20):
         rates, options, metrics = random_case(rng)
-        assert_equal_to_twin(rates, options | {"anchor": anchor}, metrics)
+        assert_equal_to_twin(rates, options | {"schedule": anchor}, metrics)

@@ -59,10 +59,10 @@ def rate_after(scheduler: GreedyLR, losses: list[float]) -> float:
         ({"min_lr": "1e-5"}, WrongType, "min_lr must be a number or a list"),
         ({"min_lr": [1e-5, 1e-5]}, InvalidArgument, "min_lr must be a list of 1 numbers"),
         ({"max_lr": []}, InvalidArgument, "max_lr must be a list of 1 numbers"),
-        ({"anchor": "cosine"}, InvalidArgument, "total_steps must be an integer >= 1, got None"),
-        ({"anchor": "cosin", "total_steps": 9}, UnknownName, "did you mean 'cosine'"),
-        ({"anchor": 0.5}, WrongType, "anchor must be a name or a function"),
-        ({"anchor": "cosine", "total_steps": 0}, InvalidArgument, "total_steps"),
+        ({"schedule": "cosine"}, InvalidArgument, "total_steps must be an integer >= 1, got None"),
+        ({"schedule": "cosin", "total_steps": 9}, UnknownName, "did you mean 'cosine'"),
+        ({"schedule": 0.5}, WrongType, "schedule must be a name or a function"),
+        ({"schedule": "cosine", "total_steps": 0}, InvalidArgument, "total_steps"),
         ({"total_steps": -5}, InvalidArgument, "total_steps must be an integer >= 1, got -5"),
         ({"total_steps": "x"}, InvalidArgument, "total_steps"),
         ({"groups": 0}, WrongType, "groups must be a list of indices"),
@@ -205,9 +205,9 @@ def test_missing_hold_holds_from_the_start():
     assert scheduler.last_epoch == 5
 
 
-def test_on_an_anchor_the_bounds_ride_along():
+def test_on_a_schedule_the_bounds_ride_along():
     quick = {"factor": 0.5, "patience": 0, "window": 1, "max_lr": 0.02}
-    scheduler = make(**quick, anchor="cosine", total_steps=40)
+    scheduler = make(**quick, schedule="cosine", total_steps=40)
     for step in range(1, 41):
         rate = rate_after(scheduler, [1.0 / step])
         scale = (1 + math.cos(math.pi * step / 40)) / 2
@@ -215,15 +215,15 @@ def test_on_an_anchor_the_bounds_ride_along():
     assert rate == pytest.approx(0.0, abs=1e-15)
 
 
-def test_an_anchor_that_gives_nonsense_is_named():
-    scheduler = make(anchor=lambda step: 1.0 if step < 2 else -1.0)
+def test_a_schedule_that_gives_nonsense_is_named():
+    scheduler = make(schedule=lambda step: 1.0 if step < 2 else -1.0)
     scheduler.step(1.0)
-    with pytest.raises(InvalidArgument, match=r"anchor\(2\) returned it"):
+    with pytest.raises(InvalidArgument, match=r"schedule\(2\) returned it"):
         scheduler.step(1.0)
 
 
-def test_a_function_as_anchor_must_be_given_again():
-    saved = make(anchor=lambda step: 1.0).state_dict()
+def test_a_function_as_schedule_must_be_given_again():
+    saved = make(schedule=lambda step: 1.0).state_dict()
     with pytest.raises(InvalidState, match="a function is not saved"):
         make().load_state_dict(saved)
 

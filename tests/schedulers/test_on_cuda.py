@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument
-from ratewise.schedulers.late import LateMetric
+from ratewise.schedulers.async_metric import AsyncMetric
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
@@ -309,8 +309,8 @@ def test_an_eager_step_goes_on_where_the_last_replay_ended(device: str):
 @devices
 @pytest.mark.parametrize(
     "settings",
-    [{"every": 3}, {"warmup_steps": 10}, {"anchor": "cosine", "total_steps": 100}],
-    ids=["every", "ramp", "anchor"],
+    [{"every": 3}, {"warmup_steps": 10}, {"schedule": "cosine", "total_steps": 100}],
+    ids=["every", "ramp", "schedule"],
 )
 def test_what_counts_steps_in_python_is_refused_in_a_capture(device: str, settings: dict[str, Any]):
     with pytest.raises(InvalidArgument, match="in a CUDA graph a step must be like every other"):
@@ -395,7 +395,7 @@ def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
 
 @needs_cuda
 def test_a_late_loss_is_waited_for_and_not_guessed():
-    late = LateMetric()
+    late = AsyncMetric()
     value = torch.full((), 7.0, device="cuda")
     torch.cuda._sleep(50_000_000)  # some hundredths of a second: the copy is behind it
     assert late.exchange(value.add_(1.0), 1) is None
@@ -417,7 +417,7 @@ def test_a_loss_on_another_gpu_than_the_rate_is_named():
 
 @needs_two
 def test_a_late_loss_of_a_gpu_that_is_not_the_current_one_is_waited_for():
-    late = LateMetric()
+    late = AsyncMetric()
     value = torch.full((), 7.0, device="cuda:1")
     with torch.cuda.device(1):
         torch.cuda._sleep(50_000_000)

@@ -68,7 +68,7 @@ def test_weights_are_those_of_the_literal_twin_at_every_step(
 def test_the_twin_notices_another_setting(other: dict[str, Any]):
     task, twin = Task(sgd), Task(sgd)
     scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"every": 1, **other})
-    scheduler._steering.steps = scheduler._steering._decided = rule.EARLY
+    scheduler._control.displacement.steps = scheduler._control.displacement._decided = rule.EARLY
     with pytest.raises(AssertionError, match="not close"):
         follow(scheduler, task, Twin(twin.optimizer, UpdateRatioConfig(ratio=0.02)), twin, 20)
 
@@ -132,7 +132,9 @@ def test_no_measured_step_exceeds_the_cap(settings: dict[str, Any]):
         scheduler.step()
         if settings.get("per", "tensor") == "tensor":
             for p, before in zip(task.model.parameters(), old, strict=True):
-                typical = float(scheduler._steering.state.typical) * settings.get("floor", 1.0)
+                typical = float(scheduler._control.displacement.state.typical) * settings.get(
+                    "floor", 1.0
+                )
                 norm = max(length(before), typical * math.sqrt(p.numel()))
                 assert length(p - before) <= cap * 0.02 * norm * (1 + 1e-5)
         assert float(scheduler.ratios().max()) <= cap * 0.02 * (1 + 1e-5) or "per" in settings
@@ -257,7 +259,7 @@ def test_a_step_that_a_grad_scaler_skips_is_none():
         other.run(two, 1)
         torch.testing.assert_close(task.weights(), other.weights(), rtol=1e-9, atol=0)
     assert one.last_epoch == 12
-    assert one._steering.steps == 12
+    assert one._control.displacement.steps == 12
 
 
 def test_gradients_are_those_after_clipping_and_a_closure_s_count_too():

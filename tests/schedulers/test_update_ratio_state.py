@@ -104,8 +104,8 @@ def test_a_state_that_lacks_something_is_noticed(part: str):
     differs = False
     for stop in range(5, STEPS, 2):
         state = Run(settings).go(stop).save()
-        fresh = Run(settings).save()["scheduler"]["ratewise"]["rule"]["steering"][part]
-        state["scheduler"]["ratewise"]["rule"]["steering"][part] = fresh
+        fresh = Run(settings).save()["scheduler"]["ratewise"]["rule"]["displacement"][part]
+        state["scheduler"]["ratewise"]["rule"]["displacement"][part] = fresh
         differs = differs or Run(settings).load(state).go(STEPS - stop).result() != whole
     assert differs
 
@@ -167,7 +167,7 @@ def test_other_tensors_are_named_and_nothing_is_changed(kind: str, words: str):
 )
 def test_a_damaged_part_is_refused_whole(part: str, value: Any):
     state, run = Run({}).go(9).scheduler.state_dict(), Run({}).go(3)
-    state["ratewise"]["rule"]["steering"][part] = value
+    state["ratewise"]["rule"]["displacement"][part] = value
     before = run.scheduler.state_dict()
     with pytest.raises(InvalidState):
         run.scheduler.load_state_dict(state)

@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ratewise.errors import invalid, missing_extra, unknown, wrong_type
-from ratewise.schedulers.composition import reactive_parts
+from ratewise.schedulers.base import ScheduledLR
+from ratewise.schedulers.composition import ratewise_parts
+from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.rates import accumulator
-from ratewise.schedulers.reactive import ReactiveLR
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -94,7 +95,7 @@ def configure(
         raise wrong_type("module", "a lightning.pytorch.LightningModule", module, "pass self first")
     if not isinstance(optimizer, Optimizer):
         raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, "pass it second")
-    if not isinstance(scheduler, LRScheduler) or not (found := reactive_parts(scheduler)):
+    if not isinstance(scheduler, LRScheduler) or not (found := ratewise_parts(scheduler)):
         fix = "pass e.g. ratewise.GreedyLR(optimizer) third"
         allowed = "a ratewise scheduler, or a torch one that contains one"
         raise wrong_type("scheduler", allowed, scheduler, fix)
@@ -111,7 +112,8 @@ def configure(
         fix = "in manual optimization call scheduler.step(loss) after optimizer.step() yourself"
         raise invalid("automatic_optimization", "True", False, fix)
     for part in found:
-        part.missing = "hold"
+        if isinstance(part, MetricLR):
+            part.missing = "hold"
     _attach(module, ObserveCallback(scheduler, found, monitor, interval))
     # Lightning would step an epoch's schedule before its validation: the callback does it after.
     frequency = 1 if interval == "step" else sys.maxsize
@@ -125,7 +127,7 @@ class ObserveCallback(Callback):
     def __init__(
         self,
         outer: LRScheduler,
-        schedulers: list[ReactiveLR],
+        schedulers: list[ScheduledLR],
         monitor: str | None,
         interval: str,
     ) -> None:

@@ -15,7 +15,7 @@ from ratewise.schedulers.step_hooks import settle
 
 
 class Explained:
-    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ReactiveLR`."""
+    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ScheduledLR`."""
 
     _record: Record
     optimizer: Optimizer

@@ -19,7 +19,7 @@ from tests.schedulers.device_watch import (
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import ratewise.schedulers.reactive as reactive
+import ratewise.schedulers.metric_lr as metric_lr
 from ratewise import GreedyLR
 
 # -- Python rates with losses on a device ---------------------------------------------------
@@ -28,11 +28,11 @@ from ratewise import GreedyLR
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every tensor count as one on a device: what is sent arrives a period later."""
-    monkeypatch.setattr(reactive, "is_far", lambda loss: isinstance(loss, Tensor))
+    monkeypatch.setattr(metric_lr, "is_far", lambda loss: isinstance(loss, Tensor))
 
 
 every_late = pytest.mark.parametrize(
-    "name", ["quick", "ramp", "anchor", "stages and resets", "nonfinite skipped"]
+    "name", ["quick", "ramp", "schedule", "stages and resets", "nonfinite skipped"]
 )
 every_period = pytest.mark.parametrize("every", [1, 3])
 
@@ -64,7 +64,7 @@ def test_decisions_are_exactly_one_period_late(far: None, name: str, every: int)
     # before the step that is `every - 1` back, that is after the one that is `every` back
     shifted = then[: len(then) - every + 1]
     assert [state for state, _ in now[every - 1 :]] == [state for state, _ in shifted]
-    if name not in ("anchor", "ramp"):  # these two go on with the step, not with the decisions
+    if name not in ("schedule", "ramp"):  # these two go on with the step, not with the decisions
         assert [rate for _, rate in now[every - 1 :]] == [rate for _, rate in shifted]
     assert len({state for state, _ in now}) > 8
     assert len({event.reason for event in late.events}) > 1

@@ -33,7 +33,7 @@ def check_kind(optimizer: Any) -> None:
         raise invalid("optimizer", "one whose steps can be scaled", kind.__name__, fix)
 
 
-class Ahead:
+class Prescale:
     """Lends factors to the groups' rates, and takes them back.
 
     Where a rate could not be written without a device's value on the host (a Python rate, weights
