@@ -165,7 +165,7 @@ class Contender:
             def prepare() -> None:
                 if ours.steps >= 2:  # the first steps are measured, whatever is timed later
                     ours.steps = rule.EARLY + 1
-                    ours.every = 1 if measuring else 1_000_000
+                    ours.measure_every = 1 if measuring else 1_000_000
 
             self.prepare = prepare
 
@@ -247,7 +247,7 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
     scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
     ours = scheduler._control.displacement
-    ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
+    ours.steps, ours.measure_every = rule.EARLY + 1, 1 if measuring else 1_000_000
     for p in model.parameters():
         p.grad = torch.empty_like(p)
     with Heard("meta") as heard:
@@ -262,7 +262,7 @@ def fixed(every: int, steps: int = 300) -> float:
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     plain, steered = (AdamW(model.parameters(), lr=BASE_LR) for _ in range(2))
-    scheduler = ratewise.UpdateRatioLR(steered, every=every)
+    scheduler = ratewise.UpdateRatioLR(steered, measure_every=every)
     more = []
     for step in range(rule.EARLY + steps):
         times = [time.perf_counter()]

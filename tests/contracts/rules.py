@@ -43,7 +43,13 @@ ROWS = (
     Row("greedy, stages", GreedyLR, {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 3}),
     Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
-    Row("greedy, ramp and periods", GreedyLR, {**QUICK, "warmup_steps": 3, "every": 2}, 1 / 4, 3),
+    Row(
+        "greedy, ramp and periods",
+        GreedyLR,
+        {**QUICK, "warmup_steps": 3, "decide_every": 2},
+        1 / 4,
+        3,
+    ),
     Row(
         "like transformers",
         GreedyLR.like_transformers,
@@ -53,7 +59,7 @@ ROWS = (
         Row(
             f"update ratio per {per}",
             UpdateRatioLR,
-            {"per": per, "schedule": "restarts", "total_steps": 60, "every": 3},
+            {"per": per, "schedule": "restarts", "total_steps": 60, "measure_every": 3},
         )
         for per in ("tensor", "group", "model")
     ),

@@ -190,8 +190,8 @@ def test_a_state_of_another_format_is_refused_by_its_number(version: Any):
     [
         ("rates", ["a"]),
         ("rates", [0.1, 0.2]),
-        ("every", "a"),
-        ("every", 0),
+        ("decide_every", "a"),
+        ("decide_every", 0),
         ("own", []),
         ("outside", []),
         ("schedule", "cos"),

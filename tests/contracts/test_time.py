@@ -152,10 +152,12 @@ def test_a_copied_scheduler_hears_its_own_optimizer():
 # -- periods, ramps, choices --------------------------------------------------------------------
 
 
-@rows_without("every", "warmup_steps", "schedule")  # a coarse twin has another ramp and schedule
+@rows_without(
+    "decide_every", "warmup_steps", "schedule"
+)  # a coarse twin has another ramp and schedule
 def test_every_decides_on_the_mean_of_the_period(row: Row):
     losses = metrics(60)
-    training, coarse = Training(row, every=3), row.make(make_optimizer(0.01))
+    training, coarse = Training(row, decide_every=3), row.make(make_optimizer(0.01))
     rates = [training.step(loss) for loss in losses]
     for period in range(20):
         total = losses[3 * period] + losses[3 * period + 1] + losses[3 * period + 2]
@@ -169,7 +171,7 @@ def test_every_decides_on_the_mean_of_the_period(row: Row):
 @shared_rows
 def test_a_period_with_one_nan_is_one_bad_step_or_is_passed_over(row: Row):
     losses = [1.0, math.nan, 1.0, 1.0]
-    bad, skip = (Training(row, every=4, on_nonfinite=how) for how in ("bad", "skip"))
+    bad, skip = (Training(row, decide_every=4, on_nonfinite=how) for how in ("bad", "skip"))
     for _ in range(3):
         for loss in losses:
             bad.step(loss)
@@ -200,7 +202,7 @@ def test_a_metric_at_sparse_intervals_decides_when_it_comes(row: Row):
         training.step(None)
         if training.scheduler.state_dict()["ratewise"]["rule"]["memory"] != before:
             moved.append(step)
-    latest = training.scheduler.every - 1
+    latest = training.scheduler.decide_every - 1
     assert moved
     assert all(step % 5 <= latest for step in moved)
 
@@ -265,8 +267,8 @@ def test_two_schedulers_share_an_optimizer_by_groups(row: Row):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
-        ({"every": 1.5}, InvalidArgument, "every"),
+        ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),
+        ({"decide_every": 1.5}, InvalidArgument, "decide_every"),
         ({"warmup_steps": -1}, InvalidArgument, "warmup_steps must be an integer >= 0"),
         (
             {"warmup_steps": 9, "schedule": "cosine", "total_steps": 9},

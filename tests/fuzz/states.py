@@ -27,8 +27,8 @@ _BUILDS: tuple[Callable[[Any], Any], ...] = (
     lambda optimizer: GreedyLR(optimizer, **_QUICK),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, groups=[0], reset_after=3),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, schedule="cosine", total_steps=40),
-    lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, every=2),
-    lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, every=2),
+    lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, decide_every=2),
+    lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, measure_every=2),
     lambda optimizer: UpdateRatioLR(optimizer, ratio=0.01, per="group"),
     lambda optimizer: LearnedLR(optimizer, total_steps=40, policy=random_policy()),
 )

@@ -20,7 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "quick": QUICK,
     "no window": {**QUICK, "window": 1},
-    "every third step": {**QUICK, "every": 3},
+    "every third step": {**QUICK, "decide_every": 3},
     "ramp": {**QUICK, "warmup_steps": 5},
     "schedule": {**QUICK, "schedule": "cosine", "total_steps": 90},
     "a function": {**QUICK, "schedule": lambda step: 1 / (1 + step)},

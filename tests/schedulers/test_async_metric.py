@@ -38,7 +38,7 @@ every_period = pytest.mark.parametrize("every", [1, 3])
 
 
 def late_scheduler(name: str, every: int) -> GreedyLR:
-    return scheduler_of(tensor=False, **{**SETTINGS[name], "every": every})
+    return scheduler_of(tensor=False, **{**SETTINGS[name], "decide_every": every})
 
 
 def late_losses() -> list[Tensor]:
@@ -125,7 +125,7 @@ def test_observed_losses_are_late_too(far: None):
 
 
 def period_means(scheduler: GreedyLR, pairs: list[tuple[float, float]], dtype: torch.dtype) -> Any:
-    """Step every=2 with one tensor that is overwritten in place; return the metrics decided on."""
+    """Step decide_every=2 with one tensor that is overwritten in place; return the metrics decided on."""
     buffer = torch.zeros((), dtype=dtype)
     for pair in pairs:
         for value in pair:
@@ -139,18 +139,18 @@ PAIRS = [(1.0, 3.0), (5.0, 1.0), (2.0, 8.0)]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_tensor_that_is_overwritten_counts_as_it_was(dtype: torch.dtype):
-    scheduler = scheduler_of(every=2)
+    scheduler = scheduler_of(decide_every=2)
     assert period_means(scheduler, PAIRS, dtype) == [2.0, 3.0, 5.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_so_it_does_where_it_arrives_late(far: None, dtype: torch.dtype):
-    scheduler = scheduler_of(tensor=False, every=2)
+    scheduler = scheduler_of(tensor=False, decide_every=2)
     assert period_means(scheduler, PAIRS, dtype) == [2.0, 3.0]
 
 
 def test_late_losses_of_low_precision_are_summed_exactly(far: None):
-    scheduler = scheduler_of(tensor=False, every=300)
+    scheduler = scheduler_of(tensor=False, decide_every=300)
     for _ in range(600):
         scheduler.step(torch.tensor(2.5, dtype=torch.bfloat16))
     assert [metric for _, metric, _ in scheduler.trace] == [2.5]

@@ -33,7 +33,7 @@ def task_at(*rates: float, make: Any = sgd, dtype: torch.dtype = torch.float32) 
 
 
 def update_ratio(optimizer: Any, **settings: Any) -> UpdateRatioLR:
-    quick = {"ratio": 0.02, "start": 1.0, "gain": 1.0, "rise": 9.0, "every": 1}
+    quick = {"ratio": 0.02, "start": 1.0, "gain": 1.0, "rise": 9.0, "measure_every": 1}
     return UpdateRatioLR(optimizer, **{**quick, **settings})
 
 

@@ -84,7 +84,7 @@ class Run:
 
 
 def update_ratio(**settings: Any) -> Callable[..., Any]:
-    return lambda optimizer: UpdateRatioLR(optimizer, **{"every": 3, **settings})
+    return lambda optimizer: UpdateRatioLR(optimizer, **{"measure_every": 3, **settings})
 
 
 # -- schedulers that steer ------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def random_settings(rng: random.Random) -> dict[str, Any]:
         "cooldown": rng.choice([0, 2]),
         "stage": rng.choice(["extend", "ignore", "hold"]),
         "reset_after": rng.choice([None, 1, 3]),
-        "every": rng.choice([1, 1, 3]),
+        "decide_every": rng.choice([1, 1, 3]),
         "warmup_steps": rng.choice([0, 0, 4]),
         "on_nonfinite": rng.choice(["bad", "skip"]),
     }

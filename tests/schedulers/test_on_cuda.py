@@ -73,7 +73,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("tensor", [True, False], ids=["tensor rate", "float rate"])
 @pytest.mark.parametrize("every", [1, 10])
 def test_300_steps_wait_for_nothing(quiet: None, tensor: bool, every: int):
-    scheduler = dry("cuda", tensor=tensor, every=every)
+    scheduler = dry("cuda", tensor=tensor, decide_every=every)
     losses = waves(300, "cuda", every)
     with no_waiting():
         for loss in losses:
@@ -309,8 +309,8 @@ def test_an_eager_step_goes_on_where_the_last_replay_ended(device: str):
 @devices
 @pytest.mark.parametrize(
     "settings",
-    [{"every": 3}, {"warmup_steps": 10}, {"schedule": "cosine", "total_steps": 100}],
-    ids=["every", "ramp", "schedule"],
+    [{"decide_every": 3}, {"warmup_steps": 10}, {"schedule": "cosine", "total_steps": 100}],
+    ids=["decide_every", "ramp", "schedule"],
 )
 def test_what_counts_steps_in_python_is_refused_in_a_capture(device: str, settings: dict[str, Any]):
     with pytest.raises(InvalidArgument, match="in a CUDA graph a step must be like every other"):
@@ -363,7 +363,7 @@ def test_the_stand_in_refuses_to_read_and_runs_nothing():
 @needs_cuda
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_float_rate_follows_exactly_one_period_late(every: int):
-    late, prompt = (dry("cuda", tensor=False, every=every) for _ in range(2))
+    late, prompt = (dry("cuda", tensor=False, decide_every=every) for _ in range(2))
     sooner, later = [], []
     for loss in waves(60, "cuda", every):
         sooner.append(rates(prompt))
@@ -378,7 +378,7 @@ def test_a_float_rate_follows_exactly_one_period_late(every: int):
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
     losses = waves(60, "cuda", every)
-    whole = dry("cuda", tensor=False, every=every)
+    whole = dry("cuda", tensor=False, decide_every=every)
     states, seen = [whole.state_dict()], []
     for loss in losses:
         whole.step(loss)
@@ -386,7 +386,7 @@ def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
         seen.append(rates(whole))
     assert states[30]["ratewise"]["late"] is not None
     for stop in range(0, 60, 7):
-        fresh = dry("cuda", tensor=False, every=every)
+        fresh = dry("cuda", tensor=False, decide_every=every)
         fresh.load_state_dict(states[stop])
         for step in range(stop, 60):
             fresh.step(losses[step])

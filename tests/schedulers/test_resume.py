@@ -132,7 +132,7 @@ def test_a_learned_schedule_s_windows_and_ratio_are_the_new_length_s():
     _, first = trained(learned(total_steps=100), 30)
     policy = random_policy()
     scheduler = loaded(learned(total_steps=400), first.state_dict())
-    assert (scheduler.horizon, scheduler.every) == (400, policy.interval(400))
+    assert (scheduler.horizon, scheduler.decide_every) == (400, policy.interval(400))
     assert scheduler.ratio == policy.config(400).ratio
     same = loaded(learned(total_steps=100), first.state_dict(), warns=False)
     assert same.state_dict() == first.state_dict()
@@ -151,7 +151,7 @@ def test_a_named_schedule_s_length():
 UPDATE_RATIO: dict[str, tuple[Any, Any]] = {
     "ratio": (0.02, 0.03),
     "schedule": ("linear", "cosine"),
-    "every": (3, 4),
+    "measure_every": (3, 4),
     "warmup_steps": (5, 9),
     "start": (0.1, 0.2),
     "gain": (0.3, 0.4),
@@ -182,7 +182,7 @@ GREEDY: dict[str, tuple[Any, Any]] = {
     "first": ("none", "good"),
     "on_nonfinite": ("bad", "skip"),
     "missing": ("raise", "hold"),
-    "every": (1, 2),
+    "decide_every": (1, 2),
     "warmup_steps": (3, 5),
 }
 ARGUMENTS = [(update_ratio, name, *values) for name, values in UPDATE_RATIO.items()]

@@ -81,8 +81,8 @@ class GreedyLR(keras.callbacks.Callback):
         monitor: a metric that the model reports (what other callbacks put into logs is not seen).
         interval: ``"batch"`` decides on each batch's own value, ``"epoch"`` on the epoch's, such
             as ``"val_loss"``; an epoch without validation counts for the ramp alone.
-        every: steps a decision; the rule gets the mean of their finite values. A period with a
-            non-finite value is non-finite as a whole, under ``"skip"`` only if all its values are.
+        decide_every: steps a decision; the rule gets the mean of their finite values. A period
+            with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its values are.
         warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
         factor, patience, window, threshold, threshold_mode, reference, plateau, warmup, cooldown,
             stage, mode, reset_after, eps, eps_mode, first: as for `ratewise.GreedyLR`.
@@ -113,7 +113,7 @@ class GreedyLR(keras.callbacks.Callback):
         monitor: str = "loss",
         *,
         interval: str = "batch",
-        every: int = 1,
+        decide_every: int = 1,
         warmup_steps: int = 0,
         factor: float = GreedyConfig.factor,
         patience: int = GreedyConfig.patience,
@@ -140,10 +140,10 @@ class GreedyLR(keras.callbacks.Callback):
         super().__init__()
         fields = [field.name for field in dataclasses.fields(GreedyConfig)]
         self._config = GreedyConfig(**{name: given[name] for name in fields})
-        own = ("monitor", "interval", "every", "warmup_steps", "min_lr", "max_lr", *fields)
+        own = ("monitor", "interval", "decide_every", "warmup_steps", "min_lr", "max_lr", *fields)
         self._settings: dict[str, Any] = {name: given[name] for name in own}
         _check(self._settings, state_file)
-        self.monitor, self.interval, self.every = monitor, interval, every
+        self.monitor, self.interval, self.decide_every = monitor, interval, decide_every
         self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose
         self._events: deque[Event] = deque(maxlen=CAPACITY)
         self._optimizer: Any = None  # whose state this is; None: whichever comes next
@@ -227,7 +227,7 @@ class GreedyLR(keras.callbacks.Callback):
         sound = (
             min(state["step"], state["iterations"], *state["base"], *memory["scale"]) >= 0
             and min(memory["good"], memory["bad"], memory["floored"]) >= 0
-            and 0 <= period["finite"] <= period["seen"] < self.every
+            and 0 <= period["finite"] <= period["seen"] < self.decide_every
             and 0 <= memory["position"] < self._config.window >= memory["count"] >= 0
             and 0 <= memory["reason"] < len(REASONS)
         )
@@ -389,8 +389,8 @@ class GreedyLR(keras.callbacks.Callback):
             period["seen"] += 1
             period["finite"] += finite
             period["total"] += value if finite else 0.0
-            if period["seen"] == self.every:
-                enough = period["finite"] >= (1 if policy == "skip" else self.every)
+            if period["seen"] == self.decide_every:
+                enough = period["finite"] >= (1 if policy == "skip" else self.decide_every)
                 metric = period["total"] / period["finite"] if enough else math.nan
                 self._period = dict(_NOTHING)
                 self._decide(metric)
@@ -464,7 +464,7 @@ def _check(settings: dict[str, Any], state_file: Any) -> None:
         raise unknown("interval", interval, ("batch", "epoch"))
     if monitor.startswith("val_") and interval == "batch":
         raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
-    for name, least in (("every", 1), ("warmup_steps", 0)):
+    for name, least in (("decide_every", 1), ("warmup_steps", 0)):
         value = settings[name]
         check_count(name, value, least)
     low, high = settings["min_lr"], settings["max_lr"]

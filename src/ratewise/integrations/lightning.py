@@ -68,7 +68,7 @@ def configure(
     a checkpoint between a batch and its validation (`every_n_train_steps`) Lightning goes on
     without that validation, and so without its metric.
 
-    To decide less often give the scheduler ``every=k``. Its `missing` becomes ``"hold"``, as
+    To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.
 
     Args:
@@ -106,7 +106,7 @@ def configure(
     if interval not in INTERVALS:
         raise unknown("interval", interval, INTERVALS)
     if interval == "epoch" and monitor is None:
-        fix = "pass monitor='val_loss'; for the training loss, every=k of the scheduler"
+        fix = "pass monitor='val_loss'; for the training loss, decide_every=k of the scheduler"
         raise invalid("monitor", "a metric's name where interval='epoch'", monitor, fix)
     if not module.automatic_optimization:
         fix = "in manual optimization call scheduler.step(loss) after optimizer.step() yourself"

@@ -25,19 +25,19 @@ def check_optimizer(optimizer: Any) -> None:
         raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, fix)
 
 
-def check_capture(every: int, ramp: int, schedule: Any) -> None:
+def check_capture(decide_every: int, ramp: int, schedule: Any) -> None:
     """Raise where a step that a CUDA graph captures would not be like every other.
 
     Args:
-        every: steps a period.
+        decide_every: steps a period.
         ramp: steps that are left of the ramp.
         schedule: an open-loop shape, or None.
     """
-    if every > 1 or ramp or schedule is not None:
+    if decide_every > 1 or ramp or schedule is not None:
         raise InvalidArgument(
-            f"in a CUDA graph a step must be like every other, got every={every}, {ramp} steps of "
+            f"in a CUDA graph a step must be like every other, got decide_every={decide_every}, {ramp} steps of "
             f"the ramp left, schedule={schedule!r}: they count steps in Python, which no replay "
-            "runs; capture with every=1 and no schedule, once the ramp is over"
+            "runs; capture with decide_every=1 and no schedule, once the ramp is over"
         )
 
 

@@ -83,7 +83,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         "trace": trace.CHECK,
         **rates.TABLE,
     }
-    every = 1  #: steps between two decisions
+    decide_every = 1  #: steps between two decisions
     _given: frozenset[str]  #: names of the arguments that the constructor was given
     _device: torch.device | None = None  #: where the rates are tensors that are not read
     _overwritten = False  # it was said that somebody else sets the rates
@@ -171,7 +171,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             return 0
         if self._device is not None and capturing():
             ramp = max(0, self.warmup_steps - self.last_epoch)
-            check_capture(self.every, ramp, self.schedule)
+            check_capture(self.decide_every, ramp, self.schedule)
         self._step_count += 1
         if not self._source.in_optimizer_steps:
             self._move_on(1)

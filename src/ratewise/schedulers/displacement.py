@@ -39,7 +39,7 @@ class Displacement:
         optimizer: whose steps they are; only its kind is looked at.
         config: the rule's settings.
         per: one of `ratewise.schedulers.parameters.PER`.
-        every: measure one step in so many, after the first `rule.EARLY`.
+        measure_every: measure one step in so many, after the first `rule.EARLY`.
         policy: corrects the wanted ratio, and sees what is measured; None is none.
     """
 
@@ -48,10 +48,10 @@ class Displacement:
         optimizer: Optimizer,
         config: UpdateRatioConfig,
         per: str,
-        every: int,
+        measure_every: int,
         policy: PolicyState | None = None,
     ) -> None:
-        self.config, self.every, self.policy = config, every, policy
+        self.config, self.measure_every, self.policy = config, measure_every, policy
         self.steps = 0  #: steps of the optimizer that were seen
         self._decided = 0  # which of them was measured last
         self.parameters = Parameters([], per)
@@ -138,7 +138,7 @@ class Displacement:
         self._copies = []
         if not self._active:
             return
-        self._measuring = rule.measures(self.steps, self.every)
+        self._measuring = rule.measures(self.steps, self.measure_every)
         self._scales = list(scales)
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
@@ -273,7 +273,7 @@ class Displacement:
             "typical": float(self.state.typical),
             "probe": self._probe.tolist(),
             "ratios": self.ratios.tolist(),
-            "every": self.every,
+            "measure_every": self.measure_every,
             "steps": self.steps,
             "decided": self._decided,
             "shapes": self.parameters.shapes(),
@@ -297,7 +297,7 @@ class Displacement:
             raise InvalidState("state_dict is of a scheduler with a policy, or this one has one")
         if self.policy is not None:
             self.policy.restore(state["policy"])
-        self.every = int(state["every"])
+        self.measure_every = int(state["measure_every"])
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
         self._set(UpdateRatioState(factor, settled, zero.new_tensor(state["typical"])))

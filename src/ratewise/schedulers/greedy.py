@@ -65,7 +65,7 @@ class GreedyLR(MetricLR):
             ``"linear"``, ...) with `total_steps`, or a function from the step to a scale.
         total_steps: length of the run, for a `schedule` with a name: in the optimizer's own
             steps, also where `step` is called once an epoch. Beyond it the schedule's end holds.
-        every: decide once in so many steps, on the mean of the losses in between.
+        decide_every: decide once in so many steps, on the mean of the losses in between.
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
             a `schedule` with a name begins after it.
         groups: indices of the parameter groups to schedule; None is all, later ones included.
@@ -117,7 +117,7 @@ class GreedyLR(MetricLR):
         missing: str = "raise",
         schedule: Schedule = None,
         total_steps: int | None = None,
-        every: int = 1,
+        decide_every: int = 1,
         warmup_steps: int = 0,
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
@@ -153,7 +153,7 @@ class GreedyLR(MetricLR):
             missing=missing,
             schedule=schedule,
             total_steps=total_steps,
-            every=every,
+            decide_every=decide_every,
             warmup_steps=warmup_steps,
             groups=groups,
             sync=sync,

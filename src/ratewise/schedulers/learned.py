@@ -98,7 +98,7 @@ class LearnedLR(RatioViews, MetricLR):
             self._control,
             schedule=self.policy.schedule,
             total_steps=total_steps,
-            every=self.policy.interval(total_steps),
+            decide_every=self.policy.interval(total_steps),
             missing=missing,
             groups=groups,
             sync=sync,
@@ -113,7 +113,7 @@ class LearnedLR(RatioViews, MetricLR):
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         if "total_steps" in changed and not self._annealing(saved):
-            ours["every"] = self.policy.interval(ours["length"])
+            ours["decide_every"] = self.policy.interval(ours["length"])
             ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
 
     def correction(self) -> Tensor:

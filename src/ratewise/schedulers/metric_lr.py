@@ -40,7 +40,7 @@ class MetricLR(ScheduledLR):
         optimizer: whose rates are scheduled.
         source: where the groups' rates come from.
         missing: ``"raise"`` or ``"hold"``: what a bare `step` does before any metric was given.
-        every: steps between two decisions.
+        decide_every: steps between two decisions.
         sync: how ranks come to one metric.
         process_group: of `torch.distributed`.
         rest: of `ScheduledLR`.
@@ -48,13 +48,13 @@ class MetricLR(ScheduledLR):
 
     _places: ClassVar[Mapping[str, Place]] = {
         **ScheduledLR._places,
-        "every": at("every"),
+        "decide_every": at("decide_every"),
         "missing": at("missing"),
     }
     _table: ClassVar[Mapping[str, Check]] = {
         **ScheduledLR._table,
         "missing": schema.choice("raise", "hold"),
-        "every": schema.count(1),
+        "decide_every": schema.count(1),
         "seen": schema.flag,
         **period.TABLE,
     }
@@ -65,15 +65,15 @@ class MetricLR(ScheduledLR):
         source: RateSource,
         *,
         missing: str,
-        every: int = 1,
+        decide_every: int = 1,
         sync: str | None = "mean",
         process_group: Any = None,
         **rest: Any,
     ) -> None:
         if missing not in ("raise", "hold"):
             raise unknown("missing", missing, ("raise", "hold"))
-        check_count("every", every, 1)
-        self.missing, self.every = missing, every
+        check_count("decide_every", decide_every, 1)
+        self.missing, self.decide_every = missing, decide_every
         self._seen = False  # a metric, ever
         agreement = Agreement(sync, process_group)
         self._period = Period(agreement)
@@ -142,7 +142,7 @@ class MetricLR(ScheduledLR):
         past = self.last_epoch - self.warmup_steps
         if past <= 0:
             self._period.forget()
-        elif past // self.every > max(0, past - since) // self.every:
+        elif past // self.decide_every > max(0, past - since) // self.decide_every:
             return self._period.close(value, self._device)
         elif value is not None:
             self._period.take(value)
@@ -216,13 +216,17 @@ class MetricLR(ScheduledLR):
         return {
             **super()._to_state(),
             "missing": self.missing,
-            "every": self.every,
+            "decide_every": self.decide_every,
             "seen": self._seen,
             **self._period.state(),
         }
 
     def _restore(self, ours: dict[str, Any]) -> None:
         super()._restore(ours)
-        self.missing, self.every, self._seen = ours["missing"], ours["every"], ours["seen"]
+        self.missing, self.decide_every, self._seen = (
+            ours["missing"],
+            ours["decide_every"],
+            ours["seen"],
+        )
         self._period.restore(ours)
         self._read_policy()

@@ -47,7 +47,7 @@ DISPLACEMENT: dict[str, Check] = {
     "typical": schema.number(0.0, SINGLE),
     "probe": schema.several(schema.number(1.0, 1e4)),  # up to `steering.PROBE`
     "ratios": schema.several(_ratio),
-    "every": schema.count(1),
+    "measure_every": schema.count(1),
     "steps": schema.count(),
     "decided": schema.count(),
     "shapes": schema.several(schema.several(schema.count())),

@@ -29,6 +29,11 @@ class RatioViews:
         """What has a factor of its own: "tensor", "group" or "model"."""
         return self._control.per
 
+    @property
+    def measure_every(self) -> int:
+        """One step in so many is measured."""
+        return self._control.displacement.measure_every
+
     def factors(self) -> Tensor:
         """Return what each tensor's displacement is multiplied by, a copy: nothing is read.
 

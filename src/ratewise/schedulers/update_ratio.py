@@ -52,7 +52,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         schedule: how the ratio falls over `total_steps`: a name of `ratewise.rules.fixed.FIXED`.
         total_steps: length of the run in optimizer steps; None holds the ratio until `anneal`.
             Beyond it the final rate holds.
-        every: measure one step in so many; the first 50 are all measured. Factors are kept in
+        measure_every: measure one step in so many; the first 50 are all measured. Factors are kept in
             between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
         start: share of the ratio at which a tensor begins, in (0, 1].
@@ -123,7 +123,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         per: str = "tensor",
         schedule: str = "cosine",
         total_steps: int | None = None,
-        every: int = EVERY,
+        measure_every: int = EVERY,
         warmup_steps: int = 0,
         start: float = UpdateRatioConfig.start,
         gain: float = UpdateRatioConfig.gain,
@@ -161,7 +161,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
             optimizer,
             config,
             per=per,
-            measure_every=every,
+            measure_every=measure_every,
             keep_proportions=keep_proportions,
         )
         super().__init__(
@@ -178,7 +178,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         **ScheduledLR._places,
         **{name: at(f"rule.config.{name}") for name in _SETTINGS},
         "bounds": at("rule.config.low", "rule.config.high"),
-        "every": at("rule.displacement.every"),
+        "measure_every": at("rule.displacement.measure_every"),
         "keep_proportions": at("rule.keep_proportions"),
     }
     _table: ClassVar[Mapping[str, Check]] = {**ScheduledLR._table, "own_ratio": schema.flag}
