@@ -173,7 +173,7 @@ def test_foreign_and_newer_states_are_named(
         GreedyLR(**RULE, decide_every=2).load_state_dict(halves["state"] | change)
     with pytest.raises(InvalidState, match="is not of a"):
         GreedyLR().load_state_dict(torch_scheduler(0.1)[1].state_dict())
-    with pytest.raises(InvalidState, match=r"other settings \(every, window\)"):
+    with pytest.raises(InvalidState, match=r"other settings \(decide_every, window\)"):
         GreedyLR(**{**RULE, "window": 3}, decide_every=4).load_state_dict(halves["state"])
 
 

@@ -125,7 +125,7 @@ def test_observed_losses_are_late_too(far: None):
 
 
 def period_means(scheduler: GreedyLR, pairs: list[tuple[float, float]], dtype: torch.dtype) -> Any:
-    """Step decide_every=2 with one tensor that is overwritten in place; return the metrics decided on."""
+    """Step decide_every=2 with one tensor, overwritten in place; return the metrics decided on."""
     buffer = torch.zeros((), dtype=dtype)
     for pair in pairs:
         for value in pair:

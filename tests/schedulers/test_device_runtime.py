@@ -155,7 +155,13 @@ def test_a_step_runs_on_a_device_without_memory(settings: dict[str, Any]):
     losses = onto_meta(losses)
     for group in scheduler.optimizer.param_groups:
         group["lr"] = group["lr"].to("meta")
-    for name in ("_ticks", "_rates.own", "_rates.wrote", "_rule.scale", "_rule.reason"):
+    for name in (
+        "_ticks",
+        "_rates.own",
+        "_rates.wrote",
+        "_greedy.rule.scale",
+        "_greedy.rule.reason",
+    ):
         held: Any = scheduler
         for part in name.split("."):
             held = getattr(held, part)

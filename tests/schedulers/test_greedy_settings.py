@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 from ratewise.errors import InvalidArgument, InvalidState, NonFiniteLoss, UnknownName, WrongType
 
 
@@ -249,3 +249,35 @@ def test_state_does_not_grow_with_the_run():
     assert late < early + 40
     assert 128 <= points <= 256
     assert events <= 256
+
+
+# -- settings in one ------------------------------------------------------------------------------
+
+
+def rates_of(**options: Any) -> list[float]:
+    scheduler = make(**options)
+    seen = []
+    for loss in (4.0, 3.0, 3.5, 3.0, 2.0, 5.0, 6.0, 1.0):
+        scheduler.step(loss)
+        seen.append(scheduler.get_last_lr()[0])
+    return seen
+
+
+def test_a_config_is_the_same_as_its_settings_by_name():
+    by_name = rates_of(factor=0.5, patience=0, window=1, reference="previous")
+    config = GreedyConfig(patience=0, window=1, reference="previous")
+    assert rates_of(factor=0.5, config=config) == by_name
+    assert rates_of(factor=0.5, patience=0, config=config) == by_name
+    assert rates_of(factor=0.5, patience=0, window=1) != by_name
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"factor": 0.5}, InvalidArgument, "factor must be what config has, 0.8, got 0.5"),
+        ({"config": {"factor": 0.5}}, WrongType, "config must be a GreedyConfig"),
+    ],
+)
+def test_a_setting_that_is_given_twice_with_two_values_is_named(options, error, words):
+    with pytest.raises(error, match=words):
+        make(**{"config": GreedyConfig(factor=0.8), **options})

@@ -26,7 +26,7 @@ from ratewise.errors import (
 from ratewise.files import writing
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.events import Event
 
@@ -82,13 +82,15 @@ class GreedyLR(keras.callbacks.Callback):
         interval: ``"batch"`` decides on each batch's own value, ``"epoch"`` on the epoch's, such
             as ``"val_loss"``; an epoch without validation counts for the ramp alone.
         decide_every: steps a decision; the rule gets the mean of their finite values. A period
-            with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its values are.
+            with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its
+            values are.
         warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
         factor, patience, window, threshold, threshold_mode, reference, plateau, warmup, cooldown,
             stage, mode, reset_after, eps, eps_mode, first: as for `ratewise.GreedyLR`.
         min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
         max_lr: upper bound, default 10 times the base.
         on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
+        config: the rule's settings in one, which arguments by name are put into.
         state_file: path of the memory's file, or None.
         verbose: 1 prints each change of the rate.
 
@@ -115,31 +117,33 @@ class GreedyLR(keras.callbacks.Callback):
         interval: str = "batch",
         decide_every: int = 1,
         warmup_steps: int = 0,
-        factor: float = GreedyConfig.factor,
-        patience: int = GreedyConfig.patience,
-        window: int = GreedyConfig.window,
-        threshold: float = GreedyConfig.threshold,
-        threshold_mode: str = GreedyConfig.threshold_mode,
-        reference: str = GreedyConfig.reference,
-        plateau: str = GreedyConfig.plateau,
-        warmup: int = GreedyConfig.warmup,
-        cooldown: int = GreedyConfig.cooldown,
-        stage: str = GreedyConfig.stage,
+        factor: float | None = None,
+        patience: int | None = None,
+        window: int | None = None,
+        threshold: float | None = None,
+        threshold_mode: str | None = None,
+        reference: str | None = None,
+        plateau: str | None = None,
+        warmup: int | None = None,
+        cooldown: int | None = None,
+        stage: str | None = None,
         min_lr: float | None = None,
         max_lr: float | None = None,
-        mode: str = GreedyConfig.mode,
-        reset_after: int | None = GreedyConfig.reset_after,
-        eps: float = GreedyConfig.eps,
-        eps_mode: str = GreedyConfig.eps_mode,
-        first: str = GreedyConfig.first,
-        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        mode: str | None = None,
+        reset_after: int | None = None,
+        eps: float | None = None,
+        eps_mode: str | None = None,
+        first: str | None = None,
+        on_nonfinite: str | None = None,
+        config: GreedyConfig | None = None,
         state_file: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ) -> None:
         given = locals()
         super().__init__()
         fields = [field.name for field in dataclasses.fields(GreedyConfig)]
-        self._config = GreedyConfig(**{name: given[name] for name in fields})
+        self._config = merged(config, **{name: given[name] for name in fields})
+        given |= dataclasses.asdict(self._config)
         own = ("monitor", "interval", "decide_every", "warmup_steps", "min_lr", "max_lr", *fields)
         self._settings: dict[str, Any] = {name: given[name] for name in own}
         _check(self._settings, state_file)

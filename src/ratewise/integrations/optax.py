@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ratewise.errors import MissingLoss, invalid, missing_extra, wrong_type
 from ratewise.rules import greedy as rules
 from ratewise.rules.checks import check_count
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
 
 try:
     import jax
@@ -34,25 +34,26 @@ class GreedyScaleState(NamedTuple):
 
 def greedy(
     *,
-    factor: float = GreedyConfig.factor,
-    patience: int = GreedyConfig.patience,
-    window: int = GreedyConfig.window,
-    threshold: float = GreedyConfig.threshold,
-    threshold_mode: str = GreedyConfig.threshold_mode,
-    reference: str = GreedyConfig.reference,
-    plateau: str = GreedyConfig.plateau,
-    warmup: int = GreedyConfig.warmup,
-    cooldown: int = GreedyConfig.cooldown,
-    stage: str = GreedyConfig.stage,
-    mode: str = GreedyConfig.mode,
-    reset_after: int | None = GreedyConfig.reset_after,
-    eps: float = GreedyConfig.eps,
-    first: str = GreedyConfig.first,
-    on_nonfinite: str = GreedyConfig.on_nonfinite,
+    factor: float | None = None,
+    patience: int | None = None,
+    window: int | None = None,
+    threshold: float | None = None,
+    threshold_mode: str | None = None,
+    reference: str | None = None,
+    plateau: str | None = None,
+    warmup: int | None = None,
+    cooldown: int | None = None,
+    stage: str | None = None,
+    mode: str | None = None,
+    reset_after: int | None = None,
+    eps: float | None = None,
+    first: str | None = None,
+    on_nonfinite: str | None = None,
     decide_every: int = 1,
     warmup_steps: int = 0,
     min_scale: float = RELATIVE_BOUNDS[0],
     max_scale: float = RELATIVE_BOUNDS[1],
+    config: GreedyConfig | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale the updates up while the loss improves and down while it does not.
 
@@ -91,6 +92,7 @@ def greedy(
             finite spoils them all under ``"bad"``, under ``"skip"`` the others count.
         warmup_steps: W, updates of a linear ramp up to the base rate, before the rule begins.
         min_scale, max_scale: bounds of the scale, multiples of the base rate around 1.
+        config: the rule's settings in one, which arguments by name are put into.
 
     Returns:
         A transformation with ``update(updates, state, params=None, *, value)``, `value` being
@@ -115,10 +117,8 @@ def greedy(
     -0.5 2.0 increase
     -1.0 2.0 none
     """
-    if on_nonfinite == "raise":
-        fix = "compiled code cannot raise; pass 'bad' and look at last_reason(opt_state)"
-        raise invalid("on_nonfinite", "'bad' or 'skip'", on_nonfinite, fix)
-    config = GreedyConfig(
+    config = merged(
+        config,
         factor=factor,
         patience=patience,
         window=window,
@@ -135,6 +135,12 @@ def greedy(
         first=first,
         on_nonfinite=on_nonfinite,
     )
+    if config.on_nonfinite == "raise":
+        fix = "compiled code cannot raise; pass 'bad' and look at last_reason(opt_state)"
+        raise invalid("on_nonfinite", "'bad' or 'skip'", config.on_nonfinite, fix)
+    if config.eps_mode == "abs":
+        fix = "the base rate is the chain's; pass eps relative to it"
+        raise invalid("eps_mode", "'rel'", config.eps_mode, fix)
     _check(decide_every, warmup_steps, min_scale, max_scale)
     limits = GreedyLimits((float(min_scale),), (float(max_scale),), (0.0,))
 
@@ -165,7 +171,7 @@ def greedy(
         seen, finite = state.seen + counts, state.finite + usable
         total = state.total + jnp.where(usable, loss, 0.0)
         due = seen == decide_every
-        lost = finite == 0 if on_nonfinite == "skip" else finite < seen
+        lost = finite == 0 if config.on_nonfinite == "skip" else finite < seen
         metric = jnp.where(due & lost, jnp.nan, total / jnp.maximum(finite, 1))
 
         # Decide, and let it stand where a period has ended.

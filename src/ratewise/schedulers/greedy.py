@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.greedy_config import GreedyConfig, merged
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
 from ratewise.schedulers.metric import nonfinite
@@ -74,6 +74,8 @@ class GreedyLR(MetricLR):
             rank's; the others need none), or None, each on its own. Nothing is sent where there
             is one process.
         process_group: of `torch.distributed`; None is the default group.
+        config: the rule's settings in one, for those above that are seldom set; arguments by
+            name are put into it. What is in neither has `GreedyConfig`'s default.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: a setting outside its range.
@@ -96,24 +98,24 @@ class GreedyLR(MetricLR):
         self,
         optimizer: Optimizer,
         *,
-        factor: float = GreedyConfig.factor,
-        patience: int = GreedyConfig.patience,
-        window: int = GreedyConfig.window,
-        threshold: float = GreedyConfig.threshold,
-        threshold_mode: str = GreedyConfig.threshold_mode,
-        reference: str = GreedyConfig.reference,
-        plateau: str = GreedyConfig.plateau,
-        warmup: int = GreedyConfig.warmup,
-        cooldown: int = GreedyConfig.cooldown,
-        stage: str = GreedyConfig.stage,
+        factor: float | None = None,
+        patience: int | None = None,
+        window: int | None = None,
+        threshold: float | None = None,
+        threshold_mode: str | None = None,
+        reference: str | None = None,
+        plateau: str | None = None,
+        warmup: int | None = None,
+        cooldown: int | None = None,
+        stage: str | None = None,
         min_lr: Bound = None,
         max_lr: Bound = None,
-        mode: str = GreedyConfig.mode,
-        reset_after: int | None = GreedyConfig.reset_after,
-        eps: float = GreedyConfig.eps,
-        eps_mode: str = GreedyConfig.eps_mode,
-        first: str = GreedyConfig.first,
-        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        mode: str | None = None,
+        reset_after: int | None = None,
+        eps: float | None = None,
+        eps_mode: str | None = None,
+        first: str | None = None,
+        on_nonfinite: str | None = None,
         missing: str = "raise",
         schedule: Schedule = None,
         total_steps: int | None = None,
@@ -122,9 +124,11 @@ class GreedyLR(MetricLR):
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
         process_group: Any = None,
+        config: GreedyConfig | None = None,
         _outside_bounds: str = "raise",
     ) -> None:
-        config = GreedyConfig(
+        config = merged(
+            config,
             factor=factor,
             patience=patience,
             window=window,
@@ -142,6 +146,7 @@ class GreedyLR(MetricLR):
             first=first,
             on_nonfinite=on_nonfinite,
         )
+        self._given |= config.stated().keys()
         if isinstance(optimizer, Optimizer):  # anything else is named by the base class
             count = len(groups if isinstance(groups, Sequence) else optimizer.param_groups)
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
@@ -199,8 +204,7 @@ class GreedyLR(MetricLR):
         at its bound).
         """
         del verbose
-        return cls(
-            optimizer,
+        config = GreedyConfig(
             factor=factor,
             patience=patience,
             window=window_size if smooth else 1,
@@ -211,15 +215,13 @@ class GreedyLR(MetricLR):
             warmup=warmup,
             cooldown=cooldown,
             stage="hold",
-            min_lr=min_lr,
-            max_lr=max_lr,
             mode=mode,
             reset_after=max(1, reset_start),
             eps=eps,
             eps_mode="abs",
             first="good",
-            _outside_bounds="allow",
         )
+        return cls(optimizer, min_lr=min_lr, max_lr=max_lr, config=config, _outside_bounds="allow")
 
     @property
     def last_reason(self) -> str:

@@ -52,8 +52,8 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         schedule: how the ratio falls over `total_steps`: a name of `ratewise.rules.fixed.FIXED`.
         total_steps: length of the run in optimizer steps; None holds the ratio until `anneal`.
             Beyond it the final rate holds.
-        measure_every: measure one step in so many; the first 50 are all measured. Factors are kept in
-            between.
+        measure_every: measure one step in so many; the first 50 are all measured. Factors are
+            kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
         start: share of the ratio at which a tensor begins, in (0, 1].
         gain: how much of what is missing is made up for in one decision, in (0, 1]; 1 makes each
