@@ -231,7 +231,9 @@ def capture(device: str, step: Callable[[], Tensor]) -> tuple[Callable[[], None]
     """Record one step without running it; return its replay and where its loss will be."""
     if device == "cpu":
         tape = Tape()
-        names = [f"ratewise.schedulers.{module}.capturing" for module in ("reactive", "clock")]
+        names = [
+            f"ratewise.schedulers.{module}.capturing" for module in ("base", "greedy", "clock")
+        ]
         with tape, mock.patch(names[0], return_value=True), mock.patch(names[1], return_value=True):
             loss = step()
         return tape.replay, loss

@@ -437,7 +437,7 @@ def test_what_cannot_be_steered_is_named():
     with pytest.raises(WrongType, match="optimizer must be a torch"):
         UpdateRatioLR(nn.Linear(1, 1))
     weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(InvalidArgument, match="keeps the way of the weights itself"):
+    with pytest.raises(InvalidArgument, match="keeps past weights itself"):
         UpdateRatioLR(torch.optim.LBFGS([weight]))
     flat = nn.Parameter(torch.ones(2))
     flat._fsdp_flattened = True

@@ -69,8 +69,8 @@ def test_where_there_is_no_memory_nothing_can_be_read(
         p.grad = torch.ones_like(p)
     for _ in range(8):
         if rate == "tensor":
-            scheduler.before_step(False)
-            scheduler.after_step()
+            scheduler._control.before_step(False)
+            scheduler._control.after_step()
         else:
             optimizer.step()
             scheduler.step()

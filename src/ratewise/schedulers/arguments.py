@@ -37,7 +37,8 @@ def check_capture(decide_every: int, ramp: int, schedule: Any) -> None:
         raise InvalidArgument(
             f"in a CUDA graph a step must be like every other, got decide_every={decide_every}, "
             f"{ramp} steps of the ramp left, schedule={schedule!r}: they count steps in Python, "
-            "which no replay runs; capture with decide_every=1 and no schedule, once the ramp is over"
+            "which no replay runs; capture with decide_every=1 and no schedule, once the ramp is "
+            "over"
         )
 
 

@@ -25,11 +25,11 @@ def check_kind(optimizer: Any) -> None:
     """Raise where scaling what a step moved would deceive the optimizer.
 
     Raises:
-        InvalidArgument: it keeps the way of the weights itself: LBFGS, Schedule-Free.
+        InvalidArgument: it keeps past weights itself: LBFGS, Schedule-Free.
     """
     kind = type(optimizer)
     if isinstance(optimizer, optim.LBFGS) or kind.__module__.startswith("schedulefree"):
-        fix = "it keeps the way of the weights itself; use e.g. AdamW or SGD"
+        fix = "it keeps past weights itself and would not see the scaling; use e.g. AdamW or SGD"
         raise invalid("optimizer", "one whose steps can be scaled", kind.__name__, fix)
 
 

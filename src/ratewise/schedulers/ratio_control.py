@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import InvalidArgument, InvalidState, RanksDisagree, wrong_type
+from ratewise.rules.checks import check_count
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.schedulers import ratio_state
 from ratewise.schedulers.base_rates import check_bases, check_range, proportions, raised
@@ -55,6 +56,7 @@ class RatioControl(RateSource):
         policy: PolicyState | None = None,
     ) -> None:
         check_kind(optimizer)
+        check_count("measure_every", measure_every, 1)
         if not isinstance(keep_proportions, bool):
             raise wrong_type("keep_proportions", "True or False", keep_proportions, "pass True")
         self.base: list[float] = []
