@@ -251,8 +251,8 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
     for p in model.parameters():
         p.grad = torch.empty_like(p)
     with Heard("meta") as heard:
-        scheduler.before_step(False)
-        scheduler.after_step()
+        scheduler._control.before_step(False)
+        scheduler._control.after_step()
     return len(ours.parameters.params), heard.kernels
 
 
@@ -326,7 +326,7 @@ def text(measured: dict[str, Any]) -> str:
         both = added[f"{kind}: measured"].median, added[f"{kind}: between"].median
         return 100 * (both[0] + (every - 1) * both[1]) / every / whole
 
-    default = inspect.signature(ratewise.UpdateRatioLR).parameters["every"].default
+    default = inspect.signature(ratewise.UpdateRatioLR).parameters["measure_every"].default
     claimed = []
     for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
         taken = share(kind, default)
