@@ -125,7 +125,7 @@ class Split:
             del self.copies
 
 
-def keep_copies(ours: steering.Steering) -> Callable[[], None]:
+def keep_copies(ours: steering.Displacement) -> Callable[[], None]:
     """Return what copies weights to the same place at every step."""
     copies: list[torch.Tensor] = []
 

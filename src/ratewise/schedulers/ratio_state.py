@@ -45,7 +45,7 @@ DISPLACEMENT: dict[str, Check] = {
     "factor": _FACTORS,
     "settled": _FACTORS,
     "typical": schema.number(0.0, SINGLE),
-    "probe": schema.several(schema.number(1.0, 1e4)),  # up to `steering.PROBE`
+    "probe": schema.several(schema.number(1.0, 1e4)),  # up to `displacement.PROBE`
     "ratios": schema.several(_ratio),
     "measure_every": schema.count(1),
     "steps": schema.count(),
