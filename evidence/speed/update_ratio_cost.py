@@ -32,7 +32,7 @@ from evidence.speed import kept
 from evidence.speed.tensor_rates import Heard
 from evidence.timing import Spread, interleaved, measured_on
 from ratewise.rules import update_ratio as rule
-from ratewise.schedulers import steering
+from ratewise.schedulers import displacement
 
 BASE_LR = 1e-3
 EVERY = (1, 4, 10)
@@ -117,15 +117,15 @@ class Split:
         optimizer.param_groups = self.groups
         if self.measuring:
             now = [p.detach() for p in self.params]
-            parts = steering._differences(now, self.copies)
-            moved = torch.stack([norm for _, some in parts for norm in steering._norms(some)])
+            parts = displacement._differences(now, self.copies)
+            moved = torch.stack([norm for _, some in parts for norm in displacement._norms(some)])
             unit = (moved / torch.stack(torch._foreach_norm(self.copies))).tolist()
             for p, value in zip(self.params, unit, strict=True):
                 self.factors[id(p)] = min(1.0, 0.01 / max(value, 1e-9))
             del self.copies
 
 
-def keep_copies(ours: steering.Displacement) -> Callable[[], None]:
+def keep_copies(ours: displacement.Displacement) -> Callable[[], None]:
     """Return what copies weights to the same place at every step."""
     copies: list[torch.Tensor] = []
 
