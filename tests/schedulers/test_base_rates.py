@@ -333,3 +333,14 @@ def test_where_a_step_is_no_multiple_of_the_rate_a_tiny_one_is_refused():
     ):
         UpdateRatioLR(torch.optim.Adafactor([weight], lr=1e-7))
     UpdateRatioLR(torch.optim.Adafactor([weight], lr=1e-6))
+
+
+def test_a_factor_that_leaves_no_rate_to_steer_from_is_refused_and_changes_nothing():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    scheduler = UpdateRatioLR(torch.optim.SGD([weight], lr=0.1))
+    before = repr(scheduler.state_dict())
+    for factor in (1e-300, 1e-30, 1e32):
+        with pytest.raises(InvalidArgument, match=r"factor must be one that leaves base rates"):
+            scheduler.rescale(factor)
+    assert repr(scheduler.state_dict()) == before
+    scheduler.rescale(1e-28)

@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import InvalidArgument, InvalidState, RanksDisagree, wrong_type
+from ratewise.errors import InvalidArgument, InvalidState, RanksDisagree, invalid, wrong_type
 from ratewise.rules.checks import check_count
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.schedulers import ratio_state
-from ratewise.schedulers.base_rates import check_bases, check_range, proportions, raised
+from ratewise.schedulers.base_rates import (
+    LEAST,
+    MOST,
+    check_bases,
+    check_range,
+    proportions,
+    raised,
+)
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.displacement import Displacement
 from ratewise.schedulers.policy_state import PolicyState
@@ -269,9 +276,13 @@ class RatioControl(RateSource):
 
         `rescale` lowers the rate and with it what is wanted; another base rate alone does not.
         """
-        if restart:
-            for rate in base:
+        for rate in base:
+            if restart:
                 check_range(self.scheduler.optimizer, rate)
+            elif not LEAST <= rate <= MOST:
+                allowed = f"one that leaves base rates in [{LEAST:g}, {MOST:g}]"
+                raise invalid("factor", allowed, f"a rate of {rate:g}", "pass one nearer to 1")
+        if restart:
             usual, now = raised(self._full, self.per), raised(base, self.per)
             all_of_them = zip(self._full, base, usual, now, strict=True)
             self.displacement.rescale([old / new * (u / n) for old, new, u, n in all_of_them])
