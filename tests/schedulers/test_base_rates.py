@@ -340,7 +340,7 @@ def test_a_factor_that_leaves_no_rate_to_steer_from_is_refused_and_changes_nothi
     scheduler = UpdateRatioLR(torch.optim.SGD([weight], lr=0.1))
     before = repr(scheduler.state_dict())
     for factor in (1e-300, 1e-30, 1e32):
-        with pytest.raises(InvalidArgument, match=r"factor must be one that leaves base rates"):
+        with pytest.raises(InvalidArgument, match="factor must be"):
             scheduler.rescale(factor)
     assert repr(scheduler.state_dict()) == before
     scheduler.rescale(1e-28)
