@@ -140,8 +140,8 @@ def test_a_reason_that_is_not_known_here_is_drawn_too():
     assert "by hand (1)" in legend(ratewise.plot(scheduler))
 
 
-def test_an_anchor_s_zero_at_the_end_does_not_flatten_the_rest():
-    scheduler = trained(metrics(61), **QUICK, anchor="cosine", total_steps=60)
+def test_a_schedule_s_zero_at_the_end_does_not_flatten_the_rest():
+    scheduler = trained(metrics(61), **QUICK, schedule="cosine", total_steps=60)
     assert scheduler.get_last_lr()[0] == 0.0
     below = ratewise.plot(scheduler).axes[1]
     drawn = lines(below)["learning rate"].get_ydata()

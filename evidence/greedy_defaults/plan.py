@@ -68,4 +68,4 @@ def label(options: dict[str, Any]) -> str:
     '0.9/3/20 best bad'
     """
     name = "{factor:g}/{patience}/{window} {reference} {plateau}".format(**options)
-    return name + (f" on {options['anchor']}" if options.get("anchor") else "")
+    return name + (f" on {options['schedule']}" if options.get("schedule") else "")

@@ -27,9 +27,9 @@ def run(how: How, settings: Settings | None = None) -> dict[str, Any]:
             simulated.stored(how.out / f"round-{number}")
     first = play(0, settings, settings.candidates(), how.out / "round-1", how)
     best = finalists(first)
-    anchored = [{**options, "anchor": "cosine"} for options in best]
+    anchored = [{**options, "schedule": "cosine"} for options in best]
     second = play(1, settings, [*best, *anchored], how.out / "round-2", how)
-    chosen = next(score.options for score in second if "anchor" not in score.options)
+    chosen = next(score.options for score in second if "schedule" not in score.options)
     final = judge(settings, chosen, how.out / "round-3", how)
     pages.write(settings, first, second, chosen, final, how.page)
     return chosen
@@ -73,7 +73,7 @@ def judge(settings: Settings, chosen: dict[str, Any], folder: Path, how: How) ->
         optimizers=OPTIMIZERS,
         schedules=[
             Schedule("greedy", "greedy", chosen),
-            Schedule("greedy-cosine", "greedy", {**chosen, "anchor": "cosine"}),
+            Schedule("greedy-cosine", "greedy", {**chosen, "schedule": "cosine"}),
             *(name for name in others if name not in ("greedy", "greedy-cosine")),
         ],
         seeds=part.seeds,

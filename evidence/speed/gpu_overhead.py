@@ -132,12 +132,12 @@ def contenders() -> list[Contender]:
     def with_number(scheduler: Any, loss: Tensor) -> None:
         scheduler.step(loss.item())
 
-    every_10 = partial(ratewise.GreedyLR, every=10)
+    every_10 = partial(ratewise.GreedyLR, decide_every=10)
     chosen = [
         *(nothing(AGAIN, tensor) for tensor in (False, True)),
         *(Contender(COSINE, tensor, cosine, bare) for tensor in (False, True)),
         *(Contender(OURS, tensor, ratewise.GreedyLR, with_loss) for tensor in (False, True)),
-        Contender(f"{OURS}, every=10", True, every_10, with_loss),
+        Contender(f"{OURS}, decide_every=10", True, every_10, with_loss),
     ]
     if TransformersGreedyLR is not None:
         bounds = {"min_lr": 0.1 * BASE_LR, "max_lr": 10 * BASE_LR}

@@ -206,7 +206,7 @@ def operations(every: int = 1, **settings: Any) -> tuple[int, int]:
     """
     rate = torch.tensor(0.1, dtype=torch.float64)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    scheduler = ratewise.GreedyLR(optimizer, every=every, **settings)
+    scheduler = ratewise.GreedyLR(optimizer, decide_every=every, **settings)
     loss = torch.tensor(1.0)
     counts = []
     for _ in range(3 * every):

@@ -32,7 +32,7 @@ from evidence.speed import kept
 from evidence.speed.tensor_rates import Heard
 from evidence.timing import Spread, interleaved, measured_on
 from ratewise.rules import update_ratio as rule
-from ratewise.schedulers import steering
+from ratewise.schedulers import displacement
 
 BASE_LR = 1e-3
 EVERY = (1, 4, 10)
@@ -117,20 +117,20 @@ class Split:
         optimizer.param_groups = self.groups
         if self.measuring:
             now = [p.detach() for p in self.params]
-            parts = steering._differences(now, self.copies)
-            moved = torch.stack([norm for _, some in parts for norm in steering._norms(some)])
+            parts = displacement._differences(now, self.copies)
+            moved = torch.stack([norm for _, some in parts for norm in displacement._norms(some)])
             unit = (moved / torch.stack(torch._foreach_norm(self.copies))).tolist()
             for p, value in zip(self.params, unit, strict=True):
                 self.factors[id(p)] = min(1.0, 0.01 / max(value, 1e-9))
             del self.copies
 
 
-def keep_copies(ours: steering.Steering) -> Callable[[], None]:
+def keep_copies(ours: displacement.Displacement) -> Callable[[], None]:
     """Return what copies weights to the same place at every step."""
     copies: list[torch.Tensor] = []
 
     def copy() -> None:
-        now = [p.detach() for p in ours.steered.params]
+        now = [p.detach() for p in ours.parameters.params]
         if not copies:
             copies.extend(map(torch.empty_like, now))
         torch._foreach_copy_(copies, now)
@@ -158,14 +158,14 @@ class Contender:
                 if kind == LEARNED
                 else ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
             )
-            ours = self.scheduler._steering
+            ours = self.scheduler._control.displacement
             if kind == KEPT:
                 ours._copy = keep_copies(ours)
 
             def prepare() -> None:
                 if ours.steps >= 2:  # the first steps are measured, whatever is timed later
                     ours.steps = rule.EARLY + 1
-                    ours.every = 1 if measuring else 1_000_000
+                    ours.measure_every = 1 if measuring else 1_000_000
 
             self.prepare = prepare
 
@@ -246,14 +246,14 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
         model = Transformer(WHOLE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
     scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
-    ours = scheduler._steering
-    ours.steps, ours.every = rule.EARLY + 1, 1 if measuring else 1_000_000
+    ours = scheduler._control.displacement
+    ours.steps, ours.measure_every = rule.EARLY + 1, 1 if measuring else 1_000_000
     for p in model.parameters():
         p.grad = torch.empty_like(p)
     with Heard("meta") as heard:
-        scheduler.before_step(False)
-        scheduler.after_step()
-    return len(ours.steered.params), heard.kernels
+        scheduler._control.before_step(False)
+        scheduler._control.after_step()
+    return len(ours.parameters.params), heard.kernels
 
 
 def fixed(every: int, steps: int = 300) -> float:
@@ -262,7 +262,7 @@ def fixed(every: int, steps: int = 300) -> float:
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     plain, steered = (AdamW(model.parameters(), lr=BASE_LR) for _ in range(2))
-    scheduler = ratewise.UpdateRatioLR(steered, every=every)
+    scheduler = ratewise.UpdateRatioLR(steered, measure_every=every)
     more = []
     for step in range(rule.EARLY + steps):
         times = [time.perf_counter()]
@@ -282,7 +282,7 @@ def decision(times: int = 200) -> float:
     scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
     start = time.perf_counter()
     for step in range(times):
-        scheduler._correction.decide(0.5, step, 1000)
+        scheduler._policy.decide(0.5, step, 1000)
     return 1e3 * (time.perf_counter() - start) / times
 
 
@@ -326,7 +326,7 @@ def text(measured: dict[str, Any]) -> str:
         both = added[f"{kind}: measured"].median, added[f"{kind}: between"].median
         return 100 * (both[0] + (every - 1) * both[1]) / every / whole
 
-    default = inspect.signature(ratewise.UpdateRatioLR).parameters["every"].default
+    default = inspect.signature(ratewise.UpdateRatioLR).parameters["measure_every"].default
     claimed = []
     for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
         taken = share(kind, default)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ratewise.nmf import StochasticNMF as StochasticNMF
     from ratewise.plotting import plot_schedule as plot
+    from ratewise.rules.greedy_config import GreedyConfig as GreedyConfig
     from ratewise.schedulers.greedy import GreedyLR as GreedyLR
     from ratewise.schedulers.guard import SpikeGuard as SpikeGuard
     from ratewise.schedulers.learned import LearnedLR as LearnedLR
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 #: public name -> where it is; imported at first use, so that `import ratewise` is light
 _HOMES = {
+    "GreedyConfig": "ratewise.rules.greedy_config:GreedyConfig",
     "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
     "LearnedLR": "ratewise.schedulers.learned:LearnedLR",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "GreedyConfig",
     "GreedyLR",
     "JSONLWriter",
     "LearnedLR",

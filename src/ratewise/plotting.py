@@ -339,7 +339,7 @@ def _log_y(axis: Any, values: Sequence[float]) -> None:
 
     low, high = min(values) / 1.25, max(values) * 1.25
     widen = max(1.0, math.sqrt(4 * low / high))
-    low, high = max(low / widen, high / 1e5), high * widen  # an anchor may end next to 0
+    low, high = max(low / widen, high / 1e5), high * widen  # a schedule may end next to 0
     axis.set_yscale("log")
     axis.set_ylim(low, high)
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))

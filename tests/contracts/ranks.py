@@ -67,7 +67,7 @@ def rank0(rank: int, folder: Path) -> Any:
     """Only the first rank has a metric, as when it alone evaluates."""
     found = {}
     for row in ROWS:
-        if row.shared:
+        if row.takes("sync"):
             scheduler = row.make(make_optimizer(0.01, 0.02), sync="rank0")
             found[row.name] = follow(scheduler, local_losses(0) if rank == 0 else [None] * STEPS)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from tests.rules.policies import random_policy
 from torch.optim import Optimizer
 
 from ratewise import GreedyLR, LearnedLR, UpdateRatioLR
+from ratewise.schedulers.metric_lr import MetricLR
 
 
 class Row(NamedTuple):
@@ -23,8 +25,10 @@ class Row(NamedTuple):
     options: dict[str, Any]
     start: float = 1.0  #: the first rate, as a multiple of the base rate
     late: int = 0  #: steps by which its first decision is held back
-    shared: bool = True  #: whether it takes the arguments that all schedulers share
-    excused: tuple[str, ...] = ()  #: tests of the battery that cannot apply to it, by name
+
+    def takes(self, argument: str) -> bool:
+        """Return whether it has a constructor's argument of that name."""
+        return argument in inspect.signature(self.build).parameters
 
     def make(self, optimizer: Optimizer, **more: Any) -> Any:
         """Return a new scheduler on `optimizer`."""
@@ -37,45 +41,34 @@ ROWS = (
     Row("greedy", GreedyLR, {}),
     Row("greedy, quick", GreedyLR, QUICK),
     Row("greedy, stages", GreedyLR, {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 3}),
-    Row("greedy on cosine", GreedyLR, {**QUICK, "anchor": "cosine", "total_steps": 60}),
-    Row("greedy on a function", GreedyLR, {**QUICK, "anchor": lambda step: 1 / (1 + step)}),
-    Row("greedy, ramp and periods", GreedyLR, {**QUICK, "warmup_steps": 3, "every": 2}, 1 / 4, 3),
+    Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
+    Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
+    Row(
+        "greedy, ramp and periods",
+        GreedyLR,
+        {**QUICK, "warmup_steps": 3, "decide_every": 2},
+        1 / 4,
+        3,
+    ),
     Row(
         "like transformers",
         GreedyLR.like_transformers,
         {"min_lr": 1e-4, "patience": 1},
-        shared=False,
     ),
-    # It steers by displacements and ignores losses: there is none to miss, to check or to refuse.
-    # (`shared`: `missing`, `sync`, `on_nonfinite` and the mean of a period are about losses, too;
-    # its own tests have `every`, `warmup_steps` and `groups`.)
     *(
         Row(
             f"update ratio per {per}",
             UpdateRatioLR,
-            {"per": per, "schedule": "restarts", "total_steps": 60, "every": 3},
-            shared=False,
-            excused=(
-                "test_a_bare_step_before_any_loss_says_what_to_pass",
-                "test_refuses_what_is_not_one_number_and_changes_nothing",
-            ),
+            {"per": per, "schedule": "restarts", "total_steps": 60, "measure_every": 3},
         )
         for per in ("tensor", "group", "model")
     ),
-    # (`shared`: `every`, `warmup_steps` and `on_nonfinite` follow from its policy.)
     Row(
         "learned",
         LearnedLR,
         {"policy": random_policy(schedule="restarts"), "total_steps": 60},
-        shared=False,
     ),
 )
-
-
-def every_row(test: Callable[..., None]) -> Any:
-    """Parametrize a test over the rows, but for those that are excused from it by its name."""
-    rows = [row for row in ROWS if test.__name__ not in row.excused]
-    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)(test)
 
 
 def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer:
@@ -89,6 +82,19 @@ def make_optimizer(*rates: float, tensor: bool = False) -> torch.optim.Optimizer
     optimizer = torch.optim.SGD(groups, lr=rates[0])
     optimizer.step()
     return optimizer
+
+
+#: Those that decide on a metric, and those that take none: what is asked of a metric differs.
+METRIC_ROWS = [row for row in ROWS if isinstance(row.make(make_optimizer(0.01)), MetricLR)]
+OTHER_ROWS = [row for row in ROWS if row not in METRIC_ROWS]
+
+
+def over(rows: Sequence[Row]) -> Any:
+    """Parametrize over rows."""
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+
+
+every_row, metric_rows, other_rows = over(ROWS), over(METRIC_ROWS), over(OTHER_ROWS)
 
 
 def metrics(count: int = 50, seed: int = 0) -> list[float]:

@@ -68,7 +68,7 @@ def test_the_rates_are_those_of_the_mean_loss(results: dict[str, Any], case: str
 
 def test_rank0_decides_alone_and_the_others_need_no_loss(results: dict[str, Any]):
     for row in ROWS:
-        if row.shared:
+        if row.takes("sync"):
             wanted = follow(row.make(make_optimizer(0.01, 0.02)), local_losses(0))
             assert results["rank0-2"][1][row.name] == wanted, row.name
 

@@ -190,11 +190,11 @@ def test_a_state_of_another_format_is_refused_by_its_number(version: Any):
     [
         ("rates", ["a"]),
         ("rates", [0.1, 0.2]),
-        ("every", "a"),
-        ("every", 0),
+        ("decide_every", "a"),
+        ("decide_every", 0),
         ("own", []),
         ("outside", []),
-        ("anchor", "cos"),
+        ("schedule", "cos"),
         ("events", [1]),
         ("trace", {}),
         ("late", 3),
@@ -214,7 +214,7 @@ def test_a_damaged_state_is_refused_whole(row: Row, part: str, value: Any):
     assert repr(second.state_dict()) == repr(before)
 
 
-@pytest.mark.parametrize("other", [{"groups": [0]}, {"anchor": lambda step: 1.0}])
+@pytest.mark.parametrize("other", [{"groups": [0]}, {"schedule": lambda step: 1.0}])
 def test_a_checkpoint_of_another_scheduler_is_named(other: dict[str, Any]):
     state = QUICK.make(make_optimizer(0.01, 0.02)).state_dict()
     with pytest.raises(InvalidState):

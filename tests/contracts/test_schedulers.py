@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics
+from tests.contracts.rules import (
+    Row,
+    every_row,
+    follow,
+    make_optimizer,
+    metric_rows,
+    metrics,
+    other_rows,
+)
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
 
 from ratewise.errors import InvalidArgument, InvalidState, MissingLoss, RatewiseError, WrongType
@@ -33,7 +41,7 @@ def test_acts_and_keeps_the_ratio_of_the_groups(row: Row):
     assert all(second == pytest.approx(2 * first) for first, second in seen)
 
 
-@every_row
+@metric_rows
 def test_a_bare_step_before_any_loss_says_what_to_pass(row: Row):
     scheduler = row.make(make_optimizer(0.01))
     with pytest.raises(MissingLoss, match=r"step\(loss\)"):
@@ -89,7 +97,7 @@ def test_a_loss_that_requires_a_gradient_is_taken_and_its_graph_let_go(row: Row,
     assert scheduler.last_epoch == 6
 
 
-@every_row
+@metric_rows
 @pytest.mark.parametrize(
     ("loss", "error"),
     [
@@ -109,6 +117,17 @@ def test_refuses_what_is_not_one_number_and_changes_nothing(row: Row, loss: Any,
     with pytest.raises(error):
         scheduler.step(loss)
     assert scheduler.state_dict() == before
+
+
+@other_rows
+@pytest.mark.parametrize("loss", ["0.5", None, [0.5], torch.ones((), device="meta"), math.nan])
+def test_one_that_takes_no_metric_ignores_whatever_it_is_handed(row: Row, loss: Any):
+    scheduler, bare = row.make(make_optimizer(0.01)), row.make(make_optimizer(0.01))
+    for _ in range(5):
+        scheduler.observe(loss)
+        scheduler.step(loss)
+        bare.step()
+        assert repr(scheduler.state_dict()) == repr(bare.state_dict())
 
 
 @every_row
@@ -217,7 +236,7 @@ def test_groups_added_between_saving_and_loading_are_the_same_groups(row: Row, t
 def test_in_sequential_the_hand_off_is_the_initial_rate(row: Row):
     optimizer = make_optimizer(0.01)
     ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3, 0.7, total_iters=5)
-    inner = row.make(optimizer, missing="hold") if row.shared else row.make(optimizer)
+    inner = row.make(optimizer, missing="hold") if row.takes("missing") else row.make(optimizer)
     sequence = SequentialLR(optimizer, [ramp, inner], milestones=[5])
     optimizer.step()
     for _ in range(4):
@@ -246,12 +265,6 @@ def test_in_a_chain_the_other_s_part_is_kept(row: Row):
 def test_not_an_optimizer_is_named(row: Row):
     with pytest.raises(WrongType, match="optimizer must be a torch"):
         row.make(torch.nn.Linear(1, 1))
-
-
-def test_whoever_is_excused_is_excused_from_a_test_of_the_battery():
-    tests = {name for name in globals() if name.startswith("test_")}
-    assert any(row.excused for row in ROWS)
-    assert all(set(row.excused) <= tests for row in ROWS)
 
 
 def test_errors_are_the_package_s_and_the_built_in_kind():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics
+from tests.contracts.rules import ROWS, Row, every_row, follow, make_optimizer, metrics, over
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
@@ -17,13 +17,13 @@ from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument, StepOrderWarning, WrongType
 
 QUICK = next(row for row in ROWS if row.name == "greedy, quick")
-SHARED = [row for row in ROWS if row.shared]
+#: Those that take the arguments about metrics, one and all.
+SHARED = [row for row in ROWS if row.takes("on_nonfinite")]
 
 
 def rows_without(*options: str) -> Any:
     """Parametrize over the rows that take every argument and have none of these set."""
-    chosen = [row for row in SHARED if not set(options) & set(row.options)]
-    return pytest.mark.parametrize("row", chosen, ids=lambda row: row.name)
+    return over([row for row in SHARED if not set(options) & set(row.options)])
 
 
 shared_rows = rows_without()
@@ -152,10 +152,12 @@ def test_a_copied_scheduler_hears_its_own_optimizer():
 # -- periods, ramps, choices --------------------------------------------------------------------
 
 
-@rows_without("every", "warmup_steps", "anchor")  # a coarse twin has another ramp and anchor
+@rows_without(
+    "decide_every", "warmup_steps", "schedule"
+)  # a coarse twin has another ramp and schedule
 def test_every_decides_on_the_mean_of_the_period(row: Row):
     losses = metrics(60)
-    training, coarse = Training(row, every=3), row.make(make_optimizer(0.01))
+    training, coarse = Training(row, decide_every=3), row.make(make_optimizer(0.01))
     rates = [training.step(loss) for loss in losses]
     for period in range(20):
         total = losses[3 * period] + losses[3 * period + 1] + losses[3 * period + 2]
@@ -169,7 +171,7 @@ def test_every_decides_on_the_mean_of_the_period(row: Row):
 @shared_rows
 def test_a_period_with_one_nan_is_one_bad_step_or_is_passed_over(row: Row):
     losses = [1.0, math.nan, 1.0, 1.0]
-    bad, skip = (Training(row, every=4, on_nonfinite=how) for how in ("bad", "skip"))
+    bad, skip = (Training(row, decide_every=4, on_nonfinite=how) for how in ("bad", "skip"))
     for _ in range(3):
         for loss in losses:
             bad.step(loss)
@@ -200,7 +202,7 @@ def test_a_metric_at_sparse_intervals_decides_when_it_comes(row: Row):
         training.step(None)
         if training.scheduler.state_dict()["ratewise"]["rule"]["memory"] != before:
             moved.append(step)
-    latest = training.scheduler.every - 1
+    latest = training.scheduler.decide_every - 1
     assert moved
     assert all(step % 5 <= latest for step in moved)
 
@@ -208,10 +210,10 @@ def test_a_metric_at_sparse_intervals_decides_when_it_comes(row: Row):
 @shared_rows
 def test_the_ramp_is_linear_and_what_follows_is_the_run_without_it(row: Row):
     options = {**row.options, "warmup_steps": 4}
-    if options.get("anchor") == "cosine":
+    if options.get("schedule") == "cosine":
         options["total_steps"] += 4
-    if callable(options.get("anchor")):
-        options["anchor"] = lambda step: 1.0 if step < 4 else 1 / (1 + step - 4)
+    if callable(options.get("schedule")):
+        options["schedule"] = lambda step: 1.0 if step < 4 else 1 / (1 + step - 4)
     ramped = Training(Row(row.name, row.build, options))
     plain = Training(Row(row.name, row.build, {**row.options, "warmup_steps": 0}))
     seen = [float(ramped.scheduler.get_last_lr()[0])]
@@ -220,7 +222,7 @@ def test_the_ramp_is_linear_and_what_follows_is_the_run_without_it(row: Row):
     assert [ramped.step(loss) for loss in metrics()] == [plain.step(loss) for loss in metrics()]
 
 
-@rows_without("anchor")  # in a sequence it counts from the hand-off
+@rows_without("schedule")  # in a sequence it counts from the hand-off
 def test_the_built_in_ramp_is_a_linear_one_in_sequence(row: Row):
     """`SequentialLR` of torch's LinearLR and the scheduler is the same as `warmup_steps`."""
     options = {**row.options, "warmup_steps": 0}
@@ -238,7 +240,7 @@ def test_the_built_in_ramp_is_a_linear_one_in_sequence(row: Row):
         assert other.scheduler.get_last_lr() == pytest.approx(alone.step(loss), rel=1e-12)
 
 
-@shared_rows
+@over([row for row in ROWS if row.takes("groups")])
 def test_a_choice_of_groups_leaves_the_others_alone(row: Row):
     training = Training(row, (0.01, 0.02, 0.03), groups=[0, 2])
     whole = Training(row, (0.01, 0.03))
@@ -248,7 +250,7 @@ def test_a_choice_of_groups_leaves_the_others_alone(row: Row):
         assert [first, third] == whole.step(loss)
 
 
-@shared_rows
+@over([row for row in ROWS if row.takes("groups")])
 def test_two_schedulers_share_an_optimizer_by_groups(row: Row):
     training = Training(row, (0.01, 0.02), groups=[0])
     other = QUICK.make(training.optimizer, groups=[1])
@@ -265,10 +267,14 @@ def test_two_schedulers_share_an_optimizer_by_groups(row: Row):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
-        ({"every": 1.5}, InvalidArgument, "every"),
+        ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),
+        ({"decide_every": 1.5}, InvalidArgument, "decide_every"),
         ({"warmup_steps": -1}, InvalidArgument, "warmup_steps must be an integer >= 0"),
-        ({"warmup_steps": 9, "anchor": "cosine", "total_steps": 9}, InvalidArgument, "below total"),
+        (
+            {"warmup_steps": 9, "schedule": "cosine", "total_steps": 9},
+            InvalidArgument,
+            "below total",
+        ),
         ({"groups": [2]}, InvalidArgument, "groups must be indices below 2"),
         ({"groups": [0, 0]}, InvalidArgument, "different indices"),
         ({"groups": "0"}, WrongType, "a list of indices"),

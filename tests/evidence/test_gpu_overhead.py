@@ -20,7 +20,7 @@ ROWS = {
     ("torch CosineAnnealingLR", "tensor"),
     ("ratewise.GreedyLR", "float"),
     ("ratewise.GreedyLR", "tensor"),
-    ("ratewise.GreedyLR, every=10", "tensor"),
+    ("ratewise.GreedyLR, decide_every=10", "tensor"),
 }
 if importlib.util.find_spec("transformers"):
     ROWS.add(("transformers.GreedyLR, loss.item()", "float"))

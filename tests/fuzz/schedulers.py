@@ -136,10 +136,10 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
         options |= {"factor": pick(0.5, 0.95, 0.999), "patience": pick(0, 1, 3)}
         options |= {"window": pick(1, 2, 5), "reference": pick("previous", "best")}
         options |= {"reset_after": pick(None, 2), "on_nonfinite": pick("bad", "skip", "raise")}
-        options |= {"every": pick(1, 1, 3), "warmup_steps": pick(0, 0, 3)}
-        options |= pick({}, {"anchor": "cosine", "total_steps": 15})
+        options |= {"decide_every": pick(1, 1, 3), "warmup_steps": pick(0, 0, 3)}
+        options |= pick({}, {"schedule": "cosine", "total_steps": 15})
     elif kind == "ratio":
-        options |= {"per": pick("tensor", "group", "model"), "every": pick(1, 3)}
+        options |= {"per": pick("tensor", "group", "model"), "measure_every": pick(1, 3)}
         options |= {"total_steps": pick(None, 5, 15), "warmup_steps": pick(0, 3)}
     else:
         options |= {"total_steps": pick(5, 15)}

@@ -26,9 +26,9 @@ _QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference"
 _BUILDS: tuple[Callable[[Any], Any], ...] = (
     lambda optimizer: GreedyLR(optimizer, **_QUICK),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, groups=[0], reset_after=3),
-    lambda optimizer: GreedyLR(optimizer, **_QUICK, anchor="cosine", total_steps=40),
-    lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, every=2),
-    lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, every=2),
+    lambda optimizer: GreedyLR(optimizer, **_QUICK, schedule="cosine", total_steps=40),
+    lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, decide_every=2),
+    lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, measure_every=2),
     lambda optimizer: UpdateRatioLR(optimizer, ratio=0.01, per="group"),
     lambda optimizer: LearnedLR(optimizer, total_steps=40, policy=random_policy()),
 )
@@ -224,7 +224,7 @@ REGRESSIONS: dict[str, Callable[[Path], None]] = {
     "own rates of NaN": _refuses((*_OURS, "own"), [math.nan, 0.01]),
     "a base of NaN": _refuses((*_RULE, "base"), [math.nan, 0.01], build=4),
     "a full rate of NaN": _refuses((*_RULE, "full"), [math.nan, 0.01], build=4),
-    "a height of NaN": _refuses((*_RULE, "height"), math.nan, build=4),
+    "a height of NaN": _refuses((*_OURS, "height"), math.nan, build=4),
     "a negative horizon": _refuses((*_OURS, "horizon"), -3, build=5),
     "a guard's first is a word": _refuses(("first",), "x", guarded=True),
     "a guard's best is a word": _refuses(("best",), "x", guarded=True),

@@ -95,7 +95,7 @@ def literal_rates(
     values: Iterable[float],
     base: float,
     *,
-    every: int = 1,
+    decide_every: int = 1,
     warmup_steps: int = 0,
     low: float = 0.1,
     high: float = 10.0,
@@ -107,9 +107,9 @@ def literal_rates(
     for step, value in enumerate(values, start=1):
         if step > warmup_steps:
             period.append(value)
-        if len(period) == every:
+        if len(period) == decide_every:
             finite = [value for value in period if math.isfinite(value)]
-            whole = len(finite) == every or (rule.get("on_nonfinite") == "skip" and finite)
+            whole = len(finite) == decide_every or (rule.get("on_nonfinite") == "skip" and finite)
             greedy.update(sum(finite) / len(finite) if whole else math.nan)
             period = []
         ramp = min(1.0, (step + 1) / (warmup_steps + 1))

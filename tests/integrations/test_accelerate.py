@@ -252,10 +252,10 @@ def test_a_step_that_the_scaler_skips_does_not_count():
     assert run.scheduler.last_epoch == 6
 
 
-def test_a_named_anchor_goes_on_past_the_end_of_the_run():
-    run = Run(rule={"anchor": "linear", "total_steps": 5}).train(8)
+def test_a_named_schedule_goes_on_past_the_end_of_the_run():
+    run = Run(rule={"schedule": "linear", "total_steps": 5}).train(8)
     assert run.scheduler.last_epoch == 8
-    run = Run(rule={"anchor": "linear", "total_steps": 5})
+    run = Run(rule={"schedule": "linear", "total_steps": 5})
     run.scheduler.total_steps = 5  # the control: the name that Accelerate stops at
     assert run.train(8).scheduler.last_epoch == 5
 

@@ -174,7 +174,7 @@ def test_epochs_without_validation_are_passed_over_and_mentioned_once() -> None:
 
 def test_every_and_ramp_and_bounds() -> None:
     """Periods of 3 in epochs of 5 batches, and the ramp ends inside an epoch."""
-    setting = {"every": 3, "warmup_steps": 7, "factor": 0.5, "patience": 0, "window": 1}
+    setting = {"decide_every": 3, "warmup_steps": 7, "factor": 0.5, "patience": 0, "window": 1}
     model, record = network(), Recorder()
     fit(model, record, GreedyLR(**setting, min_lr=0.04, max_lr=0.06), epochs=9)
     base, low, high = float32([0.05, 0.04, 0.06])
@@ -243,7 +243,7 @@ def spoiled() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("policy", ["bad", "skip"])
 def test_nan_counts_once_and_never_poisons(policy: str, every: int) -> None:
-    setting = {**RULE, "every": every, "on_nonfinite": policy}
+    setting = {**RULE, "decide_every": every, "on_nonfinite": policy}
     record, means, greedy = Recorder(), Recorder(), GreedyLR(**setting)
     fit(network(loss=loss_with_holes), record, greedy, means, epochs=5, data=spoiled())
     assert [math.isnan(x) for x in record.losses] == [False, True, False, False, False] * 5
@@ -254,7 +254,7 @@ def test_nan_counts_once_and_never_poisons(policy: str, every: int) -> None:
 
 
 def test_nan_raises_where_it_was_asked_for() -> None:
-    greedy = GreedyLR(on_nonfinite="raise", every=5)
+    greedy = GreedyLR(on_nonfinite="raise", decide_every=5)
     with pytest.raises(NonFiniteLoss, match=r"loss is nan at batch 2: .*on_nonfinite='bad'"):
         fit(network(loss=loss_with_holes), greedy, data=spoiled())
 
@@ -274,7 +274,7 @@ def test_every_loss_nan_ends_at_the_lower_bound() -> None:
     [
         ({"factor": 1.5}, InvalidArgument, "factor must be a number in"),
         ({"interval": "epochs"}, UnknownName, "did you mean 'epoch'"),
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
+        ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),
         ({"warmup_steps": -1}, InvalidArgument, "warmup_steps must be an integer >= 0"),
         ({"warmup_steps": True}, InvalidArgument, "warmup_steps must be"),
         ({"min_lr": "0.1"}, WrongType, "min_lr must be a number, got str"),

@@ -77,8 +77,8 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run of three epochs, and what was saved after its first."""
     folder = tmp_path_factory.mktemp("halves")
     whole, record = network(), Recorder()
-    fit(whole, record, GreedyLR(**RULE, every=2), epochs=4)
-    first, greedy = network(), GreedyLR(**RULE, every=2)
+    fit(whole, record, GreedyLR(**RULE, decide_every=2), epochs=4)
+    first, greedy = network(), GreedyLR(**RULE, decide_every=2)
     fit(first, greedy, epochs=1)
     first.save(folder / "model.keras")
     return {"rates": record.rates[5:], "state": greedy.state_dict(), "folder": folder}
@@ -88,7 +88,7 @@ def second_half(halves: dict[str, Any], state: dict[str, Any] | None) -> list[fl
     model, record, greedy = (
         keras.models.load_model(halves["folder"] / "model.keras"),
         Recorder(),
-        GreedyLR(**RULE, every=2),
+        GreedyLR(**RULE, decide_every=2),
     )
     if state is not None:
         greedy.load_state_dict(state)
@@ -135,7 +135,7 @@ def paths(tree: dict[str, Any], *above: str) -> Iterable[tuple[str, ...]]:
 def test_a_state_with_any_part_missing_or_spoiled_is_refused_and_changes_nothing(
     halves: dict[str, Any],
 ) -> None:
-    greedy = GreedyLR(**RULE, every=2)
+    greedy = GreedyLR(**RULE, decide_every=2)
     greedy.load_state_dict(halves["state"])
     refused = 0
     for *above, key in paths(halves["state"]):
@@ -170,11 +170,11 @@ def test_foreign_and_newer_states_are_named(
     halves: dict[str, Any], change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidState, match=words):
-        GreedyLR(**RULE, every=2).load_state_dict(halves["state"] | change)
+        GreedyLR(**RULE, decide_every=2).load_state_dict(halves["state"] | change)
     with pytest.raises(InvalidState, match="is not of a"):
         GreedyLR().load_state_dict(torch_scheduler(0.1)[1].state_dict())
-    with pytest.raises(InvalidState, match=r"other settings \(every, window\)"):
-        GreedyLR(**{**RULE, "window": 3}, every=4).load_state_dict(halves["state"])
+    with pytest.raises(InvalidState, match=r"other settings \(decide_every, window\)"):
+        GreedyLR(**{**RULE, "window": 3}, decide_every=4).load_state_dict(halves["state"])
 
 
 def test_a_state_of_several_rates_does_not_fit_one() -> None:

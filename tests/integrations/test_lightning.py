@@ -477,7 +477,11 @@ def arguments() -> list[Any]:
         ({2: "constant"}, WrongType, "scheduler must be .* got LinearLR"),
         ({3: 5}, WrongType, "monitor must be a metric's name, got int"),
         ({"interval": "epochs"}, UnknownName, "did you mean 'epoch'. known: epoch, step"),
-        ({"interval": "epoch"}, InvalidArgument, "monitor must be .* every=k of the scheduler"),
+        (
+            {"interval": "epoch"},
+            InvalidArgument,
+            "monitor must be .* decide_every=k of the scheduler",
+        ),
         ({"manual": True}, InvalidArgument, r"call scheduler.step\(loss\) after optimizer.step"),
     ],
 )

@@ -53,8 +53,8 @@ def test_a_schedule_that_steers_moves_at_each_step_to_its_end():
     assert (bare.rates, bare.weights) == (each.rates, each.weights)
 
 
-def test_an_anchor_of_one_that_reacts_comes_to_its_end():
-    options = {"anchor": "linear", "missing": "hold"}
+def test_a_schedule_of_one_that_reacts_comes_to_its_end():
+    options = {"schedule": "linear", "missing": "hold"}
     bare = fit(Bare(GreedyLR, **options))
     wanted = [RATE * (1 - step // BATCHES * BATCHES / STEPS) for step in range(STEPS)]
     assert bare.rates == pytest.approx(wanted), "it decides once a call"

@@ -27,7 +27,7 @@ STEPS = 60
 LIVELY = {"factor": 0.5, "patience": 1, "window": 1, "reference": "previous", "max_scale": 4.0}
 #: Settings other than those, one at a time.
 OTHER = {"factor": 0.51, "patience": 2, "window": 3, "reference": "best", "max_scale": 2.0}
-OTHER |= {"mode": "max", "warmup": 1, "every": 2, "warmup_steps": 1}
+OTHER |= {"mode": "max", "warmup": 1, "decide_every": 2, "warmup_steps": 1}
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def in_torch(losses, *, min_scale=0.1, max_scale=10.0, **settings) -> list[float
     return scales
 
 
-def by_hand(losses, *, every=1, warmup_steps=0, min_scale=0.1, max_scale=10.0, **settings):
+def by_hand(losses, *, decide_every=1, warmup_steps=0, min_scale=0.1, max_scale=10.0, **settings):
     """Return each update's scale and the reason after it: ramp and periods, written literally."""
     limits = GreedyLimits((min_scale,), (max_scale,), (0.0,))
     rule = FloatGreedy(GreedyConfig(**settings), limits)
@@ -115,9 +115,11 @@ def by_hand(losses, *, every=1, warmup_steps=0, min_scale=0.1, max_scale=10.0, *
         else:
             scales.append(rule.scale[0])
             period.append(loss)
-        if len(period) == every:
+        if len(period) == decide_every:
             finite = [value for value in period if math.isfinite(value)]
-            whole = len(finite) == every or (settings.get("on_nonfinite") == "skip" and finite)
+            whole = len(finite) == decide_every or (
+                settings.get("on_nonfinite") == "skip" and finite
+            )
             rule.update(sum(finite) / len(finite) if whole else math.nan)
             period = []
         reasons.append(REASONS[rule.reason])
@@ -184,7 +186,7 @@ def test_ramp_ends_at_exactly_one_under_jit(length):
 def test_periods_in_numbers():
     """The means are 4, 3, NaN, 2 under "bad", and 4, 3, 1, 2 under "skip"."""
     losses = [5.0, 3.0, 2.0, 4.0, math.nan, 1.0, 2.0, 2.0, 0.0]
-    settings = {"factor": 0.5, "patience": 0, "window": 1, "every": 2}
+    settings = {"factor": 0.5, "patience": 0, "window": 1, "decide_every": 2}
     _, scales, reasons = scanned(greedy(**settings), losses)
     assert scales.tolist() == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0]
     assert reasons[3::2] == ["increase", "decrease", "increase"]
@@ -204,7 +206,7 @@ def test_periods_and_ramps_as_by_hand(x64, on_nonfinite):
     for every, warmup_steps in [(2, 0), (3, 5), (1, 4), (5, 7)]:
         settings = random_settings(rng, rng.choice(["extend", "ignore", "hold"]))
         settings |= {"on_nonfinite": on_nonfinite, "patience": 0, "factor": 0.9, "eps": 1e-8}
-        settings |= {"every": every, "warmup_steps": warmup_steps}
+        settings |= {"decide_every": every, "warmup_steps": warmup_steps}
         tx = greedy(**settings)
         for _ in range(3):
             losses = random_losses(rng, 100)
@@ -218,7 +220,7 @@ def test_periods_and_ramps_as_by_hand(x64, on_nonfinite):
 
 def test_scan_jit_and_eager_are_the_same(x64):
     losses = random_losses(random.Random(4), 30)
-    tx = greedy(**LIVELY, every=2, warmup_steps=3, warmup=2)
+    tx = greedy(**LIVELY, decide_every=2, warmup_steps=3, warmup=2)
     compiled = jax.jit(lambda state, loss: advance(tx, state, loss))
     eager_state = jit_state = tx.init(None)
     scales, reasons = [], []
@@ -252,7 +254,7 @@ def test_state_can_be_donated_from_the_start():
 
 def test_a_batch_of_runs_equals_each_alone(x64):
     rng = random.Random(5)
-    tx = greedy(**LIVELY | {"window": 3}, every=2, on_nonfinite="skip")
+    tx = greedy(**LIVELY | {"window": 3}, decide_every=2, on_nonfinite="skip")
     losses = jnp.asarray([random_losses(rng) for _ in range(4)])
     states, (scales, _) = jax.jit(jax.vmap(lambda row: scan(tx, row)))(losses)
     for run, row in enumerate(losses):
@@ -285,7 +287,7 @@ def test_no_value_makes_updates_or_state_non_finite(on_nonfinite, every):
     rng = random.Random(7)
     values = [math.nan, math.inf, -math.inf, 3e38, -3e38, 1e-45, 0.0, -1.0, 1.0]
     losses = [rng.choice(values) for _ in range(300)]
-    tx = greedy(**LIVELY | {"window": 4}, on_nonfinite=on_nonfinite, every=every)
+    tx = greedy(**LIVELY | {"window": 4}, on_nonfinite=on_nonfinite, decide_every=every)
     state, scales, reasons = scanned(tx, losses)
     assert np.isfinite(scales).all()
     assert np.float32(0.1) <= scales.min() < scales.max() <= 4.0
@@ -309,7 +311,7 @@ def test_negative_losses_are_compared_the_right_way_round():
 @pytest.mark.parametrize("wide", [False, True])
 def test_state_is_arrays_of_the_float_type_in_force(wide):
     with jax.enable_x64(wide):
-        tx = greedy(window=5, every=2)
+        tx = greedy(window=5, decide_every=2)
         before = tx.init({"w": jnp.ones(2, dtype=jnp.bfloat16)})
         grads = {"w": jnp.ones(2, dtype=jnp.bfloat16), "none": None}
         updates, after = tx.update(grads, before, value=jnp.float16(1.0))
@@ -328,7 +330,7 @@ def test_resumes_to_the_bit_from_every_step(tmp_path):
     losses = [2.0 + math.sin(step / 3) + math.sin(step * step) / 20 for step in range(60)]
     losses[20] = losses[35] = math.nan
     settings = {"factor": 0.9, "patience": 0, "window": 2, "reference": "previous"}
-    tx = greedy(**settings, every=2, warmup_steps=3, cooldown=1)
+    tx = greedy(**settings, decide_every=2, warmup_steps=3, cooldown=1)
     step = jax.jit(lambda state, loss: advance(tx, state, loss))
 
     def follow(state, begin):
@@ -435,8 +437,8 @@ def test_one_number_of_any_kind_is_taken(value):
         ({"stage": "extent"}, UnknownName, "extend"),
         ({"on_nonfinite": "raise"}, InvalidArgument, "compiled code cannot raise; pass 'bad'"),
         ({"on_nonfinite": "ignore"}, UnknownName, "on_nonfinite"),
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1, got 0"),
-        ({"every": True}, InvalidArgument, "every"),
+        ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),
+        ({"decide_every": True}, InvalidArgument, "decide_every"),
         ({"warmup_steps": 0.5}, InvalidArgument, "warmup_steps must be an integer >= 0"),
         ({"min_scale": 1.1}, InvalidArgument, r"min_scale must be a number in \[0, 1\]"),
         ({"min_scale": -0.1}, InvalidArgument, "min_scale"),

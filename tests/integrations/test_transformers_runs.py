@@ -51,7 +51,7 @@ def test_a_warmup_that_both_have_is_no_conflict_and_another_one_is(tmp_path: Pat
     assert run.rates == dry(run.model.losses, warmup_steps=6)
     with pytest.raises(InvalidArgument, match="warmup_steps must be the scheduler's own, 4, or 0"):
         Run(tmp_path, rule={"warmup_steps": 4}, warmup_steps=6).train()
-    short = {"anchor": "cosine", "total_steps": 5}
+    short = {"schedule": "cosine", "total_steps": 5}
     with pytest.raises(InvalidArgument, match="below the scheduler's total_steps=5, got 6"):
         Run(tmp_path, rule=short, warmup_steps=6).train()
     run = Run(tmp_path, warmup_steps=6)

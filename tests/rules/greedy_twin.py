@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 class GreedyTwin:
     """GreedyLR on a list of base rates (one a parameter group), one metric a step.
 
-    A group's rate is ``base * scale * anchor(t)``, where t counts the steps taken. ``scales``,
+    A group's rate is ``base * scale * schedule(t)``, where t counts the steps taken. ``scales``,
     ``good``, ``bad``, ``best``, ``previous``, ``stage_left`` and ``reason`` are open to look at.
     """
 
@@ -39,7 +39,7 @@ class GreedyTwin:
         eps_mode: str = "rel",
         first: str = "none",
         on_nonfinite: str = "bad",
-        anchor: Callable[[int], float] | None = None,
+        schedule: Callable[[int], float] | None = None,
     ) -> None:
         self.base = [float(rate) for rate in rates]
         self.factor, self.patience, self.window = factor, patience, window
@@ -47,7 +47,7 @@ class GreedyTwin:
         self.reference, self.plateau, self.mode = reference, plateau, mode
         self.warmup, self.cooldown, self.stage_kind = warmup, cooldown, stage
         self.reset_after, self.eps, self.eps_mode = reset_after, eps, eps_mode
-        self.first, self.on_nonfinite, self.anchor = first, on_nonfinite, anchor
+        self.first, self.on_nonfinite, self.schedule = first, on_nonfinite, schedule
         lows = _per_group(min_lr, [0.1 * b for b in self.base])
         highs = _per_group(max_lr, [10.0 * b for b in self.base])
         self.low_scale = [low / b for low, b in zip(lows, self.base, strict=True)]
@@ -69,8 +69,8 @@ class GreedyTwin:
 
     def rates(self) -> list[float]:
         """Return each group's rate now."""
-        anchor = 1.0 if self.anchor is None else self.anchor(self.t)
-        return [b * s * anchor for b, s in zip(self.base, self.scales, strict=True)]
+        schedule = 1.0 if self.schedule is None else self.schedule(self.t)
+        return [b * s * schedule for b, s in zip(self.base, self.scales, strict=True)]
 
     def step(self, metric: float) -> str:
         """Take one metric, change the scales, and return the reason."""

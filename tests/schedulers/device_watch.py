@@ -20,10 +20,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "quick": QUICK,
     "no window": {**QUICK, "window": 1},
-    "every third step": {**QUICK, "every": 3},
+    "every third step": {**QUICK, "decide_every": 3},
     "ramp": {**QUICK, "warmup_steps": 5},
-    "anchor": {**QUICK, "anchor": "cosine", "total_steps": 90},
-    "a function": {**QUICK, "anchor": lambda step: 1 / (1 + step)},
+    "schedule": {**QUICK, "schedule": "cosine", "total_steps": 90},
+    "a function": {**QUICK, "schedule": lambda step: 1 / (1 + step)},
     "stages and resets": STAGES,
     "stages that hold": {**STAGES, "stage": "hold", "first": "good"},
     "given bounds": {

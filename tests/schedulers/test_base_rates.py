@@ -33,7 +33,7 @@ def task_at(*rates: float, make: Any = sgd, dtype: torch.dtype = torch.float32) 
 
 
 def update_ratio(optimizer: Any, **settings: Any) -> UpdateRatioLR:
-    quick = {"ratio": 0.02, "start": 1.0, "gain": 1.0, "rise": 9.0, "every": 1}
+    quick = {"ratio": 0.02, "start": 1.0, "gain": 1.0, "rise": 9.0, "measure_every": 1}
     return UpdateRatioLR(optimizer, **{**quick, **settings})
 
 
@@ -333,3 +333,14 @@ def test_where_a_step_is_no_multiple_of_the_rate_a_tiny_one_is_refused():
     ):
         UpdateRatioLR(torch.optim.Adafactor([weight], lr=1e-7))
     UpdateRatioLR(torch.optim.Adafactor([weight], lr=1e-6))
+
+
+def test_a_factor_that_leaves_no_rate_to_steer_from_is_refused_and_changes_nothing():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    scheduler = UpdateRatioLR(torch.optim.SGD([weight], lr=0.1))
+    before = repr(scheduler.state_dict())
+    for factor in (1e-300, 1e-30, 1e32):
+        with pytest.raises(InvalidArgument, match="factor must be"):
+            scheduler.rescale(factor)
+    assert repr(scheduler.state_dict()) == before
+    scheduler.rescale(1e-28)

@@ -84,7 +84,7 @@ class Run:
 
 
 def update_ratio(**settings: Any) -> Callable[..., Any]:
-    return lambda optimizer: UpdateRatioLR(optimizer, **{"every": 3, **settings})
+    return lambda optimizer: UpdateRatioLR(optimizer, **{"measure_every": 3, **settings})
 
 
 # -- schedulers that steer ------------------------------------------------------------------------
@@ -240,9 +240,9 @@ def test_a_policy_decides_at_the_first_call_in_each_of_its_windows(
     each: int, decided: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     run, seen = Run(learned, each), []
-    act = run.scheduler._act
+    act = run.scheduler._decide
     monkeypatch.setattr(
-        run.scheduler, "_act", lambda loss: (seen.append(run.scheduler.last_epoch), act(loss))
+        run.scheduler, "_decide", lambda loss: (seen.append(run.scheduler.last_epoch), act(loss))
     )
     run.go(39)
     assert seen == decided
@@ -262,35 +262,35 @@ def test_a_policy_called_once_an_epoch_resumes_in_mid_epoch_to_the_bit():
 
 def greedy(**settings: Any) -> Callable[..., Any]:
     # It never decides here: what is looked at is what it rides on.
-    options = {"anchor": "linear", "total_steps": STEPS, "patience": 1000}
+    options = {"schedule": "linear", "total_steps": STEPS, "patience": 1000}
     return lambda optimizer: GreedyLR(optimizer, **{**options, **settings})
 
 
-def test_a_named_anchor_ends_after_so_many_optimizer_steps():
+def test_a_named_schedule_ends_after_so_many_optimizer_steps():
     run = Run(greedy()).go(STEPS)
     assert run.scheduler.last_epoch == STEPS // EPOCH, "it counts its calls, as every scheduler"
     assert run.rates == pytest.approx([BASE * (1 - step // 5 * 5 / 20) for step in range(STEPS)])
     assert run.scheduler.get_last_lr() == [0.0, 0.0]
 
 
-def test_a_ramp_in_calls_is_followed_by_the_anchor_in_steps():
+def test_a_ramp_in_calls_is_followed_by_the_schedule_in_steps():
     run = Run(greedy(warmup_steps=2)).go(STEPS)
     begins = [BASE / 3, BASE * 2 / 3, BASE, BASE / 2]
     assert run.rates[::EPOCH] == pytest.approx(begins)
 
 
 def test_a_length_in_epochs_is_told():
-    """What a step was before: a call. The anchor ends in the first epoch, and it says so."""
+    """What a step was before: a call. The schedule ends in the first epoch, and it says so."""
     with pytest.warns(PastHorizonWarning, match="pass the run's whole length in optimizer steps"):
         Run(greedy(total_steps=STEPS // EPOCH)).go(EPOCH)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Run(greedy()).go(STEPS)
         Run(greedy(total_steps=STEPS), 1).go(STEPS)
-        Run(greedy(anchor=None, total_steps=None)).go(STEPS)
+        Run(greedy(schedule=None, total_steps=None)).go(STEPS)
 
 
-def test_an_anchor_stopped_in_mid_epoch_goes_on():
+def test_a_schedule_stopped_in_mid_epoch_goes_on():
     for settings in ({}, {"warmup_steps": 2}):
         whole = Run(greedy(**settings)).go(STEPS)
         for stop in range(STEPS):
@@ -299,7 +299,7 @@ def test_an_anchor_stopped_in_mid_epoch_goes_on():
             assert first.rates + again.rates == whole.rates, stop
 
 
-def test_a_function_as_anchor_sees_the_calls():
+def test_a_function_as_schedule_sees_the_calls():
     seen: list[int] = []
-    Run(greedy(anchor=lambda step: seen.append(step) or 1.0, total_steps=None)).go(STEPS)
+    Run(greedy(schedule=lambda step: seen.append(step) or 1.0, total_steps=None)).go(STEPS)
     assert sorted(set(seen)) == [0, 1, 2, 3, 4]

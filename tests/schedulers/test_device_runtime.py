@@ -155,7 +155,13 @@ def test_a_step_runs_on_a_device_without_memory(settings: dict[str, Any]):
     losses = onto_meta(losses)
     for group in scheduler.optimizer.param_groups:
         group["lr"] = group["lr"].to("meta")
-    for name in ("_ticks", "_rates.own", "_rates.wrote", "_rule.scale", "_rule.reason"):
+    for name in (
+        "_ticks",
+        "_rates.own",
+        "_rates.wrote",
+        "_greedy.rule.scale",
+        "_greedy.rule.reason",
+    ):
         held: Any = scheduler
         for part in name.split("."):
             held = getattr(held, part)
@@ -192,12 +198,12 @@ def random_settings(rng: random.Random) -> dict[str, Any]:
         "cooldown": rng.choice([0, 2]),
         "stage": rng.choice(["extend", "ignore", "hold"]),
         "reset_after": rng.choice([None, 1, 3]),
-        "every": rng.choice([1, 1, 3]),
+        "decide_every": rng.choice([1, 1, 3]),
         "warmup_steps": rng.choice([0, 0, 4]),
         "on_nonfinite": rng.choice(["bad", "skip"]),
     }
     if rng.random() < 0.4:
-        settings |= {"anchor": "cosine", "total_steps": 100}
+        settings |= {"schedule": "cosine", "total_steps": 100}
     return settings
 
 

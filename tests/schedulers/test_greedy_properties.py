@@ -125,16 +125,16 @@ def test_an_unclamped_scheduler_is_caught():
 
 @slow
 @given(options, bounded(), st.lists(any_metric, max_size=40))
-def test_with_an_anchor_the_bounds_ride_along(options, bounded, metrics):
+def test_with_a_schedule_the_bounds_ride_along(options, bounded, metrics):
     rates, bounds, lows, highs = bounded
     scheduler = GreedyLR(
-        make_optimizer(rates), **options, **bounds, anchor="cosine", total_steps=40
+        make_optimizer(rates), **options, **bounds, schedule="cosine", total_steps=40
     )
     for step, metric in enumerate(metrics, start=1):
         scheduler.step(metric)
-        anchor = 0.5 * (1.0 + math.cos(math.pi * step / 40))
+        height = 0.5 * (1.0 + math.cos(math.pi * step / 40))
         for low, value, high in zip(lows, scheduler.get_last_lr(), highs, strict=True):
-            assert low * anchor * (1 - 1e-12) <= value <= high * anchor * (1 + 1e-12)
+            assert low * height * (1 - 1e-12) <= value <= high * height * (1 + 1e-12)
 
 
 @slow
@@ -202,13 +202,13 @@ BRISK = {
 }
 
 
-@pytest.mark.parametrize("anchor", [{}, {"anchor": "cosine", "total_steps": 50}])
-def test_resume_at_every_step_of_a_run_that_rises_and_falls(anchor):
-    whole = follow(GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **anchor), VALLEY)
+@pytest.mark.parametrize("options", [{}, {"schedule": "cosine", "total_steps": 50}])
+def test_resume_at_every_step_of_a_run_that_rises_and_falls(options):
+    whole = follow(GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **options), VALLEY)
     for stop in range(len(VALLEY) + 1):
-        scheduler = GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **anchor)
+        scheduler = GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **options)
         follow(scheduler, VALLEY[:stop])
-        rest = follow(resumed(scheduler, [0.1, 0.03], **BRISK, **anchor), VALLEY[stop:])
+        rest = follow(resumed(scheduler, [0.1, 0.03], **BRISK, **options), VALLEY[stop:])
         assert rest == whole[stop:]
         if stop <= 2:
             scales = [row[0] for row in rest]
@@ -359,11 +359,11 @@ def test_the_twin_notices_every_option(name):
     pytest.fail(f"no run told {name} apart")
 
 
-def test_every_step_equals_the_twin_on_an_anchor():
-    def anchor(step: int) -> float:
+def test_every_step_equals_the_twin_on_a_schedule():
+    def shape(step: int) -> float:
         return 1.0 / (1 + step)
 
     rng = random.Random(2)
     for _ in range(20):
         rates, options, metrics = random_case(rng)
-        assert_equal_to_twin(rates, options | {"anchor": anchor}, metrics)
+        assert_equal_to_twin(rates, options | {"schedule": shape}, metrics)

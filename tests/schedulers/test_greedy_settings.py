@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 from ratewise.errors import InvalidArgument, InvalidState, NonFiniteLoss, UnknownName, WrongType
 
 
@@ -59,10 +59,10 @@ def rate_after(scheduler: GreedyLR, losses: list[float]) -> float:
         ({"min_lr": "1e-5"}, WrongType, "min_lr must be a number or a list"),
         ({"min_lr": [1e-5, 1e-5]}, InvalidArgument, "min_lr must be a list of 1 numbers"),
         ({"max_lr": []}, InvalidArgument, "max_lr must be a list of 1 numbers"),
-        ({"anchor": "cosine"}, InvalidArgument, "total_steps must be an integer >= 1, got None"),
-        ({"anchor": "cosin", "total_steps": 9}, UnknownName, "did you mean 'cosine'"),
-        ({"anchor": 0.5}, WrongType, "anchor must be a name or a function"),
-        ({"anchor": "cosine", "total_steps": 0}, InvalidArgument, "total_steps"),
+        ({"schedule": "cosine"}, InvalidArgument, "total_steps must be an integer >= 1, got None"),
+        ({"schedule": "cosin", "total_steps": 9}, UnknownName, "did you mean 'cosine'"),
+        ({"schedule": 0.5}, WrongType, "schedule must be a name or a function"),
+        ({"schedule": "cosine", "total_steps": 0}, InvalidArgument, "total_steps"),
         ({"total_steps": -5}, InvalidArgument, "total_steps must be an integer >= 1, got -5"),
         ({"total_steps": "x"}, InvalidArgument, "total_steps"),
         ({"groups": 0}, WrongType, "groups must be a list of indices"),
@@ -205,9 +205,9 @@ def test_missing_hold_holds_from_the_start():
     assert scheduler.last_epoch == 5
 
 
-def test_on_an_anchor_the_bounds_ride_along():
+def test_on_a_schedule_the_bounds_ride_along():
     quick = {"factor": 0.5, "patience": 0, "window": 1, "max_lr": 0.02}
-    scheduler = make(**quick, anchor="cosine", total_steps=40)
+    scheduler = make(**quick, schedule="cosine", total_steps=40)
     for step in range(1, 41):
         rate = rate_after(scheduler, [1.0 / step])
         scale = (1 + math.cos(math.pi * step / 40)) / 2
@@ -215,15 +215,15 @@ def test_on_an_anchor_the_bounds_ride_along():
     assert rate == pytest.approx(0.0, abs=1e-15)
 
 
-def test_an_anchor_that_gives_nonsense_is_named():
-    scheduler = make(anchor=lambda step: 1.0 if step < 2 else -1.0)
+def test_a_schedule_that_gives_nonsense_is_named():
+    scheduler = make(schedule=lambda step: 1.0 if step < 2 else -1.0)
     scheduler.step(1.0)
-    with pytest.raises(InvalidArgument, match=r"anchor\(2\) returned it"):
+    with pytest.raises(InvalidArgument, match=r"schedule\(2\) returned it"):
         scheduler.step(1.0)
 
 
-def test_a_function_as_anchor_must_be_given_again():
-    saved = make(anchor=lambda step: 1.0).state_dict()
+def test_a_function_as_schedule_must_be_given_again():
+    saved = make(schedule=lambda step: 1.0).state_dict()
     with pytest.raises(InvalidState, match="a function is not saved"):
         make().load_state_dict(saved)
 
@@ -249,3 +249,35 @@ def test_state_does_not_grow_with_the_run():
     assert late < early + 40
     assert 128 <= points <= 256
     assert events <= 256
+
+
+# -- settings in one ------------------------------------------------------------------------------
+
+
+def rates_of(**options: Any) -> list[float]:
+    scheduler = make(**options)
+    seen = []
+    for loss in (4.0, 3.0, 3.5, 3.0, 2.0, 5.0, 6.0, 1.0):
+        scheduler.step(loss)
+        seen.append(scheduler.get_last_lr()[0])
+    return seen
+
+
+def test_a_config_is_the_same_as_its_settings_by_name():
+    by_name = rates_of(factor=0.5, patience=0, window=1, reference="previous")
+    config = GreedyConfig(patience=0, window=1, reference="previous")
+    assert rates_of(factor=0.5, config=config) == by_name
+    assert rates_of(factor=0.5, patience=0, config=config) == by_name
+    assert rates_of(factor=0.5, patience=0, window=1) != by_name
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"factor": 0.5}, InvalidArgument, "factor must be what config has, 0.8, got 0.5"),
+        ({"config": {"factor": 0.5}}, WrongType, "config must be a GreedyConfig"),
+    ],
+)
+def test_a_setting_that_is_given_twice_with_two_values_is_named(options, error, words):
+    with pytest.raises(error, match=words):
+        make(**{"config": GreedyConfig(factor=0.8), **options})

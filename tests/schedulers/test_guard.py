@@ -236,7 +236,7 @@ def test_looking_every_k_steps_reads_the_loss_no_oftener(monkeypatch):
     monkeypatch.setattr(
         "ratewise.schedulers.guard.as_float", lambda loss: read.append(loss) or float(loss)
     )
-    guard = Digits(GOOD_RATE, guarded=True, every=5).guard
+    guard = Digits(GOOD_RATE, guarded=True, check_every=5).guard
     for step in range(20):
         guard.spiked(torch.tensor(1.0 + step / 100))
     assert len(read) == 4
@@ -352,7 +352,7 @@ def test_a_guard_resumes():
         ({"spike": 0}, InvalidArgument, "spike"),
         ({"factor": 0.0}, InvalidArgument, r"factor must be a number in \(0, 1\]"),
         ({"factor": 1.5}, InvalidArgument, "factor"),
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1"),
+        ({"check_every": 0}, InvalidArgument, "check_every must be an integer >= 1"),
         ({"snapshot_every": True}, InvalidArgument, "snapshot_every"),
         ({"max_rollbacks": 0}, InvalidArgument, "max_rollbacks"),
         ({"scheduler": 3}, WrongType, "scheduler"),

@@ -19,7 +19,7 @@ RATES = [BASE, BASE / 2]
 
 
 def update_ratio(per: str) -> Callable[..., Any]:
-    return lambda optimizer: UpdateRatioLR(optimizer, per=per, schedule="constant", every=3)
+    return lambda optimizer: UpdateRatioLR(optimizer, per=per, schedule="constant", measure_every=3)
 
 
 KINDS: dict[str, Callable[..., Any]] = {

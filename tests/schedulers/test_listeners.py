@@ -23,7 +23,7 @@ from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument, WrongType
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.listeners import JSONLWriter, TensorBoardWriter
-from ratewise.schedulers.reactive import SYNC_EVERY
+from ratewise.schedulers.metric_lr import SYNC_EVERY
 
 QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument
-from ratewise.schedulers.late import LateMetric
+from ratewise.schedulers.async_metric import AsyncMetric
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
@@ -73,7 +73,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("tensor", [True, False], ids=["tensor rate", "float rate"])
 @pytest.mark.parametrize("every", [1, 10])
 def test_300_steps_wait_for_nothing(quiet: None, tensor: bool, every: int):
-    scheduler = dry("cuda", tensor=tensor, every=every)
+    scheduler = dry("cuda", tensor=tensor, decide_every=every)
     losses = waves(300, "cuda", every)
     with no_waiting():
         for loss in losses:
@@ -231,7 +231,9 @@ def capture(device: str, step: Callable[[], Tensor]) -> tuple[Callable[[], None]
     """Record one step without running it; return its replay and where its loss will be."""
     if device == "cpu":
         tape = Tape()
-        names = [f"ratewise.schedulers.{module}.capturing" for module in ("reactive", "clock")]
+        names = [
+            f"ratewise.schedulers.{module}.capturing" for module in ("base", "greedy", "clock")
+        ]
         with tape, mock.patch(names[0], return_value=True), mock.patch(names[1], return_value=True):
             loss = step()
         return tape.replay, loss
@@ -309,8 +311,8 @@ def test_an_eager_step_goes_on_where_the_last_replay_ended(device: str):
 @devices
 @pytest.mark.parametrize(
     "settings",
-    [{"every": 3}, {"warmup_steps": 10}, {"anchor": "cosine", "total_steps": 100}],
-    ids=["every", "ramp", "anchor"],
+    [{"decide_every": 3}, {"warmup_steps": 10}, {"schedule": "cosine", "total_steps": 100}],
+    ids=["decide_every", "ramp", "schedule"],
 )
 def test_what_counts_steps_in_python_is_refused_in_a_capture(device: str, settings: dict[str, Any]):
     with pytest.raises(InvalidArgument, match="in a CUDA graph a step must be like every other"):
@@ -363,7 +365,7 @@ def test_the_stand_in_refuses_to_read_and_runs_nothing():
 @needs_cuda
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_float_rate_follows_exactly_one_period_late(every: int):
-    late, prompt = (dry("cuda", tensor=False, every=every) for _ in range(2))
+    late, prompt = (dry("cuda", tensor=False, decide_every=every) for _ in range(2))
     sooner, later = [], []
     for loss in waves(60, "cuda", every):
         sooner.append(rates(prompt))
@@ -378,7 +380,7 @@ def test_a_float_rate_follows_exactly_one_period_late(every: int):
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
     losses = waves(60, "cuda", every)
-    whole = dry("cuda", tensor=False, every=every)
+    whole = dry("cuda", tensor=False, decide_every=every)
     states, seen = [whole.state_dict()], []
     for loss in losses:
         whole.step(loss)
@@ -386,7 +388,7 @@ def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
         seen.append(rates(whole))
     assert states[30]["ratewise"]["late"] is not None
     for stop in range(0, 60, 7):
-        fresh = dry("cuda", tensor=False, every=every)
+        fresh = dry("cuda", tensor=False, decide_every=every)
         fresh.load_state_dict(states[stop])
         for step in range(stop, 60):
             fresh.step(losses[step])
@@ -395,7 +397,7 @@ def test_a_float_rate_resumes_to_the_bit_with_a_loss_under_way(every: int):
 
 @needs_cuda
 def test_a_late_loss_is_waited_for_and_not_guessed():
-    late = LateMetric()
+    late = AsyncMetric()
     value = torch.full((), 7.0, device="cuda")
     torch.cuda._sleep(50_000_000)  # some hundredths of a second: the copy is behind it
     assert late.exchange(value.add_(1.0), 1) is None
@@ -417,7 +419,7 @@ def test_a_loss_on_another_gpu_than_the_rate_is_named():
 
 @needs_two
 def test_a_late_loss_of_a_gpu_that_is_not_the_current_one_is_waited_for():
-    late = LateMetric()
+    late = AsyncMetric()
     value = torch.full((), 7.0, device="cuda:1")
     with torch.cuda.device(1):
         torch.cuda._sleep(50_000_000)

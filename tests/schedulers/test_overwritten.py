@@ -31,7 +31,7 @@ STEPS, BASE = 60, 0.1
 SCHEDULERS: dict[str, Callable[..., Any]] = {
     "greedy": lambda optimizer: GreedyLR(optimizer, patience=2, window=3),
     "eager": lambda optimizer: GreedyLR(optimizer, patience=0, window=1),
-    "anchored": lambda optimizer: GreedyLR(optimizer, anchor="cosine", total_steps=STEPS),
+    "on a schedule": lambda optimizer: GreedyLR(optimizer, schedule="cosine", total_steps=STEPS),
     "update ratio": lambda optimizer: UpdateRatioLR(optimizer, total_steps=STEPS),
     "learned": lambda optimizer: LearnedLR(
         optimizer, policy=random_policy(schedule="cosine"), total_steps=STEPS

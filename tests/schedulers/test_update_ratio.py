@@ -24,11 +24,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "per group": {"per": "group"},
     "per model": {"per": "model"},
     "no memory": {"gain": 1.0, "start": 1.0, "rise": math.inf, "fall": math.inf},
-    "every third": {"every": 3},
-    "every third, per group": {"every": 3, "per": "group"},
+    "every third": {"measure_every": 3},
+    "every third, per group": {"measure_every": 3, "per": "group"},
     "cosine": {"schedule": "cosine", "total_steps": 60},
     "restarts": {"schedule": "restarts", "total_steps": 60},
-    "short reach": {"every": 2, "reach": 1.02, "rise": 1.05},
+    "short reach": {"measure_every": 2, "reach": 1.02, "rise": 1.05},
     "tight": {"cap": 1.0, "rise": 1.02, "fall": 1.05, "floor": 0.1},
 }
 every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -37,10 +37,12 @@ both_optimizers = pytest.mark.parametrize("make", [sgd, adamw], ids=["sgd", "ada
 
 def compare(task: Task, other: Task, settings: dict[str, Any], steps: int = 60) -> None:
     """Step both, and compare weights and ratios at every step."""
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"every": 1, **settings})
+    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"measure_every": 1, **settings})
     names = ("gain", "start", "rise", "fall", "cap", "floor", "reach")
     config = UpdateRatioConfig(ratio=0.02, **{n: settings[n] for n in names if n in settings})
-    rest = {n: settings[n] for n in ("per", "schedule", "total_steps", "every") if n in settings}
+    rest = {
+        n: settings[n] for n in ("per", "schedule", "total_steps", "measure_every") if n in settings
+    }
     twin = Twin(other.optimizer, config, early=rule.EARLY, **rest)
     follow(scheduler, task, twin, other, steps)
     if twin.count % twin.every == 1 % twin.every:
@@ -64,11 +66,13 @@ def test_weights_are_those_of_the_literal_twin_at_every_step(
     compare(Task(make), Task(make), settings)
 
 
-@pytest.mark.parametrize("other", [{"gain": 0.4}, {"per": "group"}, {"every": 2}, {"floor": 0.9}])
+@pytest.mark.parametrize(
+    "other", [{"gain": 0.4}, {"per": "group"}, {"measure_every": 2}, {"floor": 0.9}]
+)
 def test_the_twin_notices_another_setting(other: dict[str, Any]):
     task, twin = Task(sgd), Task(sgd)
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"every": 1, **other})
-    scheduler._steering.steps = scheduler._steering._decided = rule.EARLY
+    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{"measure_every": 1, **other})
+    scheduler._control.displacement.steps = scheduler._control.displacement._decided = rule.EARLY
     with pytest.raises(AssertionError, match="not close"):
         follow(scheduler, task, Twin(twin.optimizer, UpdateRatioConfig(ratio=0.02)), twin, 20)
 
@@ -120,7 +124,7 @@ def test_the_rate_does_not_matter(make: Any):
 @every_setting
 def test_no_measured_step_exceeds_the_cap(settings: dict[str, Any]):
     task = Task(sgd)
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{**settings, "every": 1})
+    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, **{**settings, "measure_every": 1})
     cap = settings.get("cap", 2.0)
     for step in range(60):
         task.backward()
@@ -132,7 +136,9 @@ def test_no_measured_step_exceeds_the_cap(settings: dict[str, Any]):
         scheduler.step()
         if settings.get("per", "tensor") == "tensor":
             for p, before in zip(task.model.parameters(), old, strict=True):
-                typical = float(scheduler._steering.state.typical) * settings.get("floor", 1.0)
+                typical = float(scheduler._control.displacement.state.typical) * settings.get(
+                    "floor", 1.0
+                )
                 norm = max(length(before), typical * math.sqrt(p.numel()))
                 assert length(p - before) <= cap * 0.02 * norm * (1 + 1e-5)
         assert float(scheduler.ratios().max()) <= cap * 0.02 * (1 + 1e-5) or "per" in settings
@@ -209,7 +215,7 @@ def test_chosen_groups_alone_are_steered():
 @pytest.mark.parametrize("per", ["tensor", "group", "model"])
 def test_a_group_added_later_has_a_safe_start_of_its_own(per: str):
     task = Task(sgd)
-    scheduler = task.run(UpdateRatioLR(task.optimizer, per=per, every=1), 20)
+    scheduler = task.run(UpdateRatioLR(task.optimizer, per=per, measure_every=1), 20)
     before = scheduler.factors()
     late = nn.Parameter(torch.ones(3, 3, dtype=torch.float64))
     task.optimizer.add_param_group({"params": [late], "lr": 100.0})
@@ -227,7 +233,7 @@ def test_a_group_added_later_has_a_safe_start_of_its_own(per: str):
 
 def test_what_begins_at_zero_moves():
     task = Task(sgd, zero=True)
-    compare(task, Task(sgd, zero=True), {"every": 1}, steps=40)
+    compare(task, Task(sgd, zero=True), {"measure_every": 1}, steps=40)
     assert all(length(p) > 0 for p in task.model.parameters())
     nothing = nn.Parameter(torch.zeros(3))  # a model of zeros alone
     optimizer = torch.optim.SGD([nothing], lr=1e3)
@@ -257,7 +263,7 @@ def test_a_step_that_a_grad_scaler_skips_is_none():
         other.run(two, 1)
         torch.testing.assert_close(task.weights(), other.weights(), rtol=1e-9, atol=0)
     assert one.last_epoch == 12
-    assert one._steering.steps == 12
+    assert one._control.displacement.steps == 12
 
 
 def test_gradients_are_those_after_clipping_and_a_closure_s_count_too():
@@ -277,7 +283,7 @@ def test_gradients_are_those_after_clipping_and_a_closure_s_count_too():
 def test_warmup_ramps_the_ratio_and_the_rate():
     task = Task(sgd)
     scheduler = UpdateRatioLR(
-        task.optimizer, ratio=0.02, warmup_steps=4, start=1.0, gain=1.0, rise=9.0, every=1
+        task.optimizer, ratio=0.02, warmup_steps=4, start=1.0, gain=1.0, rise=9.0, measure_every=1
     )
     seen = []
     for step in range(6):
@@ -289,7 +295,9 @@ def test_warmup_ramps_the_ratio_and_the_rate():
 
 def test_what_another_scheduler_makes_of_the_rate_it_makes_of_the_ratio():
     task = Task(sgd)
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, start=1.0, gain=1.0, rise=9.0, every=1)
+    scheduler = UpdateRatioLR(
+        task.optimizer, ratio=0.02, start=1.0, gain=1.0, rise=9.0, measure_every=1
+    )
     other = torch.optim.lr_scheduler.MultiplicativeLR(task.optimizer, lambda step: 0.5)
     seen = []
     for _ in range(4):
@@ -301,7 +309,7 @@ def test_what_another_scheduler_makes_of_the_rate_it_makes_of_the_ratio():
 
 def test_a_guard_lowers_the_ratio_when_it_goes_back():
     task = Task(sgd)
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, gain=1.0, rise=9.0, every=1)
+    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, gain=1.0, rise=9.0, measure_every=1)
     guard = SpikeGuard(task.model, task.optimizer, scheduler, tolerate=0)
     for loss in (1.0, 1.1, 1.0):
         assert not guard.spiked(loss)
@@ -402,7 +410,7 @@ def test_a_loss_is_taken_and_ignored():
         ({"schedule": "cosin"}, UnknownName, "did you mean 'cosine'"),
         ({"total_steps": 0}, InvalidArgument, "total_steps must be an integer >= 1"),
         ({"total_steps": 1.5}, InvalidArgument, "total_steps"),
-        ({"every": 0}, InvalidArgument, "every must be an integer >= 1"),
+        ({"measure_every": 0}, InvalidArgument, "measure_every must be an integer >= 1"),
         ({"warmup_steps": 9, "total_steps": 9}, InvalidArgument, "below total_steps"),
         ({"bounds": 3}, InvalidArgument, "bounds must be two numbers"),
         ({"bounds": (1.0, 0.1)}, InvalidArgument, "bounds must be two finite numbers"),
@@ -429,7 +437,7 @@ def test_what_cannot_be_steered_is_named():
     with pytest.raises(WrongType, match="optimizer must be a torch"):
         UpdateRatioLR(nn.Linear(1, 1))
     weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(InvalidArgument, match="keeps the way of the weights itself"):
+    with pytest.raises(InvalidArgument, match="keeps past weights itself"):
         UpdateRatioLR(torch.optim.LBFGS([weight]))
     flat = nn.Parameter(torch.ones(2))
     flat._fsdp_flattened = True

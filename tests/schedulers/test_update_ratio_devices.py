@@ -30,7 +30,7 @@ def test_with_a_tensor_rate_a_step_reads_nothing_and_moves_nothing(
     rate = torch.tensor(BASE)
     task = Task(lambda groups: adamw(groups, rate, **FUSED), dtype=torch.float32)
     task.optimizer.param_groups[1]["lr"] = rate / 2
-    scheduler = UpdateRatioLR(task.optimizer, per=per, every=3)
+    scheduler = UpdateRatioLR(task.optimizer, per=per, measure_every=3)
     task.run(scheduler, 1)
     for _ in range(20):
         task.backward()
@@ -60,7 +60,7 @@ def test_where_there_is_no_memory_nothing_can_be_read(
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
-    scheduler = UpdateRatioLR(optimizer, per=per, every=3, total_steps=20)
+    scheduler = UpdateRatioLR(optimizer, per=per, measure_every=3, total_steps=20)
     if rate == "tensor":
         optimizer.param_groups[0]["lr"] = torch.full((), 0.1, device="meta")
         # torch's own loop reads a tensor rate; here the step is nothing but its hooks
@@ -69,8 +69,8 @@ def test_where_there_is_no_memory_nothing_can_be_read(
         p.grad = torch.ones_like(p)
     for _ in range(8):
         if rate == "tensor":
-            scheduler.before_step(False)
-            scheduler.after_step()
+            scheduler._control.before_step(False)
+            scheduler._control.after_step()
         else:
             optimizer.step()
             scheduler.step()
@@ -86,7 +86,7 @@ def test_bf16_weights_move_by_the_ratio_from_any_rate(rate: float, tensor: bool)
     lr: Any = torch.tensor(rate) if tensor else rate
     task = Task(lambda groups: sgd(groups, lr), dtype=torch.bfloat16)
     task.optimizer.param_groups[1]["lr"] = lr / 2
-    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, every=1)
+    scheduler = UpdateRatioLR(task.optimizer, ratio=0.02, measure_every=1)
     task.run(scheduler, 60)
     weights = [p for p in task.model.parameters() if p.ndim == 2]
     old = [p.detach().float().clone() for p in weights]

@@ -19,9 +19,9 @@ from ratewise.rules import update_ratio as rule
 STEPS = 24
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {"total_steps": STEPS},
-    "every third": {"every": 3},
-    "every fourth, per group": {"every": 4, "per": "group", "total_steps": STEPS},
-    "every fourth, per model": {"every": 4, "per": "model"},
+    "every third": {"measure_every": 3},
+    "every fourth, per group": {"measure_every": 4, "per": "group", "total_steps": STEPS},
+    "every fourth, per model": {"measure_every": 4, "per": "model"},
     "ramp": {"warmup_steps": 5, "schedule": "linear", "total_steps": 40},
 }
 every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -99,13 +99,13 @@ def test_a_tensor_rate_goes_on_to_the_bit():
 @pytest.mark.parametrize("part", ["factor", "settled", "typical", "steps", "decided"])
 def test_a_state_that_lacks_something_is_noticed(part: str):
     """The test can fail: with one part of the state put back, runs differ."""
-    settings = {"every": 3, "rise": 1.05, "reach": 1.2}
+    settings = {"measure_every": 3, "rise": 1.05, "reach": 1.2}
     whole = Run(settings).go(STEPS).result()
     differs = False
     for stop in range(5, STEPS, 2):
         state = Run(settings).go(stop).save()
-        fresh = Run(settings).save()["scheduler"]["ratewise"]["rule"]["steering"][part]
-        state["scheduler"]["ratewise"]["rule"]["steering"][part] = fresh
+        fresh = Run(settings).save()["scheduler"]["ratewise"]["rule"]["displacement"][part]
+        state["scheduler"]["ratewise"]["rule"]["displacement"][part] = fresh
         differs = differs or Run(settings).load(state).go(STEPS - stop).result() != whole
     assert differs
 
@@ -167,7 +167,7 @@ def test_other_tensors_are_named_and_nothing_is_changed(kind: str, words: str):
 )
 def test_a_damaged_part_is_refused_whole(part: str, value: Any):
     state, run = Run({}).go(9).scheduler.state_dict(), Run({}).go(3)
-    state["ratewise"]["rule"]["steering"][part] = value
+    state["ratewise"]["rule"]["displacement"][part] = value
     before = run.scheduler.state_dict()
     with pytest.raises(InvalidState):
         run.scheduler.load_state_dict(state)
@@ -183,9 +183,9 @@ def test_another_kind_is_named():
 
 
 def test_settings_come_from_the_state():
-    run = Run({"ratio": 0.03, "every": 7, "gain": 0.3}).go(9)
+    run = Run({"ratio": 0.03, "measure_every": 7, "gain": 0.3}).go(9)
     other = Run({}).load(run.save())
-    assert (other.scheduler.ratio, other.scheduler.every) == (0.03, 7)
+    assert (other.scheduler.ratio, other.scheduler.measure_every) == (0.03, 7)
     assert run.go(9).result() == other.go(9).result()
 
 
@@ -204,11 +204,11 @@ def test_another_rate_on_resume_changes_the_rate_and_not_the_weights(per: str):
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
 def test_a_copy_steers_its_own_tensors_and_nobody_else_s(how: str):
-    run = Run({"every": 3}).go(7)
+    run = Run({"measure_every": 3}).go(7)
     copied = copy.deepcopy(run) if how == "deepcopy" else None
     if how == "pickle":
         model, scheduler = pickle.loads(pickle.dumps((run.task.model, run.scheduler)))
-        copied = Run({"every": 3})
+        copied = Run({"measure_every": 3})
         copied.task.model, copied.task.optimizer = model, scheduler.optimizer
         copied.task.sampler.set_state(run.task.sampler.get_state())
         copied.scheduler = scheduler
@@ -220,7 +220,7 @@ def test_a_copy_steers_its_own_tensors_and_nobody_else_s(how: str):
 
 def test_groups_added_between_saving_and_loading_keep_everybody_s_factor():
     def grown() -> Run:
-        run = Run({"every": 1}).go(7)
+        run = Run({"measure_every": 1}).go(7)
         late = nn.Linear(2, 2, bias=False)
         run.task.optimizer.add_param_group({"params": late.parameters(), "lr": 3.0})
         run.task.model.append(late)

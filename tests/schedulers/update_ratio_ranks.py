@@ -42,7 +42,7 @@ def batch(step: int, part: int | None = None) -> tuple[torch.Tensor, torch.Tenso
 def make(optimizer: torch.optim.Optimizer, per: str) -> UpdateRatioLR | LearnedLR:
     if per == "learned":
         return LearnedLR(optimizer, policy=random_policy(windows=6), total_steps=STEPS)
-    return UpdateRatioLR(optimizer, per=per, total_steps=STEPS, every=1)
+    return UpdateRatioLR(optimizer, per=per, total_steps=STEPS, measure_every=1)
 
 
 def train(model: nn.Module, per: str, part: int | None = None) -> UpdateRatioLR | LearnedLR:

@@ -25,12 +25,12 @@ class Twin:
         per: str = "tensor",
         schedule: str = "constant",
         total_steps: int = 1,
-        every: int = 1,
+        measure_every: int = 1,
         early: int = 50,
         keep_proportions: bool = True,
     ) -> None:
         self.optimizer, self.config = optimizer, config
-        self.every, self.early = every, early
+        self.every, self.early = measure_every, early
         self.share = lambda step: FIXED[schedule](min(step / total_steps, 1.0))
         self.base = [group["lr"] for group in optimizer.param_groups]
         groups = [group["params"] for group in optimizer.param_groups]

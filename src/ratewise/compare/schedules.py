@@ -19,9 +19,9 @@ from ratewise.errors import unknown
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.learned import load
 from ratewise.rules.update_ratio import DEFAULT
+from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.greedy import GreedyLR
 from ratewise.schedulers.learned import LearnedLR
-from ratewise.schedulers.reactive import ReactiveLR
 from ratewise.schedulers.update_ratio import UpdateRatioLR
 
 #: (optimizer, total steps, **options) -> a scheduler
@@ -128,7 +128,7 @@ def _plateau(optimizer: Optimizer, steps: int) -> Any:
 
 
 def _greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
-    if isinstance(options.get("anchor"), str):
+    if isinstance(options.get("schedule"), str):
         options["total_steps"] = steps
     return GreedyLR(optimizer, **options)
 
@@ -180,7 +180,7 @@ _UNNAMED = ("none", "greedy-article", _PEER)
 #: since the paper's 10 and 50 would never act within the 20 epochs of a run here.
 _NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     **{kind: (kind, {}) for kind in _KINDS if kind not in _UNNAMED},
-    "greedy-cosine": ("greedy", {"anchor": "cosine"}),
+    "greedy-cosine": ("greedy", {"schedule": "cosine"}),
     "greedy-article": (
         "greedy-article",
         {"factor": 0.95, "patience": 1, "window": 3, "reference": "best", "plateau": "neutral"},
@@ -229,7 +229,7 @@ def build(schedule: str | Schedule, optimizer: Optimizer, total_steps: int) -> D
     schedule = named(schedule)
     if callable(schedule.kind):
         own = schedule.kind(optimizer, total_steps, **schedule.options)
-        return Driver(own, _TRAINING_LOSS if isinstance(own, ReactiveLR) else _EVERY_STEP)
+        return Driver(own, _TRAINING_LOSS if isinstance(own, ScheduledLR) else _EVERY_STEP)
     feed, make = _KINDS[schedule.kind]
     return Driver(make(optimizer, total_steps, **schedule.options), feed)
 

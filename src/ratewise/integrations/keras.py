@@ -26,7 +26,7 @@ from ratewise.errors import (
 from ratewise.files import writing
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.schedulers.events import Event
 
@@ -81,14 +81,16 @@ class GreedyLR(keras.callbacks.Callback):
         monitor: a metric that the model reports (what other callbacks put into logs is not seen).
         interval: ``"batch"`` decides on each batch's own value, ``"epoch"`` on the epoch's, such
             as ``"val_loss"``; an epoch without validation counts for the ramp alone.
-        every: steps a decision; the rule gets the mean of their finite values. A period with a
-            non-finite value is non-finite as a whole, under ``"skip"`` only if all its values are.
+        decide_every: steps a decision; the rule gets the mean of their finite values. A period
+            with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its
+            values are.
         warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
         factor, patience, window, threshold, threshold_mode, reference, plateau, warmup, cooldown,
             stage, mode, reset_after, eps, eps_mode, first: as for `ratewise.GreedyLR`.
         min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
         max_lr: upper bound, default 10 times the base.
         on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
+        config: the rule's settings in one, which arguments by name are put into.
         state_file: path of the memory's file, or None.
         verbose: 1 prints each change of the rate.
 
@@ -113,37 +115,39 @@ class GreedyLR(keras.callbacks.Callback):
         monitor: str = "loss",
         *,
         interval: str = "batch",
-        every: int = 1,
+        decide_every: int = 1,
         warmup_steps: int = 0,
-        factor: float = GreedyConfig.factor,
-        patience: int = GreedyConfig.patience,
-        window: int = GreedyConfig.window,
-        threshold: float = GreedyConfig.threshold,
-        threshold_mode: str = GreedyConfig.threshold_mode,
-        reference: str = GreedyConfig.reference,
-        plateau: str = GreedyConfig.plateau,
-        warmup: int = GreedyConfig.warmup,
-        cooldown: int = GreedyConfig.cooldown,
-        stage: str = GreedyConfig.stage,
+        factor: float | None = None,
+        patience: int | None = None,
+        window: int | None = None,
+        threshold: float | None = None,
+        threshold_mode: str | None = None,
+        reference: str | None = None,
+        plateau: str | None = None,
+        warmup: int | None = None,
+        cooldown: int | None = None,
+        stage: str | None = None,
         min_lr: float | None = None,
         max_lr: float | None = None,
-        mode: str = GreedyConfig.mode,
-        reset_after: int | None = GreedyConfig.reset_after,
-        eps: float = GreedyConfig.eps,
-        eps_mode: str = GreedyConfig.eps_mode,
-        first: str = GreedyConfig.first,
-        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        mode: str | None = None,
+        reset_after: int | None = None,
+        eps: float | None = None,
+        eps_mode: str | None = None,
+        first: str | None = None,
+        on_nonfinite: str | None = None,
+        config: GreedyConfig | None = None,
         state_file: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ) -> None:
         given = locals()
         super().__init__()
         fields = [field.name for field in dataclasses.fields(GreedyConfig)]
-        self._config = GreedyConfig(**{name: given[name] for name in fields})
-        own = ("monitor", "interval", "every", "warmup_steps", "min_lr", "max_lr", *fields)
+        self._config = merged(config, **{name: given[name] for name in fields})
+        given |= dataclasses.asdict(self._config)
+        own = ("monitor", "interval", "decide_every", "warmup_steps", "min_lr", "max_lr", *fields)
         self._settings: dict[str, Any] = {name: given[name] for name in own}
         _check(self._settings, state_file)
-        self.monitor, self.interval, self.every = monitor, interval, every
+        self.monitor, self.interval, self.decide_every = monitor, interval, decide_every
         self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose
         self._events: deque[Event] = deque(maxlen=CAPACITY)
         self._optimizer: Any = None  # whose state this is; None: whichever comes next
@@ -227,7 +231,7 @@ class GreedyLR(keras.callbacks.Callback):
         sound = (
             min(state["step"], state["iterations"], *state["base"], *memory["scale"]) >= 0
             and min(memory["good"], memory["bad"], memory["floored"]) >= 0
-            and 0 <= period["finite"] <= period["seen"] < self.every
+            and 0 <= period["finite"] <= period["seen"] < self.decide_every
             and 0 <= memory["position"] < self._config.window >= memory["count"] >= 0
             and 0 <= memory["reason"] < len(REASONS)
         )
@@ -389,8 +393,8 @@ class GreedyLR(keras.callbacks.Callback):
             period["seen"] += 1
             period["finite"] += finite
             period["total"] += value if finite else 0.0
-            if period["seen"] == self.every:
-                enough = period["finite"] >= (1 if policy == "skip" else self.every)
+            if period["seen"] == self.decide_every:
+                enough = period["finite"] >= (1 if policy == "skip" else self.decide_every)
                 metric = period["total"] / period["finite"] if enough else math.nan
                 self._period = dict(_NOTHING)
                 self._decide(metric)
@@ -464,7 +468,7 @@ def _check(settings: dict[str, Any], state_file: Any) -> None:
         raise unknown("interval", interval, ("batch", "epoch"))
     if monitor.startswith("val_") and interval == "batch":
         raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
-    for name, least in (("every", 1), ("warmup_steps", 0)):
+    for name, least in (("decide_every", 1), ("warmup_steps", 0)):
         value = settings[name]
         check_count(name, value, least)
     low, high = settings["min_lr"], settings["max_lr"]

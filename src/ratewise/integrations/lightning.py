@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ratewise.errors import invalid, missing_extra, unknown, wrong_type
-from ratewise.schedulers.composition import reactive_parts
+from ratewise.schedulers.base import ScheduledLR
+from ratewise.schedulers.composition import ratewise_parts
+from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.rates import accumulator
-from ratewise.schedulers.reactive import ReactiveLR
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -67,7 +68,7 @@ def configure(
     a checkpoint between a batch and its validation (`every_n_train_steps`) Lightning goes on
     without that validation, and so without its metric.
 
-    To decide less often give the scheduler ``every=k``. Its `missing` becomes ``"hold"``, as
+    To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.
 
     Args:
@@ -94,7 +95,7 @@ def configure(
         raise wrong_type("module", "a lightning.pytorch.LightningModule", module, "pass self first")
     if not isinstance(optimizer, Optimizer):
         raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, "pass it second")
-    if not isinstance(scheduler, LRScheduler) or not (found := reactive_parts(scheduler)):
+    if not isinstance(scheduler, LRScheduler) or not (found := ratewise_parts(scheduler)):
         fix = "pass e.g. ratewise.GreedyLR(optimizer) third"
         allowed = "a ratewise scheduler, or a torch one that contains one"
         raise wrong_type("scheduler", allowed, scheduler, fix)
@@ -105,13 +106,14 @@ def configure(
     if interval not in INTERVALS:
         raise unknown("interval", interval, INTERVALS)
     if interval == "epoch" and monitor is None:
-        fix = "pass monitor='val_loss'; for the training loss, every=k of the scheduler"
+        fix = "pass monitor='val_loss'; for the training loss, decide_every=k of the scheduler"
         raise invalid("monitor", "a metric's name where interval='epoch'", monitor, fix)
     if not module.automatic_optimization:
         fix = "in manual optimization call scheduler.step(loss) after optimizer.step() yourself"
         raise invalid("automatic_optimization", "True", False, fix)
     for part in found:
-        part.missing = "hold"
+        if isinstance(part, MetricLR):
+            part.missing = "hold"
     _attach(module, ObserveCallback(scheduler, found, monitor, interval))
     # Lightning would step an epoch's schedule before its validation: the callback does it after.
     frequency = 1 if interval == "step" else sys.maxsize
@@ -125,7 +127,7 @@ class ObserveCallback(Callback):
     def __init__(
         self,
         outer: LRScheduler,
-        schedulers: list[ReactiveLR],
+        schedulers: list[ScheduledLR],
         monitor: str | None,
         interval: str,
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ratewise.errors import MissingLoss, invalid, missing_extra, wrong_type
 from ratewise.rules import greedy as rules
 from ratewise.rules.checks import check_count
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
 
 try:
     import jax
@@ -27,32 +27,33 @@ class GreedyScaleState(NamedTuple):
     multiplier: Any  #: float, what the next update is multiplied by: ramp * rule.scale[0]
     rule: rules.GreedyState  #: the rule's own memory
     ramp: Any  #: int, updates of the ramp so far, at most `warmup_steps`
-    seen: Any  #: int, values of this period so far, at most `every`
+    seen: Any  #: int, values of this period so far, at most `decide_every`
     finite: Any  #: int, how many of them were finite
     total: Any  #: float, the sum of the finite ones
 
 
 def greedy(
     *,
-    factor: float = GreedyConfig.factor,
-    patience: int = GreedyConfig.patience,
-    window: int = GreedyConfig.window,
-    threshold: float = GreedyConfig.threshold,
-    threshold_mode: str = GreedyConfig.threshold_mode,
-    reference: str = GreedyConfig.reference,
-    plateau: str = GreedyConfig.plateau,
-    warmup: int = GreedyConfig.warmup,
-    cooldown: int = GreedyConfig.cooldown,
-    stage: str = GreedyConfig.stage,
-    mode: str = GreedyConfig.mode,
-    reset_after: int | None = GreedyConfig.reset_after,
-    eps: float = GreedyConfig.eps,
-    first: str = GreedyConfig.first,
-    on_nonfinite: str = GreedyConfig.on_nonfinite,
-    every: int = 1,
+    factor: float | None = None,
+    patience: int | None = None,
+    window: int | None = None,
+    threshold: float | None = None,
+    threshold_mode: str | None = None,
+    reference: str | None = None,
+    plateau: str | None = None,
+    warmup: int | None = None,
+    cooldown: int | None = None,
+    stage: str | None = None,
+    mode: str | None = None,
+    reset_after: int | None = None,
+    eps: float | None = None,
+    first: str | None = None,
+    on_nonfinite: str | None = None,
+    decide_every: int = 1,
     warmup_steps: int = 0,
     min_scale: float = RELATIVE_BOUNDS[0],
     max_scale: float = RELATIVE_BOUNDS[1],
+    config: GreedyConfig | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale the updates up while the loss improves and down while it does not.
 
@@ -74,7 +75,7 @@ def greedy(
     Args:
         factor: F in (0, 1): a decision divides the scale by it, or multiplies.
         patience: consecutive good (bad) decisions' values that must be exceeded.
-        window: length of the rolling mean, in values of the rule (see `every`); 1 is none.
+        window: length of the rolling mean, in values of the rule (see `decide_every`); 1 is none.
         threshold: how much better than the reference counts as better.
         threshold_mode: ``"rel"`` to the reference's absolute value, or ``"abs"``.
         reference: ``"best"``, or ``"previous"``, the last smoothed value.
@@ -87,10 +88,11 @@ def greedy(
         first: what the first value counts as: ``"none"`` or ``"good"``.
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``) or passed over (``"skip"``);
             there is no ``"raise"``, compiled code cannot.
-        every: updates a decision, which is on the mean of their values; one that is not finite
-            spoils them all under ``"bad"``, under ``"skip"`` the others count.
+        decide_every: updates a decision, which is on the mean of their values; one that is not
+            finite spoils them all under ``"bad"``, under ``"skip"`` the others count.
         warmup_steps: W, updates of a linear ramp up to the base rate, before the rule begins.
         min_scale, max_scale: bounds of the scale, multiples of the base rate around 1.
+        config: the rule's settings in one, which arguments by name are put into.
 
     Returns:
         A transformation with ``update(updates, state, params=None, *, value)``, `value` being
@@ -115,10 +117,8 @@ def greedy(
     -0.5 2.0 increase
     -1.0 2.0 none
     """
-    if on_nonfinite == "raise":
-        fix = "compiled code cannot raise; pass 'bad' and look at last_reason(opt_state)"
-        raise invalid("on_nonfinite", "'bad' or 'skip'", on_nonfinite, fix)
-    config = GreedyConfig(
+    config = merged(
+        config,
         factor=factor,
         patience=patience,
         window=window,
@@ -135,7 +135,13 @@ def greedy(
         first=first,
         on_nonfinite=on_nonfinite,
     )
-    _check(every, warmup_steps, min_scale, max_scale)
+    if config.on_nonfinite == "raise":
+        fix = "compiled code cannot raise; pass 'bad' and look at last_reason(opt_state)"
+        raise invalid("on_nonfinite", "'bad' or 'skip'", config.on_nonfinite, fix)
+    if config.eps_mode == "abs":
+        fix = "the base rate is the chain's; pass eps relative to it"
+        raise invalid("eps_mode", "'rel'", config.eps_mode, fix)
+    _check(decide_every, warmup_steps, min_scale, max_scale)
     limits = GreedyLimits((float(min_scale),), (float(max_scale),), (0.0,))
 
     def init(params: optax.Params) -> GreedyScaleState:
@@ -164,8 +170,8 @@ def greedy(
         usable = counts & jnp.isfinite(loss)
         seen, finite = state.seen + counts, state.finite + usable
         total = state.total + jnp.where(usable, loss, 0.0)
-        due = seen == every
-        lost = finite == 0 if on_nonfinite == "skip" else finite < seen
+        due = seen == decide_every
+        lost = finite == 0 if config.on_nonfinite == "skip" else finite < seen
         metric = jnp.where(due & lost, jnp.nan, total / jnp.maximum(finite, 1))
 
         # Decide, and let it stand where a period has ended.
@@ -240,9 +246,12 @@ def _as_scalar(value: Any, dtype: Any) -> Any:
     return jnp.asarray(value, dtype=dtype).reshape(())
 
 
-def _check(every: int, warmup_steps: int, min_scale: float, max_scale: float) -> None:
+def _check(decide_every: int, warmup_steps: int, min_scale: float, max_scale: float) -> None:
     """Raise unless the settings that are not the rule's own are in their ranges."""
-    for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
+    for name, count, least in (
+        ("decide_every", decide_every, 1),
+        ("warmup_steps", warmup_steps, 0),
+    ):
         check_count(name, count, least)
     if not (isinstance(min_scale, int | float) and 0.0 <= min_scale <= 1.0):
         raise invalid("min_scale", "a number in [0, 1]", min_scale, "pass e.g. 0.1")

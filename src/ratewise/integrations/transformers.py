@@ -16,9 +16,10 @@ from ratewise.errors import (
     unknown,
     wrong_type,
 )
-from ratewise.schedulers.composition import reactive_parts
+from ratewise.schedulers.base import ScheduledLR
+from ratewise.schedulers.composition import ratewise_parts
+from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.rates import accumulator
-from ratewise.schedulers.reactive import ReactiveLR
 
 try:
     from transformers import TrainerCallback
@@ -73,8 +74,8 @@ class ObserveCallback(TrainerCallback):
         MissingLoss: at the first step, there is no loss in the output, and none is logged.
     """
 
-    def __init__(self, scheduler: ReactiveLR, metric: str = "loss") -> None:
-        if not isinstance(scheduler, ReactiveLR):
+    def __init__(self, scheduler: ScheduledLR, metric: str = "loss") -> None:
+        if not isinstance(scheduler, ScheduledLR):
             fix = "pass the one in Trainer's optimizers=(optimizer, scheduler)"
             raise wrong_type("scheduler", "a ratewise scheduler", scheduler, fix)
         if not isinstance(metric, str):
@@ -97,7 +98,7 @@ class ObserveCallback(TrainerCallback):
         """Check that Trainer steps our scheduler, give it the ramp, and begin to listen."""
         self._release()  # left over if the last training was interrupted
         theirs = kwargs.get("lr_scheduler")
-        parts = reactive_parts(_unwrapped(theirs))
+        parts = ratewise_parts(_unwrapped(theirs))
         if not any(part is self.scheduler for part in parts):
             raise InvalidArgument(
                 "Trainer's scheduler must be the one that ObserveCallback has, got "
@@ -109,7 +110,8 @@ class ObserveCallback(TrainerCallback):
             raise invalid("eval_strategy", "'steps' or 'epoch'", "no", fix)
         if state.global_step == 0 and self.scheduler.last_epoch <= 0:
             self._set_ramp(args.get_warmup_steps(state.max_steps), _unwrapped(theirs))
-        self.scheduler.missing = "hold"
+        if isinstance(self.scheduler, MetricLR):
+            self.scheduler.missing = "hold"
         self._training, self._heard, self._falls_back = True, False, False
         self._found.clear()
         self._forget()

@@ -49,7 +49,7 @@ def fixed_scale(name: str, step: int, total_steps: int) -> float:
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
     if name not in FIXED:
-        raise unknown("anchor", name, FIXED)
+        raise unknown("schedule", name, FIXED)
     if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
         raise invalid(
             "total_steps", "an integer >= 1", total_steps, "pass the run's number of steps"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
-from ratewise.errors import invalid
+from ratewise.errors import invalid, wrong_type
 from ratewise.rules.checks import check_amount, check_choices, check_count, is_number
 
 #: The default bounds of a rate, as multiples of the group's own initial rate.
@@ -30,7 +30,35 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class GreedyConfig:
-    """Settings of the rule; every one is explained at `ratewise.GreedyLR`.
+    """Settings of the rule: what is usually set, and which reading of the literature is meant.
+
+    Where papers and libraries differ, the default is the reading that did best here; see
+    `ratewise.rules.greedy` for the formulas.
+
+    Args:
+        factor: F in (0, 1), the change of one decision.
+        patience: consecutive good (bad) metrics that must be exceeded before a decision.
+        window: length of the rolling mean; 1 is no smoothing.
+        threshold: how much better than the reference counts as better.
+        threshold_mode: ``"rel"`` to the reference's absolute value, or ``"abs"``.
+        reference: ``"best"``, or ``"previous"``, the last smoothed value.
+        plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
+        warmup: length of the stage after an increase.
+        cooldown: length of the stage after a decrease.
+        stage: ``"extend"`` (the stage goes on in the same direction, a factor a step),
+            ``"ignore"`` (a warmup ignores good steps, a cooldown bad ones) or ``"hold"``
+            (nothing is counted).
+        mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
+        reset_after: after so many decreases that found every group at its lower bound, start
+            again at the initial rates; None is never.
+        eps: the smallest change that is made.
+        eps_mode: `eps` is relative to the rate (``"rel"``) or absolute (``"abs"``).
+        first: what the first metric counts as: ``"none"`` or ``"good"``.
+        on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over (``"skip"``)
+            or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
+
+    Raises:
+        InvalidArgument, UnknownName: a setting outside its range.
 
     >>> GreedyConfig(factor=1.5)
     Traceback (most recent call last):
@@ -55,6 +83,10 @@ class GreedyConfig:
     first: str = "none"
     on_nonfinite: str = "bad"
 
+    def stated(self) -> dict[str, Any]:
+        """Return the settings that are not the defaults."""
+        return {f.name: x for f in fields(self) if (x := getattr(self, f.name)) != f.default}
+
     def __post_init__(self) -> None:
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
@@ -65,6 +97,35 @@ class GreedyConfig:
         for name in ("threshold", "eps"):
             check_amount(name, getattr(self, name))
         check_choices(self, _CHOICES)
+
+
+def merged(config: GreedyConfig | None, **arguments: Any) -> GreedyConfig:
+    """Return a config with the arguments that were given by name in place.
+
+    Args:
+        config: the rest; None is the defaults.
+        arguments: settings by name; None was not given.
+
+    Raises:
+        WrongType: `config` is no GreedyConfig.
+        InvalidArgument: a setting is given twice, with two values.
+
+    >>> merged(GreedyConfig(reference="previous"), factor=0.5, patience=None).factor
+    0.5
+    >>> merged(GreedyConfig(factor=0.8), factor=0.5)
+    Traceback (most recent call last):
+    ...
+    ratewise.errors.InvalidArgument: factor must be what config has, 0.8, got 0.5: pass it once
+    """
+    config = GreedyConfig() if config is None else config
+    if not isinstance(config, GreedyConfig):
+        raise wrong_type("config", "a GreedyConfig", config, "pass GreedyConfig(stage='hold')")
+    given = {name: value for name, value in arguments.items() if value is not None}
+    stated = config.stated()
+    for name, value in given.items():
+        if name in stated and value != stated[name]:
+            raise invalid(name, f"what config has, {stated[name]!r}", value, "pass it once")
+    return replace(config, **given)
 
 
 class GreedyLimits(NamedTuple):

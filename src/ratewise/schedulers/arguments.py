@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
-from ratewise.rules.checks import check_count, is_number
+from ratewise.errors import InvalidArgument, invalid, wrong_type
+from ratewise.rules.checks import is_number
 from ratewise.rules.schema import LARGEST_RATE
 
 #: How far rates keep from the ends of their type: bounds and factors are multiples of them.
@@ -25,27 +25,20 @@ def check_optimizer(optimizer: Any) -> None:
         raise wrong_type("optimizer", "a torch.optim.Optimizer", optimizer, fix)
 
 
-def check_timing(missing: Any, every: Any, warmup_steps: Any) -> None:
-    """Raise unless the arguments that say when to decide are legal."""
-    if missing not in ("raise", "hold"):
-        raise unknown("missing", missing, ("raise", "hold"))
-    for name, count, least in (("every", every, 1), ("warmup_steps", warmup_steps, 0)):
-        check_count(name, count, least)
-
-
-def check_capture(every: int, ramp: int, anchor: Any) -> None:
+def check_capture(decide_every: int, ramp: int, schedule: Any) -> None:
     """Raise where a step that a CUDA graph captures would not be like every other.
 
     Args:
-        every: steps a period.
+        decide_every: steps a period.
         ramp: steps that are left of the ramp.
-        anchor: a schedule to ride on, or None.
+        schedule: an open-loop shape, or None.
     """
-    if every > 1 or ramp or anchor is not None:
+    if decide_every > 1 or ramp or schedule is not None:
         raise InvalidArgument(
-            f"in a CUDA graph a step must be like every other, got every={every}, {ramp} steps of "
-            f"the ramp left, anchor={anchor!r}: they count steps in Python, which no replay runs; "
-            "capture with every=1 and no anchor, once the ramp is over"
+            f"in a CUDA graph a step must be like every other, got decide_every={decide_every}, "
+            f"{ramp} steps of the ramp left, schedule={schedule!r}: they count steps in Python, "
+            "which no replay runs; capture with decide_every=1 and no schedule, once the ramp is "
+            "over"
         )
 
 

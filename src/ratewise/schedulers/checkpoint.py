@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from ratewise.errors import InvalidState, RatewiseError
 from ratewise.rules import schema
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import Check
-from ratewise.schedulers import clock, events, period, rates, trace
-from ratewise.schedulers.anchor import check_anchor
+from ratewise.schedulers.schedule import check_schedule
 
 #: Format of our part of a state dict; another one is refused.
 FORMAT = 3
@@ -19,32 +19,20 @@ FORMAT = 3
 #: What others may have multiplied a rate by: a schedule of ours that ends near 0 is included.
 MOST_OUTSIDE = 1e60
 
-#: What every scheduler's part has, besides its rule's.
-TABLE: dict[str, Check] = {
-    "format": schema.choice(FORMAT),
-    "scheduler": schema.text,
-    "anchor": schema.choice(None, True, *FIXED),
-    "length": schema.optional(schema.count(1)),
-    "horizon": schema.optional(schema.count(1)),
-    "missing": schema.choice("raise", "hold"),
-    "every": schema.count(1),
-    "warmup_steps": schema.count(),
-    "groups": schema.optional(schema.several(schema.count())),
-    "seen": schema.flag,
-    "clock": schema.record(clock.TABLE),
-    "ramp_end": schema.count(),
-    "events": events.CHECK,
-    "trace": trace.CHECK,
-    **period.TABLE,
-    **rates.TABLE,
-}
+#: What is kept of a schedule; True is a function, which is not saved.
+SCHEDULE = schema.choice(None, True, *FIXED)
 #: What torch has at the top that we take back, where it is there.
 #: (A scheduler that waits for its turn in a `SequentialLR` stands at -1.)
 THEIRS: dict[str, Check] = {"last_epoch": schema.count(-1), "_step_count": schema.count()}
 
 
 def checked(
-    state_dict: object, *, like: dict[str, Any], anchor: object, rule: Check
+    state_dict: object,
+    *,
+    like: dict[str, Any],
+    table: Mapping[str, Check],
+    schedule: object,
+    open_ended: bool,
 ) -> dict[str, Any]:
     """Return a copy of our part of `state_dict` in the current format.
 
@@ -52,11 +40,12 @@ def checked(
         state_dict: what somebody wants to load.
         like: our part of the state of the scheduler that is to load it: which class it is of, how
             many groups and which.
-        anchor: that scheduler's anchor; a function cannot come from a file.
-        rule: what checks the scheduler's own part, its rule's.
+        table: what checks each of its fields, besides the format and the scheduler's name.
+        schedule: that scheduler's; a function cannot come from a file.
+        open_ended: its schedule may have no end yet.
 
     Raises:
-        InvalidState: it is of another scheduler, another number of groups or another anchor,
+        InvalidState: it is of another scheduler, another number of groups or another schedule,
             of another format, has unknown or missing keys, or a value outside its range.
     """
     name = like["scheduler"]
@@ -82,7 +71,7 @@ def checked(
             f"state_dict is of a {kind}, this is a {name}: load it into its own kind "
             f"({where}['scheduler'] says what it is of)"
         )
-    schema.record({**TABLE, "rule": rule})(where, ours)
+    schema.record({"format": schema.choice(FORMAT), "scheduler": schema.text, **table})(where, ours)
     schema.same_length(where, ours, "rates", "own", "outside")
     for index, (now, own) in enumerate(zip(ours["rates"], ours["own"], strict=True)):
         legal = now <= own * MOST_OUTSIDE or not own
@@ -90,9 +79,10 @@ def checked(
     for key, check in THEIRS.items():
         if key in state_dict:
             check(f"state_dict[{key!r}]", state_dict[key])
-    if isinstance(ours["anchor"], str):
+    if isinstance(ours["schedule"], str):
+        length, ramp = ours["horizon"], ours["warmup_steps"]
         try:
-            check_anchor(ours["anchor"], ours["horizon"], ours["warmup_steps"])
+            check_schedule(ours["schedule"], length, ramp, open_ended=open_ended)
         except RatewiseError as error:
             raise InvalidState(f"{where} is damaged: {error}") from error
     if len(ours["rates"]) != len(like["rates"]):
@@ -105,11 +95,11 @@ def checked(
             f"state_dict schedules groups {ours['groups']}, this scheduler {like['groups']}: "
             "construct it with the same groups"
         )
-    if (ours["anchor"] is True) != callable(anchor):
-        then = "a function" if ours["anchor"] is True else repr(ours["anchor"])
-        now = "a function" if callable(anchor) else repr(anchor)
+    if (ours["schedule"] is True) != callable(schedule):
+        then = "a function" if ours["schedule"] is True else repr(ours["schedule"])
+        now = "a function" if callable(schedule) else repr(schedule)
         raise InvalidState(
-            f"anchor was {then} when the state was saved, and is {now} now: construct {name} "
-            "with the same anchor (a function is not saved)"
+            f"schedule was {then} when the state was saved, and is {now} now: construct {name} "
+            "with the same schedule (a function is not saved)"
         )
     return copy.deepcopy(ours)

@@ -98,7 +98,7 @@ class EventLog:
                 logger.exception("%r failed, and is not told of further changes", listener)
 
     def recall(self, events: Iterable[Event]) -> None:
-        """Keep events that are no news."""
+        """Keep events that the listeners have heard already."""
         self._events.extend(events)
 
     def __iter__(self) -> Any:

@@ -15,7 +15,7 @@ from ratewise.schedulers.step_hooks import settle
 
 
 class Explained:
-    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ReactiveLR`."""
+    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ScheduledLR`."""
 
     _record: Record
     optimizer: Optimizer
@@ -54,7 +54,7 @@ class Explained:
         self._record.log.listeners.append(listener)
 
     def recall(self, events: Iterable[Event]) -> None:
-        """Put events into the log that are no news: listeners are not told of them."""
+        """Put earlier events into the log; listeners, who have heard them, are not told again."""
         self._record.log.recall(events)
 
     def flush(self) -> None:

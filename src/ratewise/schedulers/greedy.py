@@ -8,44 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import invalid, wrong_type
-from ratewise.rules import schema
-from ratewise.rules.checks import is_number
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
-from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
-from ratewise.schedulers.anchor import Anchor
-from ratewise.schedulers.greedy_tensor import TensorGreedy
-from ratewise.schedulers.prevailing import Place, at
-from ratewise.schedulers.reactive import ReactiveLR
-
-Bound = float | Sequence[float] | None
-
-_BOUNDS = schema.several(schema.number(0.0))
+from ratewise.rules.greedy_config import GreedyConfig, merged
+from ratewise.schedulers.clock import capturing
+from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
+from ratewise.schedulers.metric import nonfinite
+from ratewise.schedulers.metric_lr import SYNC_EVERY, MetricLR
+from ratewise.schedulers.resume import Place, at
+from ratewise.schedulers.schedule import Schedule
 
 
-def _given_bound(name: str, value: Any) -> None:
-    """Check a bound as the constructor takes it."""
-    check = _BOUNDS if isinstance(value, list) else schema.optional(schema.number(0.0))
-    check(name, value)
-
-
-#: What `GreedyLR`'s own part of a state must look like; `_check_own` has what depends on several.
-_STATE = schema.record(
-    {
-        "config": schema.settings(GreedyConfig),
-        "base": schema.several(schema.rate),
-        "bounds": schema.record({"min_lr": _given_bound, "max_lr": _given_bound}),
-        "min_lr": _BOUNDS,
-        "max_lr": _BOUNDS,
-        "memory": schema.record(MEMORY),
-    }
-)
-
-
-class GreedyLR(ReactiveLR):
+class GreedyLR(MetricLR):
     r"""Raise the rate while the (smoothed) loss improves, lower it while it does not.
 
     With :math:`m_t` the mean of the last `window` finite losses, :math:`r` the reference (the
@@ -54,7 +30,7 @@ class GreedyLR(ReactiveLR):
 
     .. math:: m_t < r - d: \; s \leftarrow s / F, \qquad m_t > r + d: \; s \leftarrow s F,
 
-    and the rate of group g is ``clamp(base[g] * s, min_lr[g], max_lr[g]) * anchor(step)``.
+    and the rate of group g is ``clamp(base[g] * s, min_lr[g], max_lr[g]) * schedule(step)``.
     Call ``step(loss)`` after each optimizer step, with the training loss, or once an epoch
     with the validation loss. All counts below but `total_steps` are in such steps.
 
@@ -73,8 +49,8 @@ class GreedyLR(ReactiveLR):
             ``"ignore"`` (a warmup ignores good steps, a cooldown bad ones) or ``"hold"``
             (nothing is counted).
         min_lr: lower bound of the rate, a number or one a group; default 0.1 times the
-            group's initial rate. What an anchor, another scheduler or a hand multiplies the rate
-            by comes on top of the bounds.
+            group's initial rate. What a schedule, another scheduler or a hand multiplies the
+            rate by comes on top of the bounds.
         max_lr: upper bound, likewise; default 10 times the initial rate.
         mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
         reset_after: after so many decreases that found every group at `min_lr`, start again
@@ -85,19 +61,21 @@ class GreedyLR(ReactiveLR):
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over
             (``"skip"``) or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
         missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
-        anchor: an open-loop schedule to ride on: a name (``"cosine"``, ``"linear"``, ...) with
-            `total_steps`, or a function from the step to a scale.
-        total_steps: length of the run, for a named anchor: in the optimizer's own steps, also
-            where `step` is called once an epoch. Beyond it the anchor's end holds.
-        every: decide once in so many steps, on the mean of the losses in between.
+        schedule: an open-loop shape that the rate is multiplied by: a name (``"cosine"``,
+            ``"linear"``, ...) with `total_steps`, or a function from the step to a scale.
+        total_steps: length of the run, for a `schedule` with a name: in the optimizer's own
+            steps, also where `step` is called once an epoch. Beyond it the schedule's end holds.
+        decide_every: decide once in so many steps, on the mean of the losses in between.
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
-            a named anchor begins after it.
+            a `schedule` with a name begins after it.
         groups: indices of the parameter groups to schedule; None is all, later ones included.
         sync: how processes that train together agree on the loss: ``"mean"`` (every rank must
             bring a loss to the same steps, or the others wait for it), ``"rank0"`` (the first
             rank's; the others need none), or None, each on its own. Nothing is sent where there
             is one process.
         process_group: of `torch.distributed`; None is the default group.
+        config: the rule's settings in one, for those above that are seldom set; arguments by
+            name are put into it. What is in neither has `GreedyConfig`'s default.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: a setting outside its range.
@@ -120,35 +98,37 @@ class GreedyLR(ReactiveLR):
         self,
         optimizer: Optimizer,
         *,
-        factor: float = GreedyConfig.factor,
-        patience: int = GreedyConfig.patience,
-        window: int = GreedyConfig.window,
-        threshold: float = GreedyConfig.threshold,
-        threshold_mode: str = GreedyConfig.threshold_mode,
-        reference: str = GreedyConfig.reference,
-        plateau: str = GreedyConfig.plateau,
-        warmup: int = GreedyConfig.warmup,
-        cooldown: int = GreedyConfig.cooldown,
-        stage: str = GreedyConfig.stage,
+        factor: float | None = None,
+        patience: int | None = None,
+        window: int | None = None,
+        threshold: float | None = None,
+        threshold_mode: str | None = None,
+        reference: str | None = None,
+        plateau: str | None = None,
+        warmup: int | None = None,
+        cooldown: int | None = None,
+        stage: str | None = None,
         min_lr: Bound = None,
         max_lr: Bound = None,
-        mode: str = GreedyConfig.mode,
-        reset_after: int | None = GreedyConfig.reset_after,
-        eps: float = GreedyConfig.eps,
-        eps_mode: str = GreedyConfig.eps_mode,
-        first: str = GreedyConfig.first,
-        on_nonfinite: str = GreedyConfig.on_nonfinite,
+        mode: str | None = None,
+        reset_after: int | None = None,
+        eps: float | None = None,
+        eps_mode: str | None = None,
+        first: str | None = None,
+        on_nonfinite: str | None = None,
         missing: str = "raise",
-        anchor: Anchor = None,
+        schedule: Schedule = None,
         total_steps: int | None = None,
-        every: int = 1,
+        decide_every: int = 1,
         warmup_steps: int = 0,
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
         process_group: Any = None,
+        config: GreedyConfig | None = None,
         _outside_bounds: str = "raise",
     ) -> None:
-        config = GreedyConfig(
+        config = merged(
+            config,
             factor=factor,
             patience=patience,
             window=window,
@@ -166,22 +146,19 @@ class GreedyLR(ReactiveLR):
             first=first,
             on_nonfinite=on_nonfinite,
         )
-        self._rule = FloatGreedy(config, GreedyLimits((), (), ()))
-        self._bounds = (min_lr, max_lr)
-        self._outside_bounds = _outside_bounds
-        self._base: list[float] = []
-        self._min_lr: list[float] = []
-        self._max_lr: list[float] = []
+        self._given |= config.stated().keys()
         if isinstance(optimizer, Optimizer):  # anything else is named by the base class
             count = len(groups if isinstance(groups, Sequence) else optimizer.param_groups)
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
-                _check_bound(name, bound, count)
+                check_bound(name, bound, count)
+        self._greedy = GreedyRates(config, (min_lr, max_lr), strict=_outside_bounds == "raise")
         super().__init__(
             optimizer,
+            self._greedy,
             missing=missing,
-            anchor=anchor,
+            schedule=schedule,
             total_steps=total_steps,
-            every=every,
+            decide_every=decide_every,
             warmup_steps=warmup_steps,
             groups=groups,
             sync=sync,
@@ -189,21 +166,13 @@ class GreedyLR(ReactiveLR):
         )
 
     _places: ClassVar[Mapping[str, Place]] = {
-        **ReactiveLR._places,
+        **MetricLR._places,
         **{f.name: at(f"rule.config.{f.name}") for f in dataclasses.fields(GreedyConfig)},
         "window": at("rule.config.window", memory="the mean is over that many losses"),
         "mode": at("rule.config.mode", memory="the best so far is one of that kind"),
         "min_lr": at("rule.bounds.min_lr"),
         "max_lr": at("rule.bounds.max_lr"),
     }
-
-    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
-        super()._follow(ours, saved, changed)
-        if changed & {"min_lr", "max_lr"}:
-            rule = ours["rule"]
-            given = (rule["bounds"]["min_lr"], rule["bounds"]["max_lr"])
-            both = [_bounds(given, index, base) for index, base in enumerate(rule["base"])]
-            rule["min_lr"], rule["max_lr"] = [min(x) for x in both], [max(x) for x in both]
 
     @classmethod
     def like_transformers(
@@ -235,8 +204,7 @@ class GreedyLR(ReactiveLR):
         at its bound).
         """
         del verbose
-        return cls(
-            optimizer,
+        config = GreedyConfig(
             factor=factor,
             patience=patience,
             window=window_size if smooth else 1,
@@ -247,15 +215,13 @@ class GreedyLR(ReactiveLR):
             warmup=warmup,
             cooldown=cooldown,
             stage="hold",
-            min_lr=min_lr,
-            max_lr=max_lr,
             mode=mode,
             reset_after=max(1, reset_start),
             eps=eps,
             eps_mode="abs",
             first="good",
-            _outside_bounds="allow",
         )
+        return cls(optimizer, min_lr=min_lr, max_lr=max_lr, config=config, _outside_bounds="allow")
 
     @property
     def last_reason(self) -> str:
@@ -263,137 +229,59 @@ class GreedyLR(ReactiveLR):
 
         Reads the device, if the rates are on one.
         """
-        return REASONS[int(self._rule.reason)]
+        return REASONS[int(self._greedy.rule.reason)]
 
     @property
     def on_nonfinite(self) -> str:
         """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
-        return str(self._rule.config.on_nonfinite)
+        return str(self._greedy.rule.config.on_nonfinite)
 
-    def _rule_rates(self) -> list[Any]:
-        rates = [base * scale for base, scale in zip(self._base, self._rule.scale, strict=True)]
-        if self._outside_bounds != "raise":
-            return rates
-        if isinstance(self._rule, TensorGreedy):
-            bounds = zip(rates, self._min_lr, self._max_lr, strict=True)
-            return [torch.clamp(rate, low, high) for rate, low, high in bounds]
-        # base * (bound / base) may miss by a rounding
-        return list(map(min, map(max, rates, self._min_lr), self._max_lr))
+    def _decide(self, metric: Any) -> None:
+        if self._device is not None:
+            self._decide_on_device(metric)
+            return
+        if self._raises and not math.isfinite(metric):
+            raise nonfinite(metric, self.last_epoch)
+        rule, rates = self._greedy.rule, self._rates
+        before = rule.before()
+        rule.update(metric)
+        if rule.changed():
+            old = rates.current(self._groups())
+            self._write()
+            why = (metric, rule.smoothed(metric), *before, self.last_reason)
+            self._record.note(self.last_epoch, why, old, rates.current(self._groups()))
+        elif self.schedule is not None:
+            self._write()
+        elif rates.looking:
+            self._look()
+        if self._record.trace.due():
+            self._record.trace.add(self.last_epoch, metric, rates.current(self._groups())[0])
 
-    def _rule_on(self, device: torch.device | None, dtype: torch.dtype) -> Any:
-        if device is None:
-            rule = FloatGreedy(self._rule.config, self._rule.limits)
-            rule.restore(self._rule.state())
-            return rule
-        return TensorGreedy(self._rule, device, dtype)
+    def _decide_on_device(self, metric: Tensor) -> None:
+        rule, record = self._greedy.rule, self._record
+        before = rule.before()
+        rule.update(metric)
+        old = self._rates.write(self._groups(), self._own_rates())
+        new = self._rates.wrote
+        fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
+        record.note_on_device(rule.changed(), fixed, old, new)
+        if self._raises:
+            self._spoilt.logical_or_(~torch.isfinite(metric))
+        if capturing():
+            return  # what follows is the host's, and no replay will do it
+        if record.trace.due():
+            record.trace.add(self.last_epoch, metric.clone(), new[0].clone())
+        if self.last_epoch - self._synced_at >= SYNC_EVERY:
+            self._synced_at = self.last_epoch
+            if record.log.wanted:
+                self.flush()
+            elif self._device is not None and self._device.type == "cpu":
+                self._look_back()
+            if self._raises and bool(self._spoilt):
+                self._spoilt.zero_()
+                raise nonfinite(math.nan, self.last_epoch, SYNC_EVERY)
 
-    def _add_group(self, base: float) -> None:
-        low, high = self._bounds_of(len(self._base), base)
-        self._base.append(base)
-        self._min_lr.append(low)
-        self._max_lr.append(high)
-        self._rule.scale.append(1.0)
-        self._set_limits()
-
-    def _rebase(self, base: Sequence[float], *, restart: bool) -> None:
-        bounds = [self._bounds_of(index, rate, hold=not restart) for index, rate in enumerate(base)]
-        self._base = list(base)
-        self._min_lr = [low for low, _ in bounds]
-        self._max_lr = [high for _, high in bounds]
-        if restart:
-            self._rule.restart()
-        self._set_limits()
-
-    def _bounds_of(self, index: int, base: float, hold: bool = False) -> tuple[float, float]:
-        """Return a group's bounds: those given, else multiples of its base rate.
-
-        With `hold` a base rate outside given bounds is no error: the bounds hold its rate.
-        """
-        low, high = _bounds(self._bounds, index, base)
-        if hold:
-            return min(low, high), max(low, high)
-        if low > high and None not in self._bounds:
-            raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
-        # A rate in float32 may miss the bound that it was set to by a rounding.
-        low, high = (base if math.isclose(base, x, rel_tol=1e-6) else x for x in (low, high))
-        if self._outside_bounds == "raise" and not low <= base <= high:
-            fix = f"group {index} starts outside: widen the bounds or change the group's lr"
-            raise invalid("lr", f"in [min_lr, max_lr] = [{low:g}, {high:g}]", base, fix)
-        return low, high
-
-    def _set_limits(self) -> None:
-        self._rule.limits = GreedyLimits.absolute(
-            self._base, self._min_lr, self._max_lr, self._rule.config.eps
-        )
-
-    def _own_state(self) -> dict[str, Any]:
-        return {
-            "config": dataclasses.asdict(self._rule.config),
-            "base": list(self._base),
-            "bounds": {
-                name: list(bound) if isinstance(bound, Sequence) else bound
-                for name, bound in zip(("min_lr", "max_lr"), self._bounds, strict=True)
-            },
-            "min_lr": list(self._min_lr),
-            "max_lr": list(self._max_lr),
-            "memory": self._rule.state(),
-        }
-
-    def _check_own(self, name: str, state: Any) -> None:
-        _STATE(name, state)
-        base, memory = state["base"], state["memory"]
-        schema.same_length(name, state, "base", "min_lr", "max_lr")
-        bounds = zip(state["min_lr"], state["max_lr"], strict=True)
-        for index, (low, high) in enumerate(bounds):
-            allowed = f"at most max_lr[{index}] = {high:g}"
-            schema.require(low <= high, f"{name}['min_lr'][{index}]", allowed, low)
-        check_memory(f"{name}['memory']", memory, state["config"]["window"], len(base))
-        for index, (scale, rate) in enumerate(zip(memory["scale"], base, strict=True)):
-            allowed = f"at most {schema.LARGEST_RATE:g} over its base rate"
-            legal = scale * rate <= schema.LARGEST_RATE
-            schema.require(legal, f"{name}['memory']['scale'][{index}]", allowed, scale)
-
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        rule = FloatGreedy(GreedyConfig(**state["config"]), self._rule.limits)
-        rule.restore(state["memory"])
-        self._rule = rule
-        self._bounds = (state["bounds"]["min_lr"], state["bounds"]["max_lr"])
-        self._base, self._min_lr, self._max_lr = (
-            list(map(float, state[key])) for key in ("base", "min_lr", "max_lr")
-        )
-        self._set_limits()
-
-
-def _check_bound(name: str, bound: Bound, groups: int) -> None:
-    """Raise unless `bound` is None, a finite number >= 0, or one such number a group."""
-    if bound is None:
-        return
-    if isinstance(bound, str) or not isinstance(bound, int | float | Sequence):
-        raise wrong_type(name, "a number or a list, one a parameter group", bound, "pass 1e-5")
-    values = list(bound) if isinstance(bound, Sequence) else [bound]
-    if isinstance(bound, Sequence) and len(values) != groups:
-        fix = "give one number a parameter group, or one number for all"
-        raise invalid(name, f"a list of {groups} numbers", values, fix)
-    for value in values:
-        if not is_number(value):
-            raise wrong_type(name, "a number", value, "pass a finite number >= 0")
-        if not 0.0 <= value < math.inf:
-            raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
-
-
-def _bounds(given: tuple[Bound, Bound], index: int, base: float) -> tuple[float, float]:
-    """Return group `index`'s bounds as given, else multiples of its base rate."""
-    low, high = (
-        _bound(bound, index, base * multiple)
-        for bound, multiple in zip(given, RELATIVE_BOUNDS, strict=True)
-    )
-    return low, high
-
-
-def _bound(bound: Bound, index: int, default: float) -> float:
-    """Return group `index`'s bound; a group added after the list was given gets the default."""
-    if bound is None:
-        return default
-    if isinstance(bound, Sequence):
-        return float(bound[index]) if index < len(bound) else default
-    return float(bound)
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        super()._follow(ours, saved, changed)
+        if changed & {"min_lr", "max_lr"}:
+            follow_bounds(ours["rule"])

@@ -74,7 +74,7 @@ class SpikeGuard:
         tolerate: spikes in a row that are only passed over; 0 goes back at once.
         factor: what the rates are multiplied by at each return, in (0, 1].
         snapshot_every: good losses between two snapshots, each a copy of weights and state.
-        every: look at the loss once in so many calls: reading it waits for a device.
+        check_every: look at the loss once in so many calls: reading it waits for a device.
         max_rollbacks: how many returns before `TooManyRollbacks`.
         path: file for the snapshot; None keeps it in memory, on the weights' device.
 
@@ -102,7 +102,7 @@ class SpikeGuard:
         tolerate: int = 1,
         factor: float = 0.5,
         snapshot_every: int = 50,
-        every: int = 1,
+        check_every: int = 1,
         max_rollbacks: int = 10,
         path: str | Path | None = None,
     ) -> None:
@@ -123,14 +123,14 @@ class SpikeGuard:
         for name, count, least in (
             ("tolerate", tolerate, 0),
             ("snapshot_every", snapshot_every, 1),
-            ("every", every, 1),
+            ("check_every", check_every, 1),
             ("max_rollbacks", max_rollbacks, 1),
         ):
             check_count(name, count, least)
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self._spike, self._factor = float(spike), float(factor)
         self._tolerate, self._most = tolerate, max_rollbacks
-        self._snapshot_every, self._every = snapshot_every, every
+        self._snapshot_every, self._check_every = snapshot_every, check_every
         self._path = None if path is None else _checked_path(path)
         self._history: deque[float] = deque(maxlen=HISTORY)
         self._calls = self._good = self._in_a_row = 0
@@ -157,7 +157,7 @@ class SpikeGuard:
             WrongType, InvalidArgument: `loss` is not one number.
         """
         self._calls += 1
-        if self._calls % self._every:
+        if self._calls % self._check_every:
             return False
         value = as_float(loss)
         alarm = gravest(self._alarm(value), loss)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -15,13 +16,14 @@ from ratewise.rules import learned
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import EVERY
-from ratewise.schedulers.correction import Correction
-from ratewise.schedulers.metric import on_device
-from ratewise.schedulers.rates import accumulator
-from ratewise.schedulers.steered_lr import SteeredLR
+from ratewise.schedulers.metric_lr import MetricLR
+from ratewise.schedulers.policy_state import PolicyState
+from ratewise.schedulers.ratio_control import RatioControl
+from ratewise.schedulers.ratio_views import RatioViews
+from ratewise.schedulers.resume import Place, at
 
 
-class LearnedLR(SteeredLR):
+class LearnedLR(RatioViews, MetricLR):
     r"""A schedule that was learned from other trainings, from any starting rate.
 
     Each tensor's ||dp|| / ||p|| follows :math:`c \cdot \mathrm{ratio} \cdot \mathrm{schedule}`, as
@@ -81,54 +83,63 @@ class LearnedLR(SteeredLR):
     ) -> None:
         check_count("total_steps", total_steps, 1)
         self.policy = learned.load(policy)
-        self._correction = Correction(self.policy)
+        self._policy = PolicyState(self.policy)
         self._told = False
-        super().__init__(
+        self._control = RatioControl(
             optimizer,
             self.policy.config(total_steps),
             per="tensor",
+            measure_every=EVERY,
+            keep_proportions=keep_proportions,
+            policy=self._policy,
+        )
+        super().__init__(
+            optimizer,
+            self._control,
             schedule=self.policy.schedule,
             total_steps=total_steps,
-            every=self.policy.interval(total_steps),
-            measure=EVERY,
-            keep_proportions=keep_proportions,
-            correction=self._correction,
+            decide_every=self.policy.interval(total_steps),
             missing=missing,
             groups=groups,
             sync=sync,
             process_group=process_group,
         )
 
-    def _follow_length(self, ours: dict[str, Any]) -> None:
-        ours["every"] = self.policy.interval(ours["length"])
-        ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
+    _places: ClassVar[Mapping[str, Place]] = {
+        **MetricLR._places,
+        "keep_proportions": at("rule.keep_proportions"),
+    }
+
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        super()._follow(ours, saved, changed)
+        if "total_steps" in changed and not self._annealing(saved):
+            ours["decide_every"] = self.policy.interval(ours["length"])
+            ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
 
     def correction(self) -> Tensor:
         """Return what the anchor's ratio is multiplied by now, (), a copy: nothing is read."""
-        return self._correction.value.clone()
+        return self._policy.value.clone()
 
     @property
     def on_nonfinite(self) -> str:
         """What is done with a loss that is not finite."""
         return "skip"
 
-    def _metric(self, loss: Any) -> Any:
+    def _decision_device(self, loss: Tensor) -> torch.device | None:
         # Decisions are made where the weights are, and a loss from there is never waited for.
-        device = self._steering.steered.device
-        if isinstance(loss, Tensor) and loss.device.type != "cpu":
-            return on_device(loss, device, accumulator(device))
-        return super()._metric(loss)
+        if loss.device.type != "cpu":
+            return self._control.displacement.parameters.device
+        return super()._decision_device(loss)
 
-    def _act(self, metric: Any) -> None:
+    def _decide(self, metric: Any) -> None:
         """Let the policy decide on the window's mean loss."""
-        horizon = self.horizon or 1
-        self._correction.decide(metric, self.last_epoch, horizon)
-        if not self._told and self._steering.steered.device.type == "cpu":
+        self._policy.decide(metric, self.last_epoch, self.horizon or 1)
+        if not self._told and self._control.displacement.parameters.device.type == "cpu":
             self._tell_outside()
         self._write()
 
     def _tell_outside(self) -> None:
-        odd = self._correction.outside()
+        odd = self._policy.outside()
         if odd and self.last_epoch <= (self.horizon or 0):
             self._told = True
             warnings.warn(
@@ -147,4 +158,4 @@ class LearnedLR(SteeredLR):
             file: where to; None is standard output. Waits for a device.
         """
         super().explain(last, file)
-        print(*self._correction.words(), sep="\n", file=file)
+        print(*self._policy.words(), sep="\n", file=file)

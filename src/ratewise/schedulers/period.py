@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ratewise.rules import schema
 from ratewise.schedulers.agreement import Agreement
-from ratewise.schedulers.late import LateMetric
+from ratewise.schedulers.async_metric import AsyncMetric
 
 _SUM = schema.optional(schema.row(schema.real, schema.number(0.0)))
 #: What `Period.state` must look like: a sum of metrics and how many there were, or None.
@@ -32,7 +32,7 @@ class Period:
         #: Leave out what is not finite.
         self.skip = False
         #: Set once metrics come from a device to Python rates: then all are one period late.
-        self.late: LateMetric | None = None
+        self.late: AsyncMetric | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -101,5 +101,5 @@ class Period:
         self._total, self._count = state["pending"] or (0.0, 0)
         self.late = None
         if state["late"] is not None:
-            self.late = LateMetric()
+            self.late = AsyncMetric()
             self.late.put(*state["late"])

@@ -11,17 +11,19 @@ from ratewise.errors import invalid, unknown
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
+from ratewise.rules.schema import Check
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
-from ratewise.schedulers import steered_state
-from ratewise.schedulers.prevailing import Place, at
-from ratewise.schedulers.steered import PER
-from ratewise.schedulers.steered_lr import SteeredLR
+from ratewise.schedulers.base import ScheduledLR
+from ratewise.schedulers.parameters import PER
+from ratewise.schedulers.ratio_control import RatioControl
+from ratewise.schedulers.ratio_views import RatioViews
+from ratewise.schedulers.resume import Place, at
 
 #: Arguments that are the rule's settings as they are.
 _SETTINGS = ("ratio", "start", "gain", "rise", "fall", "cap", "floor", "reach")
 
 
-class UpdateRatioLR(SteeredLR):
+class UpdateRatioLR(RatioViews, ScheduledLR):
     r"""Let each tensor's ||dp|| / ||p|| follow ``ratio * schedule(progress)``, whatever the rate.
 
     An optimizer's step moves tensor i by :math:`d_i`; what is kept of it is
@@ -50,8 +52,8 @@ class UpdateRatioLR(SteeredLR):
         schedule: how the ratio falls over `total_steps`: a name of `ratewise.rules.fixed.FIXED`.
         total_steps: length of the run in optimizer steps; None holds the ratio until `anneal`.
             Beyond it the final rate holds.
-        every: measure one step in so many; the first 50 are all measured. Factors are kept in
-            between.
+        measure_every: measure one step in so many; the first 50 are all measured. Factors are
+            kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
         start: share of the ratio at which a tensor begins, in (0, 1].
         gain: how much of what is missing is made up for in one decision, in (0, 1]; 1 makes each
@@ -121,7 +123,7 @@ class UpdateRatioLR(SteeredLR):
         per: str = "tensor",
         schedule: str = "cosine",
         total_steps: int | None = None,
-        every: int = EVERY,
+        measure_every: int = EVERY,
         warmup_steps: int = 0,
         start: float = UpdateRatioConfig.start,
         gain: float = UpdateRatioConfig.gain,
@@ -155,41 +157,44 @@ class UpdateRatioLR(SteeredLR):
             high=bounds[1],
         )
         self._own_ratio = ratio is not None  # else it follows from the run's length
-        super().__init__(
+        self._control = RatioControl(
             optimizer,
             config,
             per=per,
+            measure_every=measure_every,
+            keep_proportions=keep_proportions,
+        )
+        super().__init__(
+            optimizer,
+            self._control,
             schedule=schedule,
             total_steps=total_steps,
-            every=every,
-            measure=every,
-            keep_proportions=keep_proportions,
-            missing="hold",
             warmup_steps=warmup_steps,
             groups=groups,
-            sync=None,
+            open_ended=True,
         )
 
     _places: ClassVar[Mapping[str, Place]] = {
-        **SteeredLR._places,
+        **ScheduledLR._places,
         **{name: at(f"rule.config.{name}") for name in _SETTINGS},
         "bounds": at("rule.config.low", "rule.config.high"),
-        "every": at("every", "rule.steering.every"),
+        "measure_every": at("rule.displacement.measure_every"),
+        "keep_proportions": at("rule.keep_proportions"),
     }
+    _table: ClassVar[Mapping[str, Check]] = {**ScheduledLR._table, "own_ratio": schema.flag}
 
-    def _follow_length(self, ours: dict[str, Any]) -> None:
-        if not ours["rule"]["own_ratio"] and "ratio" not in self._given:
+    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
+        super()._follow(ours, saved, changed)
+        follows = not (ours["own_ratio"] or "ratio" in self._given or self._annealing(saved))
+        if "total_steps" in changed and follows:
             ours["rule"]["config"]["ratio"] = default_ratio(ours["length"])
 
-    def _own_state(self) -> dict[str, Any]:
-        return super()._own_state() | {"own_ratio": self._own_ratio}
+    def _to_state(self) -> dict[str, Any]:
+        return {**super()._to_state(), "own_ratio": self._own_ratio}
 
-    def _check_own(self, name: str, state: Any) -> None:
-        steered_state.check(name, state, own_ratio=schema.flag)
-
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        super()._restore_own(state)
-        self._own_ratio = "ratio" in self._given or bool(state["own_ratio"])
+    def _restore(self, ours: dict[str, Any]) -> None:
+        super()._restore(ours)
+        self._own_ratio = "ratio" in self._given or bool(ours["own_ratio"])
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""
@@ -202,7 +207,11 @@ class UpdateRatioLR(SteeredLR):
         Args:
             loss: ignored.
         """
-        super().step()
+        self._prepare_to_write()
+        self._meet_new_groups()
+        since = self._advance()
+        if since:
+            self._write_if_due(since)
 
     def anneal(self, steps: int) -> None:
         """Let the ratio fall from where it is by the shape of `schedule`, over so many steps.
@@ -222,8 +231,7 @@ class UpdateRatioLR(SteeredLR):
             fix = "the ramp is not over: anneal for longer"
             raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
         self._prepare_to_write()
-        self._height = self._share(ramp=False)
+        self._height = self.share(ramp=False)
         self._begin, self.horizon = begin, self.last_epoch + steps
-        self._anchor = self.schedule
         self._told_past = False
         self._write()

@@ -177,7 +177,7 @@ def test_side_by_side_each_group_is_steered_once():
     parts = [update_ratio(task.optimizer, groups=[index], start=1.0) for index in (0, 1)]
     both = update_ratio(alone.optimizer, start=1.0, floor=1e-9, keep_proportions=False)
     for part in parts:
-        part._steering.config = both._steering.config
+        part._control.displacement.config = both._control.displacement.config
     for _ in range(5):
         for one in (task, alone):
             one.backward()

@@ -132,16 +132,16 @@ def test_a_learned_schedule_s_windows_and_ratio_are_the_new_length_s():
     _, first = trained(learned(total_steps=100), 30)
     policy = random_policy()
     scheduler = loaded(learned(total_steps=400), first.state_dict())
-    assert (scheduler.horizon, scheduler.every) == (400, policy.interval(400))
+    assert (scheduler.horizon, scheduler.decide_every) == (400, policy.interval(400))
     assert scheduler.ratio == policy.config(400).ratio
     same = loaded(learned(total_steps=100), first.state_dict(), warns=False)
     assert same.state_dict() == first.state_dict()
 
 
-def test_a_named_anchor_s_length():
-    _, first = trained(greedy(anchor="linear", total_steps=40, patience=1000), 20)
+def test_a_named_schedule_s_length():
+    _, first = trained(greedy(schedule="linear", total_steps=40, patience=1000), 20)
     state = first.state_dict()
-    longer = loaded(greedy(anchor="linear", total_steps=80, patience=1000), state)
+    longer = loaded(greedy(schedule="linear", total_steps=80, patience=1000), state)
     assert longer.get_last_lr() == pytest.approx([BASE * 0.75, BASE * 0.375])
     assert "height is 0.75 instead of 0.5" in longer.words
 
@@ -151,7 +151,7 @@ def test_a_named_anchor_s_length():
 UPDATE_RATIO: dict[str, tuple[Any, Any]] = {
     "ratio": (0.02, 0.03),
     "schedule": ("linear", "cosine"),
-    "every": (3, 4),
+    "measure_every": (3, 4),
     "warmup_steps": (5, 9),
     "start": (0.1, 0.2),
     "gain": (0.3, 0.4),
@@ -182,7 +182,7 @@ GREEDY: dict[str, tuple[Any, Any]] = {
     "first": ("none", "good"),
     "on_nonfinite": ("bad", "skip"),
     "missing": ("raise", "hold"),
-    "every": (1, 2),
+    "decide_every": (1, 2),
     "warmup_steps": (3, 5),
 }
 ARGUMENTS = [(update_ratio, name, *values) for name, values in UPDATE_RATIO.items()]
@@ -221,9 +221,9 @@ def test_given_and_different_holds_with_a_warning_that_names_both(
 
 
 def test_every_argument_that_a_state_has_is_among_these():
-    assert UPDATE_RATIO.keys() | {"anchor", "missing"} == UpdateRatioLR._places.keys()
+    assert UPDATE_RATIO.keys() | {"schedule"} == UpdateRatioLR._places.keys()
     refused = {"window", "mode"}
-    assert GREEDY.keys() | refused | {"anchor", "total_steps"} == GreedyLR._places.keys()
+    assert GREEDY.keys() | refused | {"schedule", "total_steps"} == GreedyLR._places.keys()
 
 
 @pytest.mark.parametrize(("name", "one", "two"), [("window", 3, 5), ("mode", "min", "max")])

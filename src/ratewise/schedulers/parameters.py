@@ -1,4 +1,4 @@
-"""Which tensors are steered and what has a factor of its own: vectors over tensors and units."""
+"""Which parameters are scaled and what has a factor of its own: vectors over tensors and units."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tensors_of(groups: Groups) -> Iterator[Tensor]:
     return (parameter for group in groups for parameter in group["params"])
 
 
-class Steered:
+class Parameters:
     """The parameters of some groups, by position, and how they make up units.
 
     Everything is a vector in float32 on the parameters' device; only the construction copies
@@ -62,11 +62,11 @@ class Steered:
             new is old for new, old in zip(tensors_of(groups), self.params, strict=True)
         )
 
-    def carry(self, old: Steered, factor: Tensor) -> Tensor:
+    def carry(self, old: Parameters, factor: Tensor) -> Tensor:
         """Return the units' factors, [units], of tensors that had some before; 0 for new ones.
 
         Args:
-            old: what was steered.
+            old: the parameters before.
             factor: [old units].
         """
         known = {id(p): value for p, value in zip(old.params, old.spread(factor), strict=True)}

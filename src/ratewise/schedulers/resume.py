@@ -1,16 +1,23 @@
-"""Which holds when a run goes on, a constructor's argument or a saved state's setting.
+"""A saved state is taken up: what the constructor was given holds, what it was not is restored.
 
 An argument that was given and differs from what was saved holds, with a warning; one that was left
-out, or is None, takes what was saved. Where memory would not fit it is refused by name.
+out, or is None, takes what was saved. Where the memory would not fit it is refused by name.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ratewise.errors import InvalidState, SettingsDifferWarning
+from ratewise.errors import InvalidState, RatewiseError, SettingsDifferWarning
+from ratewise.schedulers import checkpoint
+from ratewise.schedulers.arguments import new_rates
+from ratewise.schedulers.schedule import check_schedule
+
+if TYPE_CHECKING:
+    from ratewise.schedulers.base import ScheduledLR
 
 State = dict[str, Any]
 
@@ -94,6 +101,62 @@ def tell(differences: list[Difference], consequences: str, stacklevel: int) -> N
         SettingsDifferWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+def load(
+    scheduler: ScheduledLR, state_dict: dict[str, Any], lr: float | Sequence[float] | None
+) -> None:
+    """Do what `ScheduledLR.load_state_dict` says; a state that is refused changes nothing."""
+    s = scheduler
+    base = None if lr is None else new_rates(lr, len(s._groups()))
+    now = s.state_dict()
+    ours = checkpoint.checked(
+        state_dict,
+        like=now["ratewise"],
+        table={**s._table, "rule": s._source.check},
+        schedule=s.schedule,
+        open_ended=s._open_ended,
+    )
+    try:
+        before = copy.deepcopy(ours)
+        differences = prevail(ours, now["ratewise"], s._places, s._given)
+        names = {difference.name for difference in differences}
+        s._follow(ours, before, names)
+        if isinstance(ours["schedule"], str):
+            length, ramp = ours["horizon"], ours["warmup_steps"]
+            check_schedule(ours["schedule"], length, ramp, open_ended=s._open_ended)
+        _take_over(s, ours, state_dict, base, names)
+    except (RatewiseError, TypeError, ValueError, LookupError, AttributeError) as error:
+        _take_over(s, now["ratewise"], now, None, set())
+        if isinstance(error, RatewiseError):
+            raise
+        raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
+    if differences:
+        tell(differences, s._consequences(before), stacklevel=3)
+
+
+def _take_over(
+    scheduler: ScheduledLR,
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    base: list[float] | None,
+    changed: set[str],
+) -> None:
+    """Take over our part of a state and torch's, the latter as far as it goes."""
+    s = scheduler
+    s._to_host()
+    s._source.restore(ours["rule"])
+    s._restore(ours)
+    s.last_epoch = theirs.get("last_epoch", s.last_epoch)
+    s._step_count = theirs.get("_step_count", s._step_count)
+    if base is not None:
+        s._set_base(base, restart=True)
+    else:
+        s._name_base()
+        if changed:
+            s._told_past = False
+            s._write()
+    s._to_device(s._rates_device(), unless_cpu=True)
 
 
 def _together(values: list[Any]) -> Any:

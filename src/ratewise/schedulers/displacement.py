@@ -1,7 +1,7 @@
 """An optimizer's step measured and scaled, between its two step hooks.
 
 What a step moves is multiplied by a factor a tensor: ``p = p_old + f (p_new - p_old)``. As much of
-the factor as possible is lent to the rate beforehand (`ratewise.schedulers.ahead`), the rest is
+the factor as possible is lent to the rate beforehand (`ratewise.schedulers.prescale`), the rest is
 applied afterwards. Where one factor holds for a whole group, nothing is left for afterwards, and a
 step that is not measured needs no copy of the weights.
 
@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 from ratewise.errors import InvalidState
 from ratewise.rules import update_ratio as rule
 from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
-from ratewise.schedulers.ahead import Ahead, Scale
-from ratewise.schedulers.correction import Correction
+from ratewise.schedulers.parameters import Groups, Parameters
+from ratewise.schedulers.policy_state import PolicyState
+from ratewise.schedulers.prescale import Prescale, Scale
 from ratewise.schedulers.shards import local
-from ratewise.schedulers.steered import Groups, Steered
 
 #: Bytes of differences that exist at one time: as many as a cache holds, or plenty on a device.
 CHUNK_CPU, CHUNK_DEVICE = 1 << 20, 1 << 26
@@ -32,15 +32,15 @@ CHUNK_CPU, CHUNK_DEVICE = 1 << 20, 1 << 26
 PROBE = 1e4
 
 
-class Steering:
+class Displacement:
     """The factors of an optimizer's tensors, and the two halves of what is done to a step.
 
     Args:
         optimizer: whose steps they are; only its kind is looked at.
         config: the rule's settings.
-        per: one of `ratewise.schedulers.steered.PER`.
-        every: measure one step in so many, after the first `rule.EARLY`.
-        correction: of the wanted ratio, by a policy; it sees what is measured.
+        per: one of `ratewise.schedulers.parameters.PER`.
+        measure_every: measure one step in so many, after the first `rule.EARLY`.
+        policy: corrects the wanted ratio, and sees what is measured; None is none.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Steering:
         optimizer: Optimizer,
         config: UpdateRatioConfig,
         per: str,
-        every: int,
-        correction: Correction | None = None,
+        measure_every: int,
+        policy: PolicyState | None = None,
     ) -> None:
-        self.config, self.every, self.correction = config, every, correction
+        self.config, self.measure_every, self.policy = config, measure_every, policy
         self.steps = 0  #: steps of the optimizer that were seen
         self._decided = 0  # which of them was measured last
-        self.steered = Steered([], per)
-        self._ahead = Ahead(optimizer)
+        self.parameters = Parameters([], per)
+        self._prescale = Prescale(optimizer)
         self._raised: list[float] = []  # [groups], see `relate`
         self._proportions: list[float] = []
-        self._set(rule.init(self.steered.count, zero=self.steered.zero, xp=torch))
+        self._set(rule.init(self.parameters.count, zero=self.parameters.zero, xp=torch))
         self._probe = torch.ones(0)  # [groups] what is lent to rates where nothing has moved yet
         #: [tensors] ||dp|| / ||p|| as applied on the last measured step.
         self.ratios = torch.zeros(0)
@@ -68,18 +68,18 @@ class Steering:
 
     def meet(self, groups: Groups) -> None:
         """Take in the groups' tensors as they are now; those that were known keep their factor."""
-        if self.steered.still(groups):
+        if self.parameters.still(groups):
             return
-        new = Steered(groups, self.steered.per)
-        factor, settled = (new.carry(self.steered, units) for units in self.state[:2])
+        new = Parameters(groups, self.parameters.per)
+        factor, settled = (new.carry(self.parameters, units) for units in self.state[:2])
         typical = self.state.typical.to(new.device)
-        self.steered = new
+        self.parameters = new
         self.ratios = new.zero.expand(len(new.params)).clone()
         old = self._probe.to(new.device)
         self._probe = torch.cat([old, torch.ones(len(groups), device=new.device)])[: len(groups)]
         self._set(UpdateRatioState(factor, settled, typical))
-        if self.correction is not None:
-            self.correction.to(new.zero)
+        if self.policy is not None:
+            self.policy.to(new.zero)
 
     def relate(self, raised: Sequence[float], proportions: Sequence[float]) -> None:
         """Say how the groups' base rates relate to usual ones, and to each other.
@@ -91,17 +91,17 @@ class Steering:
         """
         self._raised = [] if set(raised) <= {1.0} else list(raised)
         self._proportions = [] if set(proportions) <= {1.0} else list(proportions)
-        if len(self.steered.counts) == len(raised):
+        if len(self.parameters.counts) == len(raised):
             self._set(self.state)
 
     def _set(self, state: UpdateRatioState) -> None:
         self.state = state
-        self._highest = self.steered.largest(self._spread(state.factor))
+        self._highest = self.parameters.largest(self._spread(state.factor))
 
     def _spread(self, units: Tensor) -> Tensor:
         """Return the rule's factors as what the tensors' displacements are multiplied by."""
-        factors = self.steered.spread(units)
-        return factors * self.steered.by_group(self._raised) if self._raised else factors
+        factors = self.parameters.spread(units)
+        return factors * self.parameters.by_group(self._raised) if self._raised else factors
 
     def factors(self) -> Tensor:
         """Return each tensor's factor, [tensors], where they lie; 0 if it was not measured yet."""
@@ -113,10 +113,10 @@ class Steering:
         Args:
             times: one a group. Where one factor is for all, it takes their geometric mean.
         """
-        if self.steered.per == "model":
+        if self.parameters.per == "model":
             times = [math.exp(sum(map(math.log, times)) / len(times))]
         groups = self.state.factor.new_tensor(times)
-        both = self.steered.by_group(times) if self.steered.per == "tensor" else groups
+        both = self.parameters.by_group(times) if self.parameters.per == "tensor" else groups
         factor, settled, typical = self.state
         self._set(UpdateRatioState(factor * both, settled * both, typical))
 
@@ -132,13 +132,13 @@ class Steering:
         """
         self._active = [
             index
-            for index, p in enumerate(self.steered.params)
+            for index, p in enumerate(self.parameters.params)
             if p.requires_grad and (closure or p.grad is not None)
         ]
         self._copies = []
         if not self._active:
             return
-        self._measuring = rule.measures(self.steps, self.every)
+        self._measuring = rule.measures(self.steps, self.measure_every)
         self._scales = list(scales)
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
@@ -146,27 +146,27 @@ class Steering:
         probes = probe.unbind()
         if self._raised:
             probes = tuple(x * times for x, times in zip(probes, raised, strict=True))
-        self._ahead.lend(groups, self._highest, probes, raised)
-        whole = all(share is not None for share in self._ahead.lent)
-        if self._measuring or self.steered.per == "tensor" or not whole:
+        self._prescale.lend(groups, self._highest, probes, raised)
+        whole = all(share is not None for share in self._prescale.lent)
+        if self._measuring or self.parameters.per == "tensor" or not whole:
             self._copy()
 
     def _copy(self) -> None:
-        now = [local(self.steered.params[index]) for index in self._active]
+        now = [local(self.parameters.params[index]) for index in self._active]
         self._copies = [torch.empty_like(new) for new in now]
         torch._foreach_copy_(self._copies, now)
 
     def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """Return what a step that was begun calls in the closure's place."""
-        return self._ahead.around(closure) if self._active else closure
+        return self._prescale.around(closure) if self._active else closure
 
     def settle(self) -> None:
         """Give the groups their rates back, if a step was begun and never ended."""
-        self._ahead.give_back()
+        self._prescale.give_back()
 
     def after(self) -> bool:
         """Scale what the step has moved, and return whether it was measured."""
-        self._ahead.give_back()
+        self._prescale.give_back()
         active, measuring = bool(self._active), self._measuring
         if active and measuring:
             self._apply(self._decide())
@@ -178,25 +178,25 @@ class Steering:
 
     def _decide(self) -> Tensor:
         """Measure this step; return what is left to apply of it, and keep the new factors."""
-        steered, state = self.steered, self.state
-        now = [local(steered.params[index]) for index in self._active]
-        before = steered.norms(self._active, _norms(self._copies))
-        gradients = self._gradients() if self.correction is not None else {}
+        parameters, state = self.parameters, self.state
+        now = [local(parameters.params[index]) for index in self._active]
+        before = parameters.norms(self._active, _norms(self._copies))
+        gradients = self._gradients() if self.policy is not None else {}
         moved, along = self._displacements(now, gradients)
-        typical = rule.typical_rms(before, steered.sizes, steered.matrices, xp=torch)
+        typical = rule.typical_rms(before, parameters.sizes, parameters.matrices, xp=torch)
         typical = torch.where(state.typical > 0, state.typical, typical)
-        norms = rule.floored(before, steered.sizes, typical, floor=self.config.floor, xp=torch)
+        norms = rule.floored(before, parameters.sizes, typical, floor=self.config.floor, xp=torch)
         taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
-        whole = moved * steered.by_group(self._ahead.whole(self._scales))
+        whole = moved * parameters.by_group(self._prescale.whole(self._scales))
         if self._raised:
-            whole = whole * steered.by_group(self._raised)
-        against = steered.together(taking_part)
-        unit = torch.where(against > 0, steered.together(whole) / against, 0.0)
+            whole = whole * parameters.by_group(self._raised)
+        against = parameters.together(taking_part)
+        unit = torch.where(against > 0, parameters.together(whole) / against, 0.0)
         if self._proportions:  # the rule wants ratio / unit
-            unit = unit / steered.by_unit(self._proportions)
+            unit = unit / parameters.by_unit(self._proportions)
         applied, state = rule.update(
             state._replace(typical=typical),
-            unit=unit if self.correction is None else unit / self.correction.value,
+            unit=unit if self.policy is None else unit / self.policy.value,
             config=self.config,
             steps=max(1, self.steps - self._decided),
             early=self.steps < rule.EARLY,
@@ -204,17 +204,15 @@ class Steering:
         )
         self._decided = self.steps
         if self._highest:  # a rate too low for the weights' precision is raised until they move
-            known = torch.stack(self._highest) + torch.stack(steered.largest(moved))
+            known = torch.stack(self._highest) + torch.stack(parameters.largest(moved))
             more = torch.clamp(10.0 * self._probe, max=PROBE)
             self._probe = torch.where(known > 0, self._probe, more)
         rest = self._rest(applied)
         self.ratios = rest * moved / norms
         self._set(state)
-        if self.correction is not None and gradients:
-            slopes = steered.norms(list(gradients), _norms(list(gradients.values())))
-            self.correction.look(
-                gradient=slopes, along=along, moved=moved, before=before, applied=rest
-            )
+        if self.policy is not None and gradients:
+            slopes = parameters.norms(list(gradients), _norms(list(gradients.values())))
+            self.policy.look(gradient=slopes, along=along, moved=moved, before=before, applied=rest)
         return rest
 
     def _displacements(
@@ -228,23 +226,23 @@ class Steering:
             for index, difference in zip(self._active[part], differences, strict=True):
                 if index in gradients:
                     along[index] = (difference * gradients[index]).sum()
-        sums = self.steered.sums(list(along), list(along.values()))
-        return self.steered.norms(self._active, norms), sums
+        sums = self.parameters.sums(list(along), list(along.values()))
+        return self.parameters.norms(self._active, norms), sums
 
     def _gradients(self) -> dict[int, Tensor]:
         """Return the local parts of the dense gradients, by their tensors' positions."""
-        found = ((index, self.steered.params[index].grad) for index in self._active)
+        found = ((index, self.parameters.params[index].grad) for index in self._active)
         return {i: local(g) for i, g in found if g is not None and g.layout == torch.strided}
 
     def _rest(self, factor: Tensor) -> Tensor:
         """Return what is left of the units' factors beside what the rates had, [tensors]."""
-        shares = self.steered.by_group(self._ahead.shares())
+        shares = self.parameters.by_group(self._prescale.shares())
         return torch.where(shares > 0, self._spread(factor) / shares, 0.0)
 
     def _apply(self, rest: Tensor) -> None:
         weights: dict[torch.dtype, tuple[Tensor, ...]] = {}
         for index, old in zip(self._active, self._copies, strict=True):
-            new = local(self.steered.params[index])
+            new = local(self.parameters.params[index])
             if new.dtype not in weights:
                 weights[new.dtype] = rest.to(new.dtype).unbind()
             torch.lerp(old, new, weights[new.dtype][index], out=new)
@@ -252,7 +250,7 @@ class Steering:
     def words(self, last: int) -> list[str]:
         """Return a line a tensor, those whose factors lie furthest from 1 first; reads a device."""
         values = zip(
-            self.factors().tolist(), self.ratios.tolist(), self.steered.shapes(), strict=True
+            self.factors().tolist(), self.ratios.tolist(), self.parameters.shapes(), strict=True
         )
         rows = sorted(enumerate(values), key=lambda row: -abs(math.log(row[1][0] or 1.0)))
         return [
@@ -275,11 +273,11 @@ class Steering:
             "typical": float(self.state.typical),
             "probe": self._probe.tolist(),
             "ratios": self.ratios.tolist(),
-            "every": self.every,
+            "measure_every": self.measure_every,
             "steps": self.steps,
             "decided": self._decided,
-            "shapes": self.steered.shapes(),
-            "correction": None if self.correction is None else self.correction.to_state(),
+            "shapes": self.parameters.shapes(),
+            "policy": None if self.policy is None else self.policy.to_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -288,18 +286,18 @@ class Steering:
         Raises:
             InvalidState: it is of other tensors, or of another `per`.
         """
-        self.steered.check_shapes(state["shapes"])
-        zero = self.steered.zero
+        self.parameters.check_shapes(state["shapes"])
+        zero = self.parameters.zero
         names = ("factor", "settled", "ratios", "probe")
         factor, settled, ratios, probe = (zero.new_tensor(state[name]) for name in names)
         here = (self.state.factor, self.state.settled, self.ratios, self._probe)
         if [x.shape for x in (factor, settled, ratios, probe)] != [x.shape for x in here]:
             raise InvalidState("state_dict['ratewise'] is damaged: numbers of factors do not match")
-        if (state["correction"] is None) != (self.correction is None):
+        if (state["policy"] is None) != (self.policy is None):
             raise InvalidState("state_dict is of a scheduler with a policy, or this one has one")
-        if self.correction is not None:
-            self.correction.restore(state["correction"])
-        self.every = int(state["every"])
+        if self.policy is not None:
+            self.policy.restore(state["policy"])
+        self.measure_every = int(state["measure_every"])
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
         self._set(UpdateRatioState(factor, settled, zero.new_tensor(state["typical"])))

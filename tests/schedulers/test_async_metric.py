@@ -19,7 +19,7 @@ from tests.schedulers.device_watch import (
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import ratewise.schedulers.reactive as reactive
+import ratewise.schedulers.metric_lr as metric_lr
 from ratewise import GreedyLR
 
 # -- Python rates with losses on a device ---------------------------------------------------
@@ -28,17 +28,17 @@ from ratewise import GreedyLR
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every tensor count as one on a device: what is sent arrives a period later."""
-    monkeypatch.setattr(reactive, "is_far", lambda loss: isinstance(loss, Tensor))
+    monkeypatch.setattr(metric_lr, "is_far", lambda loss: isinstance(loss, Tensor))
 
 
 every_late = pytest.mark.parametrize(
-    "name", ["quick", "ramp", "anchor", "stages and resets", "nonfinite skipped"]
+    "name", ["quick", "ramp", "schedule", "stages and resets", "nonfinite skipped"]
 )
 every_period = pytest.mark.parametrize("every", [1, 3])
 
 
 def late_scheduler(name: str, every: int) -> GreedyLR:
-    return scheduler_of(tensor=False, **{**SETTINGS[name], "every": every})
+    return scheduler_of(tensor=False, **{**SETTINGS[name], "decide_every": every})
 
 
 def late_losses() -> list[Tensor]:
@@ -64,7 +64,7 @@ def test_decisions_are_exactly_one_period_late(far: None, name: str, every: int)
     # before the step that is `every - 1` back, that is after the one that is `every` back
     shifted = then[: len(then) - every + 1]
     assert [state for state, _ in now[every - 1 :]] == [state for state, _ in shifted]
-    if name not in ("anchor", "ramp"):  # these two go on with the step, not with the decisions
+    if name not in ("schedule", "ramp"):  # these two go on with the step, not with the decisions
         assert [rate for _, rate in now[every - 1 :]] == [rate for _, rate in shifted]
     assert len({state for state, _ in now}) > 8
     assert len({event.reason for event in late.events}) > 1
@@ -125,7 +125,7 @@ def test_observed_losses_are_late_too(far: None):
 
 
 def period_means(scheduler: GreedyLR, pairs: list[tuple[float, float]], dtype: torch.dtype) -> Any:
-    """Step every=2 with one tensor that is overwritten in place; return the metrics decided on."""
+    """Step decide_every=2 with one tensor, overwritten in place; return the metrics decided on."""
     buffer = torch.zeros((), dtype=dtype)
     for pair in pairs:
         for value in pair:
@@ -139,18 +139,18 @@ PAIRS = [(1.0, 3.0), (5.0, 1.0), (2.0, 8.0)]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_tensor_that_is_overwritten_counts_as_it_was(dtype: torch.dtype):
-    scheduler = scheduler_of(every=2)
+    scheduler = scheduler_of(decide_every=2)
     assert period_means(scheduler, PAIRS, dtype) == [2.0, 3.0, 5.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_so_it_does_where_it_arrives_late(far: None, dtype: torch.dtype):
-    scheduler = scheduler_of(tensor=False, every=2)
+    scheduler = scheduler_of(tensor=False, decide_every=2)
     assert period_means(scheduler, PAIRS, dtype) == [2.0, 3.0]
 
 
 def test_late_losses_of_low_precision_are_summed_exactly(far: None):
-    scheduler = scheduler_of(tensor=False, every=300)
+    scheduler = scheduler_of(tensor=False, decide_every=300)
     for _ in range(600):
         scheduler.step(torch.tensor(2.5, dtype=torch.bfloat16))
     assert [metric for _, metric, _ in scheduler.trace] == [2.5]

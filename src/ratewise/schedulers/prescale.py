@@ -25,15 +25,15 @@ def check_kind(optimizer: Any) -> None:
     """Raise where scaling what a step moved would deceive the optimizer.
 
     Raises:
-        InvalidArgument: it keeps the way of the weights itself: LBFGS, Schedule-Free.
+        InvalidArgument: it keeps past weights itself: LBFGS, Schedule-Free.
     """
     kind = type(optimizer)
     if isinstance(optimizer, optim.LBFGS) or kind.__module__.startswith("schedulefree"):
-        fix = "it keeps the way of the weights itself; use e.g. AdamW or SGD"
+        fix = "it keeps past weights itself and would not see the scaling; use e.g. AdamW or SGD"
         raise invalid("optimizer", "one whose steps can be scaled", kind.__name__, fix)
 
 
-class Ahead:
+class Prescale:
     """Lends factors to the groups' rates, and takes them back.
 
     Where a rate could not be written without a device's value on the host (a Python rate, weights

@@ -17,7 +17,7 @@ from ratewise.rules.network import MARGIN
 _LARGEST = torch.finfo(torch.float32).max
 
 
-class Correction:
+class PolicyState:
     """The factor by which a policy corrects the wanted ratio, and what it knows.
 
     Args:

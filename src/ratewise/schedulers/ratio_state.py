@@ -1,4 +1,4 @@
-"""What the state of a scheduler must look like that steers tensors: its tables, a line a field."""
+"""What the state of a `RatioControl` must look like: its tables, a line a field."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 from ratewise.rules import schema
 from ratewise.rules.features import FEATURES, FeatureState
-from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import SINGLE, Check
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.schedulers import base_rates
-from ratewise.schedulers.steered import PER
+from ratewise.schedulers.parameters import PER
 
 _RATES = schema.several(schema.above(0.0, schema.LARGEST_RATE))
-#: Rates that a scheduler steers from.
+#: Rates that a scheduler of update ratios takes.
 _FULL = schema.several(schema.number(base_rates.LEAST, base_rates.MOST))
 #: Vectors of a number a unit, a tensor or a group: float32 on the parameters' device.
 _FACTORS = schema.several(schema.number(0.0, SINGLE))
@@ -28,8 +27,8 @@ def _ratio(name: str, value: Any) -> None:
     schema.require(legal, name, "a number that float32 can hold", value)
 
 
-#: What a policy remembers of a run: `Correction.to_state`.
-CORRECTION: dict[str, Check] = {
+#: What a policy remembers of a run: `PolicyState.to_state`.
+POLICY: dict[str, Check] = {
     "policy": schema.text,
     "features": schema.record(
         {
@@ -41,44 +40,38 @@ CORRECTION: dict[str, Check] = {
     "outside": schema.number(0.0, SINGLE),
     "seen": schema.several(_FEATURE, length=len(FEATURES)),
 }
-#: `Steering.to_state`.
-STEERING: dict[str, Check] = {
+#: `Displacement.to_state`.
+DISPLACEMENT: dict[str, Check] = {
     "factor": _FACTORS,
     "settled": _FACTORS,
     "typical": schema.number(0.0, SINGLE),
-    "probe": schema.several(schema.number(1.0, 1e4)),  # up to `steering.PROBE`
+    "probe": schema.several(schema.number(1.0, 1e4)),  # up to `displacement.PROBE`
     "ratios": schema.several(_ratio),
-    "every": schema.count(1),
+    "measure_every": schema.count(1),
     "steps": schema.count(),
     "decided": schema.count(),
     "shapes": schema.several(schema.several(schema.count())),
-    "correction": schema.optional(schema.record(CORRECTION)),
+    "policy": schema.optional(schema.record(POLICY)),
 }
-#: `SteeredLR._own_state`.
-STEERED: dict[str, Check] = {
+#: `RatioControl.to_state`.
+CONTROL: dict[str, Check] = {
     "config": schema.settings(UpdateRatioConfig),
     "per": schema.choice(*PER),
-    "schedule": schema.choice(*FIXED),
-    "begin": schema.count(),
-    "height": schema.number(0.0, 1.0),
     "base": _RATES,
     "full": _FULL,
     "keep_proportions": schema.flag,
     "largest": schema.above(0.0),
     "proportions": schema.several(schema.above(0.0, 1.0)),
-    "alone": schema.count(),
-    "stride": schema.count(),
-    "steering": schema.record(STEERING),
+    "displacement": schema.record(DISPLACEMENT),
 }
 
 
-def check(name: str, state: Any, **more: Check) -> None:
-    """Raise `InvalidState` unless a steering scheduler's own part of a state is legal.
+def check(name: str, state: Any) -> None:
+    """Raise `InvalidState` unless the part of a state of a `RatioControl` is legal.
 
     Args:
         name: where it lies.
         state: it.
-        more: fields of a scheduler that has some besides.
     """
-    schema.record({**STEERED, **more})(name, state)
+    schema.record(CONTROL)(name, state)
     schema.same_length(name, state, "base", "full", "proportions")

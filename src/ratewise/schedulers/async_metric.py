@@ -11,7 +11,7 @@ def is_far(loss: object) -> bool:
     return isinstance(loss, Tensor) and loss.device.type not in ("cpu", "meta")
 
 
-class LateMetric:
+class AsyncMetric:
     """Holds the one metric that is under way.
 
     `exchange` sends this period's and returns the one before it. By then the copy is long done;

@@ -1,0 +1,58 @@
+"""What a scheduler of update ratios shows of the control that it has."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ratewise.rules.checks import check_count
+from ratewise.schedulers.ratio_control import RatioControl
+from ratewise.schedulers.step_hooks import settle
+
+
+class RatioViews:
+    """Reads the control, and changes nothing; for schedulers that have one."""
+
+    _control: RatioControl
+    optimizer: Optimizer
+    flush: Any
+
+    @property
+    def ratio(self) -> float:
+        """The relative displacement of a step at the schedule's full height."""
+        return self._control.ratio
+
+    @property
+    def per(self) -> str:
+        """What has a factor of its own: "tensor", "group" or "model"."""
+        return self._control.per
+
+    @property
+    def measure_every(self) -> int:
+        """One step in so many is measured."""
+        return self._control.displacement.measure_every
+
+    def factors(self) -> Tensor:
+        """Return what each tensor's displacement is multiplied by, a copy: nothing is read.
+
+        One number a tensor, in the order of the scheduled groups; 0 before its first measurement.
+        """
+        return self._control.displacement.factors()
+
+    def ratios(self) -> Tensor:
+        """Return each tensor's ||dp|| / ||p|| on the last measured step, a copy; 0 if none."""
+        return self._control.displacement.ratios.clone()
+
+    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
+        """Print what is wanted and what is, and which tensors' factors lie furthest out.
+
+        Args:
+            last: how many tensors to name.
+            file: where to; None is standard output. Waits for a device.
+        """
+        check_count("last", last, 1)
+        settle(self.optimizer)
+        self.flush()
+        print(*self._control.lines(last), sep="\n", file=file)
