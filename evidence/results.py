@@ -133,12 +133,7 @@ class Results:
         todo = [(work, name, unit) for name, unit in wanted.items() if name not in self]
         if jobs > 1 and len(todo) > 1:
             done = in_processes(
-                _make,
-                todo,
-                jobs=jobs,
-                prepare=_held,
-                arguments=(beside,),
-                name=_name,
+                _make, todo, jobs=jobs, prepare=_held, arguments=(beside,), name=_name
             )
         else:
             done = in_this_process(_make, todo, beside, name=_name)
