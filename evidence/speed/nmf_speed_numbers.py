@@ -148,5 +148,5 @@ def _close(r: Result) -> list[str]:
 
 def _defaults(name: str, ended: list[dict[str, Any]]) -> list[str]:
     by_kind = {one["kind"]: one for one in ended if one["name"] == name}
-    shown = "{seconds:.3g} s, {error:.4f}, {passes}"
-    return [name, *(shown.format(**by_kind[kind]) for kind in (HALS, SGD, MINI, CD))]
+    told = "{seconds:.3g} s, {error:.4f}, {passes}"
+    return [name, *(told.format(**by_kind[kind]) for kind in (HALS, SGD, MINI, CD))]

@@ -132,7 +132,8 @@ def _cell(case: Case, runs: int, loop: Loop, before: list[Cell], options: Option
     if speeds and runs / speeds[-1] > LONGEST:
         return Cell(case.task.name, runs, why=f"{runs / speeds[-1]:.0f} s a step")
     found = timed.pairs(loop, Simulated(case, runs, options), options)
-    return Cell(case.task.name, runs, *zip(*found, strict=True))
+    loops, stacks = zip(*found, strict=True)
+    return Cell(case.task.name, runs, loops, stacks)
 
 
 def with_auto(case: Case, cells: list[Cell], options: Options) -> list[Cell]:
