@@ -138,7 +138,11 @@ class Results:
         else:
             done = in_this_process(_make, todo, beside, name=_name)
         with one_thread():
-            drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
+            try:
+                drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
+            finally:  # not sooner: a worker that is about to write needs the folder
+                with contextlib.suppress(OSError):  # there is none, or something lies there
+                    beside.rmdir()
 
     def _gathered(self, done: Iterator[str | None], beside: Path) -> Iterator[str | None]:
         for wrong in done:
@@ -151,8 +155,6 @@ class Results:
             for unit, runs in Results(path)._units.items():
                 self.add(unit, runs)
             path.unlink()
-        with contextlib.suppress(OSError):  # it is not there, or somebody writes there
-            beside.rmdir()
 
 
 def _held(beside: Path) -> contextlib.AbstractContextManager[Path]:
