@@ -10,6 +10,8 @@ from pathlib import Path
 class How:
     """What a study's `run` is told beside the study's size.
 
+    Where it makes runs, those that fail are a `RunFailed` at the end, and all others are kept.
+
     Args:
         out: folder for the runs; the same call goes on after a kill.
         page: the Markdown file to write; its figures lie beside it.

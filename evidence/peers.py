@@ -148,15 +148,7 @@ def run(task: Task, method: str, *, steps: int, seed: int, every: int = 1) -> Tr
 
 
 class _Loop:
-    """An ordinary training.
-
-    Args:
-        task: what is trained.
-        peer: the method.
-        module: of its package.
-        steps: optimizer steps.
-        seed: of the order of the data; the weights are drawn from torch's global generator.
-    """
+    """An ordinary training; its weights are drawn from torch's global generator."""
 
     def __init__(self, task: Task, peer: Peer, module: Any, steps: int, seed: int) -> None:
         self._task, self._steps, self._seed = task, steps, seed

@@ -133,17 +133,16 @@ class Results:
         todo = [(work, name, unit) for name, unit in wanted.items() if name not in self]
         if jobs > 1 and len(todo) > 1:
             done = in_processes(
-                _make,
-                todo,
-                jobs=jobs,
-                prepare=_held,
-                arguments=(beside,),
-                name=_name,
+                _make, todo, jobs=jobs, prepare=_held, arguments=(beside,), name=_name
             )
         else:
             done = in_this_process(_make, todo, beside, name=_name)
         with one_thread():
-            drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
+            try:
+                drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
+            finally:  # not sooner: a worker that is about to write needs the folder
+                with contextlib.suppress(OSError):  # there is none, or something lies there
+                    beside.rmdir()
 
     def _gathered(self, done: Iterator[str | None], beside: Path) -> Iterator[str | None]:
         for wrong in done:
@@ -156,8 +155,6 @@ class Results:
             for unit, runs in Results(path)._units.items():
                 self.add(unit, runs)
             path.unlink()
-        with contextlib.suppress(OSError):  # it is not there, or somebody writes there
-            beside.rmdir()
 
 
 def _held(beside: Path) -> contextlib.AbstractContextManager[Path]:

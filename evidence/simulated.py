@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -82,6 +83,11 @@ def stored(folder: Path) -> Store:
             f"{folder} holds no runs: pass --out, or run the study without --page-only"
         )
     return Store(folder)
+
+
+def as_data(rule: Any) -> dict[str, Any]:
+    """Return a rule of the simulator as a run's configuration holds it."""
+    return {"kind": type(rule).__name__, **asdict(rule)}
 
 
 class Planned(NamedTuple):

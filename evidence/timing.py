@@ -36,6 +36,14 @@ class Spread(NamedTuple):
         low, high = (_quantile(ordered, q) for q in (tail, 1.0 - tail))
         return cls(statistics.median(ordered), low, high)
 
+    def cells(self, digits: int) -> list[str]:
+        """Return the median and the span as a table shows them.
+
+        >>> Spread(2.0, 1.04, 3.0).cells(1)
+        ['2.0', '1.0 to 3.0']
+        """
+        return [f"{self.median:.{digits}f}", f"{self.low:.{digits}f} to {self.high:.{digits}f}"]
+
 
 def _quantile(ordered: Sequence[float], q: float) -> float:
     """Return a quantile, linear between values; infinite ones are not mixed with others."""
@@ -85,6 +93,11 @@ def interleaved(
             if repetition >= 0:
                 found[name].append(value)
     return found
+
+
+def added(with_it: Sequence[float], without: Sequence[float]) -> Spread:
+    """Return what something takes more than what was measured beside it, by repetition."""
+    return Spread.of([more - less for more, less in zip(with_it, without, strict=True)])
 
 
 def measured_on(*packages: str) -> str:

@@ -5,20 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from evidence.article.numbers import (
-    Cell,
-    Count,
-    Parts,
-    Speed,
-    against_rival,
-    against_schedules,
-    cell,
-    methods,
-    present,
-    rival_speed,
-    sizes,
-    slope,
-)
+from evidence.article import numbers
+from evidence.article.numbers import Cell, Count, Parts, Speed, cell, methods
 from evidence.article.plan import Settings
 from evidence.claims import Claim, outcome
 from ratewise.compare.statistics import Interval
@@ -71,16 +59,16 @@ def found(parts: Parts, settings: Settings) -> Found:
     rivals = [
         Rival(
             name,
-            against_rival(judged, "greedy", name, 1.0),
-            rival_speed(judged, "greedy", name) if name.startswith("line-search") else None,
+            numbers.against_rival(judged, "greedy", name, 1.0),
+            numbers.rival_speed(judged, "greedy", name) if name.startswith("line-search") else None,
         )
-        for name in present(judged)
+        for name in numbers.present(judged)
     ]
     ours = next(method for method in adapted if method.schedule == "greedy")
     return Found(
-        against_schedules(judged, "greedy", settings.baselines, 1.0),
+        numbers.against_schedules(judged, "greedy", settings.baselines, 1.0),
         rivals,
-        slope(sizes(methods(parts.sizes), "cosine")),
+        numbers.slope(numbers.sizes(methods(parts.sizes), "cosine")),
         cell(adapted, ours, ours._replace(schedule="cosine")),
     )
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from evidence import language
 from evidence.article.tasks import SIZES
+from evidence.language import Size
 from evidence.timing import Spread, interleaved
 from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
 from ratewise.compare.optimizers import named, step
 from ratewise.compare.training import one_thread
 from ratewise.files import writing
-from ratewise.models.sequence import CharTransformer
 from ratewise.progress import tracked
 
 ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
@@ -29,8 +30,8 @@ ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
 MODELS = {**SIZES, "10M": (456, 8, 4)}
 
 
-def _hypergradient(kind: str, per: str, hyper_lr: float) -> Named:
-    return Named("hypergradient", kind, {"per": per, "hyper_lr": hyper_lr})
+def _hypergradient(base: str, per: str, hyper_lr: float) -> Named:
+    return Named("hypergradient", f"hypergradient-{base}", {"per": per, "hyper_lr": hyper_lr})
 
 
 _SGD, _ADAMW = named("sgd"), named("adamw")
@@ -40,18 +41,14 @@ METHODS: dict[str, tuple[Named, str, str]] = {
     "SGD, cosine": (_SGD, "cosine", "SGD"),
     "SGD, GreedyLR": (_SGD, "greedy", "SGD"),
     **{
-        f"hypergradient, a rate a {unit}": (
-            _hypergradient("hypergradient-sgd", per, 1e-6),
-            "none",
-            "SGD",
-        )
+        f"hypergradient, a rate a {unit}": (_hypergradient("sgd", per, 1e-6), "none", "SGD")
         for unit, per in (("group", "group"), ("tensor", "tensor"), ("parameter", "element"))
     },
     "line search": (named("line-search"), "none", "SGD"),
     "AdamW": (_ADAMW, "none", ""),
     "AdamW, GreedyLR": (_ADAMW, "greedy", "AdamW"),
     "hypergradient Adam, a rate a group": (
-        _hypergradient("hypergradient-adam", "group", 1e-9),
+        _hypergradient("adam", "group", 1e-9),
         "none",
         "AdamW",
     ),
@@ -135,12 +132,11 @@ class _Running:
 
     def __init__(self, method: str, model: str, device: str) -> None:
         built, schedule, _ = METHODS[method]
+        width, heads, depth = MODELS[model]
+        size = Size(depth, width, heads, ALPHABET, LENGTH, BATCH)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            width, heads, depth = MODELS[model]
-            self.model = CharTransformer(ALPHABET, LENGTH, width, heads, depth).to(device)
-            rows = torch.randint(ALPHABET, (BATCH, LENGTH + 1))
-        self.rows = rows.to(device)
+            self.model, self.tokens = size.model().to(device), size.tokens().to(device)
         self.device = device
         self.optimizer = built.build(self.model, RATE, steps_per_epoch=100)
         self.driver = schedules.build(
@@ -148,12 +144,9 @@ class _Running:
         )
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
-    def loss(self) -> Tensor:
-        logits = self.model(self.rows[:, :-1])
-        return nn.functional.cross_entropy(logits.flatten(0, 1), self.rows[:, 1:].flatten())
-
     def step(self) -> None:
-        self.driver.after_step(step(self.optimizer, self.loss))
+        forward = partial(language.loss, self.model, self.tokens)
+        self.driver.after_step(step(self.optimizer, forward))
 
     def timed(self, least: float) -> float:
         """Return the seconds of a step, over so many seconds of steps."""
@@ -189,7 +182,5 @@ def _bytes(value: Any, own: set[int]) -> int:
 
 
 def _rates(optimizer: Optimizer) -> int:
-    rates: Sequence[Tensor] | None = None
-    if hasattr(optimizer, "rates"):
-        rates = optimizer.rates()
+    rates = optimizer.rates() if hasattr(optimizer, "rates") else None
     return len(optimizer.param_groups) if rates is None else sum(rate.numel() for rate in rates)

@@ -13,14 +13,8 @@ from ratewise.compare.tuning import MethodOnTask
 from ratewise.plotting import Line, Panel, save_panels
 from ratewise.runs import RunRecord
 
-_RED, _BLACK, _GREEN, _BLUE, _GREY, _OCHRE = (
-    "#C62828",
-    "#111111",
-    "#2E7D32",
-    "#1F5FBF",
-    "#8A8A8A",
-    "#B8860B",
-)
+_RED, _BLACK, _GREEN = "#C62828", "#111111", "#2E7D32"
+_BLUE, _GREY, _OCHRE = "#1F5FBF", "#8A8A8A", "#B8860B"
 #: Figure 1, as the article draws it: GreedyLR in red.
 DRAWN = {"greedy": _RED, "linear": _BLUE, "cosine": _GREY, "constant": _OCHRE}
 #: Figure 2: GreedyLR black, the plain optimizer red, hypergradient descent green and blue.

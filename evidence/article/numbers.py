@@ -104,22 +104,7 @@ class Count:
     @property
     def as_good(self) -> float:
         """Share of cells that are better, a tie or non-inferior."""
-        return self._share("better", "tie", "non-inferior")
-
-    @property
-    def better(self) -> float:
-        """Share of cells that are better."""
-        return self._share("better")
-
-    @property
-    def undecided(self) -> float:
-        """Share of cells whose interval allows no word."""
-        return self._share("undecided")
-
-    @property
-    def worse(self) -> float:
-        """Share of cells that are worse."""
-        return self._share("worse")
+        return self.share("better", "tie", "non-inferior")
 
     @property
     def paper_as_good(self) -> float:
@@ -132,7 +117,8 @@ class Count:
         mine = self.paper["better"] + self.paper["insignificantly better"]
         return mine / self.cells if self.cells else math.nan
 
-    def _share(self, *names: str) -> float:
+    def share(self, *names: str) -> float:
+        """Return the share of cells with one of these verdicts."""
         total = sum(self.verdicts[name] for name in names)
         return total / self.cells if self.cells else math.nan
 
@@ -210,12 +196,12 @@ def _ratio(ours: float, theirs: float) -> float:
     return ours / theirs
 
 
-def targets(judged: Judged, base: str, schedule: str = "constant") -> dict[str, float]:
-    """Return, by task, the median validation loss that a tuned schedule ends at, plus 2%."""
+def targets(judged: Judged, base: str) -> dict[str, float]:
+    """Return, by task, the median validation loss that a tuned constant rate ends at, plus 2%."""
     return {
         method.task: statistics.MARGIN * median([run.validation_loss[-1] for run in runs])
         for method, runs in judged.items()
-        if (method.optimizer, method.schedule) == (base, schedule)
+        if (method.optimizer, method.schedule) == (base, "constant")
     }
 
 
@@ -272,10 +258,9 @@ def sizes(judged: Judged, baseline: str) -> list[tuple[int, Cell]]:
     """Return parameters and the cell of GreedyLR against a schedule, smallest model first."""
     found = []
     for method in judged:
-        if method.schedule == "greedy":
-            one = cell(judged, method, method._replace(schedule=baseline))
-            if one:
-                found.append((_parameters(method.task), one))
+        one = cell(judged, method, method._replace(schedule=baseline))
+        if one and method.schedule == "greedy":
+            found.append((_parameters(method.task), one))
     return sorted(found, key=lambda pair: pair[0])
 
 

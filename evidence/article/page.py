@@ -10,23 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
+from evidence.article import numbers
 from evidence.article.claims import claims, found
 from evidence.article.cost import Cost
 from evidence.article.figures import draw_histories, draw_schedules
-from evidence.article.numbers import (
-    SHARES,
-    Count,
-    Judged,
-    Parts,
-    against_rival,
-    against_schedules,
-    cell,
-    methods,
-    present,
-    rival_speed,
-    sizes,
-    slope,
-)
+from evidence.article.numbers import SHARES, Count, Judged, Parts, cell, methods
 from evidence.article.plan import OURS, SIZED, Settings
 from ratewise.compare.report.tables import number, ratio
 
@@ -47,7 +35,7 @@ def write(parts: Parts, settings: Settings, page: Path) -> None:
 def text(parts: Parts, settings: Settings) -> str:
     """Return the page."""
     judged = methods([*parts.schedules, *parts.rivals])
-    said, rivals = found(parts, settings), present(judged)
+    said, rivals = found(parts, settings), numbers.present(judged)
     diverged = {
         f"{m.optimizer} {m.schedule} on {m.task}": sum(run.status == "diverged" for run in runs)
         for m, runs in judged.items()
@@ -64,7 +52,7 @@ def text(parts: Parts, settings: Settings) -> str:
         by_optimizer=[_optimizer(judged, name, settings) for name in settings.optimizers],
         rivals={s.name: [_rival(judged, s.name, name) for name in rivals] for s in OURS},
         speed=[_speed(judged, name) for name in rivals],
-        sizes=[size for size, _ in sizes(methods(parts.sizes), SIZED[1])],
+        sizes=[size for size, _ in numbers.sizes(methods(parts.sizes), SIZED[1])],
         by_size=_sizes(methods(parts.sizes)),
         lora=_lora(methods(parts.lora)),
         pretrained=parts.pretrained,
@@ -84,14 +72,15 @@ def _percent(value: float) -> str:
 def _row(first: str, counts: Sequence[Count]) -> list[str]:
     """Return a line: cells, then at the end of the run, then as good after 10 and 50%."""
     end = counts[-1]
-    shares = (end.as_good, end.better, end.undecided, end.worse, end.paper_as_good, end.lower)
+    words = map(end.share, ("better", "undecided", "worse"))
+    shares = (end.as_good, *words, end.paper_as_good, end.lower)
     early = [f"{_percent(c.as_good)}/{_percent(c.paper_as_good)}" for c in counts[:-1]]
     return [first, str(end.cells), ratio(end.overall), *map(_percent, shares), *early]
 
 
 def _schedules(judged: Judged, ours: str, settings: Settings) -> Rows:
     def counts(names: Sequence[str]) -> list[Count]:
-        return [against_schedules(judged, ours, names, share) for share in SHARES]
+        return [numbers.against_schedules(judged, ours, names, share) for share in SHARES]
 
     rows = [_row(name, counts([name])) for name in settings.baselines]
     return [*rows, _row("all", counts(settings.baselines))]
@@ -99,16 +88,16 @@ def _schedules(judged: Judged, ours: str, settings: Settings) -> Rows:
 
 def _optimizer(judged: Judged, optimizer: str, settings: Settings) -> list[str]:
     part = {m: runs for m, runs in judged.items() if m.optimizer == optimizer}
-    counts = [against_schedules(part, "greedy", settings.baselines, share) for share in SHARES]
-    return _row(optimizer, counts)
+    against = partial(numbers.against_schedules, part, "greedy", settings.baselines)
+    return _row(optimizer, [against(share) for share in SHARES])
 
 
 def _rival(judged: Judged, ours: str, name: str) -> list[str]:
-    return _row(name, [against_rival(judged, ours, name, share) for share in SHARES])
+    return _row(name, [numbers.against_rival(judged, ours, name, share) for share in SHARES])
 
 
 def _speed(judged: Judged, name: str) -> list[str]:
-    found = rival_speed(judged, "greedy", name)
+    found = numbers.rival_speed(judged, "greedy", name)
     counts = map(str, (found.pairs, found.ours, found.theirs))
     times = number(found.steps), number(found.seconds)
     return [name, *counts, *times, f"{found.sooner} / {found.later}"]
@@ -117,8 +106,8 @@ def _speed(judged: Judged, name: str) -> list[str]:
 def _sizes(judged: Judged) -> Rows:
     rows = []
     for baseline in SIZED[1:]:
-        by_size = sizes(judged, baseline)
-        fitted = slope(by_size)
+        by_size = numbers.sizes(judged, baseline)
+        fitted = numbers.slope(by_size)
         line = f"{fitted.estimate:+.4f} [{fitted.low:+.4f}, {fitted.high:+.4f}]"
         rows.append([baseline, *(ratio(one.interval) for _, one in by_size), line])
     return rows

@@ -46,11 +46,6 @@ def sized(
     return _task(f"transformer-{name}", codes, model, steps, "small")
 
 
-def parameters(task: Task) -> int:
-    """Return how many numbers the task's model trains."""
-    return sum(p.numel() for p in task.model().parameters() if p.requires_grad)
-
-
 @dataclass(frozen=True)
 class Pretrained:
     """Weights in a file, and the loss on Shakespeare's test part that they end at."""

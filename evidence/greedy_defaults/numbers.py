@@ -53,14 +53,9 @@ def _log_ratio(ours: float, theirs: float) -> float:
     """Limited to a factor of 10 either way, so that one bad cell does not decide alone."""
     if math.isinf(ours) and math.isinf(theirs):
         return 0.0
-    limit = math.log(CAP)
-    return (
-        limit
-        if math.isinf(ours)
-        else -limit
-        if math.isinf(theirs)
-        else min(limit, max(-limit, math.log(ours / theirs)))
-    )
+    if math.isinf(ours) or math.isinf(theirs):
+        return math.log(CAP) * (1 if math.isinf(ours) else -1)
+    return min(math.log(CAP), max(-math.log(CAP), math.log(ours / theirs)))
 
 
 def finalists(ranked: Sequence[Score]) -> list[dict[str, Any]]:

@@ -47,17 +47,11 @@ class Settings:
 
     def candidates(self) -> list[dict[str, Any]]:
         """Return every combination of the settings under study."""
+        names = ("factor", "patience", "window", "reference", "plateau")
+        each = (self.paces, self.windows, ("best", "previous"), ("bad", "neutral"))
         return [
-            {
-                "factor": factor,
-                "patience": patience,
-                "window": window,
-                "reference": reference,
-                "plateau": plateau,
-            }
-            for (factor, patience), window, reference, plateau in itertools.product(
-                self.paces, self.windows, ("best", "previous"), ("bad", "neutral")
-            )
+            dict(zip(names, (*pace, *others), strict=True))
+            for pace, *others in itertools.product(*each)
         ]
 
 

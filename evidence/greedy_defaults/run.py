@@ -38,15 +38,7 @@ def run(how: How, settings: Settings | None = None) -> dict[str, Any]:
 def play(
     number: int, settings: Settings, candidates: Sequence[dict[str, Any]], folder: Path, how: How
 ) -> list[Score]:
-    """Tune every candidate and cosine on a round's tasks; return the scores, best first.
-
-    Args:
-        number: 0 or 1.
-        settings: the study's size.
-        candidates: options of GreedyLR.
-        folder: where the round's runs are kept.
-        how: they are run.
-    """
+    """Tune every candidate and cosine on the tasks of round 0 or 1; return scores, best first."""
     part = settings.rounds[number]
     contenders = [Schedule(label(options), "greedy", options) for options in candidates]
     plan = planning.make(

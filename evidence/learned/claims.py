@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,146 +32,60 @@ class Cell(NamedTuple):
     detail: str = ""  #: why, where the number alone does not say it
 
 
-Judge = Callable[[str], Cell]
+NOTHING = Cell("-", None)
 
 
 def claims(numbers: Numbers, measure: int) -> list[Claim]:
     """Return all that was wanted of methods without a rate, judged on a measure."""
-    all_of, judge = numbers.keep(), _Judge(numbers, measure)
-    perceptrons, long = numbers.keep("mlp"), numbers.keep("long")
-    asked: list[tuple[str, str, Judge]] = [
-        ("(1) perceptrons: wins", ">= 80%", judge.wins),
-        ("(1) perceptrons: losses", "<= 12%", judge.losses),
-        ("(1) perceptrons: median", "<= 0.68", judge.same(perceptrons, 0.68)),
-    ]
+    each = [list(_of(method, numbers, measure)) for method in numbers.free()]
+    return [claim for same in zip(*each, strict=True) for claim in same]
+
+
+def _of(method: str, numbers: Numbers, measure: int) -> Iterator[Claim]:
+    """Yield all that was wanted of one method."""
+
+    def said(title: str, wanted: str, cell: Cell) -> Claim:
+        return Claim(title, wanted, cell.shown, cell.detail, outcome(cell.held), method)
+
+    def same(family: str) -> Interval:
+        return interval(numbers.same_rate(method, measure, numbers.keep(family)))
+
+    def against(rival: str, family: str | None = None) -> np.ndarray:
+        return numbers.against(method, rival, measure, numbers.keep(family))
+
+    won, _, lost = counts(numbers.same_rate(method, measure, numbers.keep("mlp")))
+    yield said("(1) perceptrons: wins", ">= 80%", _share(won, won >= 0.8))
+    yield said("(1) perceptrons: losses", "<= 12%", _share(lost, lost <= 0.12))
+    yield said("(1) perceptrons: median", "<= 0.68", _median(same("mlp"), 0.68))
     for family in numbers.families():
-        name = f"(2) {WORDS.get(family, family)}"
-        asked.append((f"{name}: median", "<= 1.00", judge.tuned(numbers.keep(family), 1.0)))
-        asked.append((f"{name}: 90%", "<= 1.30", judge.upper(family)))
+        name, x = f"(2) {WORDS.get(family, family)}", against(COSINE, family)
+        yield said(f"{name}: median", "<= 1.00", _median(interval(x), 1.0))
+        most = Cell(f"{upper(x):.3f}", upper(x) <= 1.3) if x.size else NOTHING
+        yield said(f"{name}: 90%", "<= 1.30", most)
         if measure == 0:
-            asked.append((f"{name}: blown up", "0", judge.blown(family)))
-    asked.append(("(3) all families", "<= 0.98", judge.tuned(all_of, 0.98)))
+            failed = numbers.failures(method, numbers.keep(family))
+            yield said(f"{name}: blown up", "0", _none_of(*failed))
+    yield said("(3) all families", "<= 0.98", _median(interval(against(COSINE)), 0.98))
     if measure == 0:
-        asked.append(("(4) failed, cosine survives", "0", judge.avoidable))
-    rivals = [RATIO, TUNED_RATIO, *numbers.controls()]
-    for rival in (name for name in rivals if name in numbers.methods):
-        asked.append((f"(5) {rival}", "< 1 [95%]", judge.below(rival)))
-    asked.append(("(6) long, same rate", "<= 0.75", judge.same(long, 0.75)))
-    asked.append(("(6) long, tuned cosine", "<= 1.02", judge.tuned(long, 1.02)))
+        yield said("(4) failed, cosine survives", "0", _none_of(*numbers.avoidable(method)))
+    for rival in (RATIO, TUNED_RATIO, *numbers.controls()):
+        if rival in numbers.methods:
+            below = NOTHING if rival == method else _below(interval(against(rival)))
+            yield said(f"(5) {rival}", "< 1 [95%]", below)
+    yield said("(6) long, same rate", "<= 0.75", _median(same("long"), 0.75))
+    yield said(
+        "(6) long, tuned cosine", "<= 1.02", _median(interval(against(COSINE, "long")), 1.02)
+    )
     if measure == 0:
-        asked.append(("(7) steps", "<= 0.9", judge.steps))
-        asked.append(("(7) time, one run", "<= 0.9", judge.time(0)))
-        asked.append(("(7) time, whole grid", "<= 0.9", judge.time(1)))
+        steps = (numbers.shares(method), *numbers.times(method))
+        for name, shares in zip(("steps", "time, one run", "time, whole grid"), steps, strict=True):
+            yield said(f"(7) {name}", "<= 0.9", _median(steps_interval(shares), 0.9))
     for peer in numbers.peers():
-        asked.append((f"(8) {peer}: median", "< 1", judge.peer(peer)))
-        asked.append((f"(8) {peer}: won", "> 50%", judge.lower(peer)))
-    return [
-        Claim(title, wanted, cell.shown, cell.detail, outcome(cell.held), name)
-        for title, wanted, judged in asked
-        for name in numbers.free()
-        for cell in (judged(name),)
-    ]
-
-
-class _Judge:
-    """Judges one method at a time.
-
-    Args:
-        numbers: of the study.
-        measure: an index of `MEASURES`.
-    """
-
-    def __init__(self, numbers: Numbers, measure: int) -> None:
-        self._numbers, self._measure = numbers, measure
-
-    def _counts(self, method: str) -> tuple[float, float, float]:
-        keep = self._numbers.keep("mlp")
-        return counts(self._numbers.same_rate(method, self._measure, keep))
-
-    def wins(self, method: str) -> Cell:
-        """Judge how often it wins at the same rate."""
-        return _share(self._counts(method)[0], lambda x: x >= 0.8)
-
-    def losses(self, method: str) -> Cell:
-        """Judge how often it loses at the same rate."""
-        return _share(self._counts(method)[2], lambda x: x <= 0.12)
-
-    def same(self, keep: np.ndarray, most: float) -> Judge:
-        """Judge the median ratio to cosine at the same rate."""
-        return lambda method: _median(
-            interval(self._numbers.same_rate(method, self._measure, keep)), most
-        )
-
-    def tuned(self, keep: np.ndarray, most: float) -> Judge:
-        """Judge the median ratio to tuned cosine."""
-        return lambda method: _median(
-            interval(self._numbers.against(method, COSINE, self._measure, keep)), most
-        )
-
-    def upper(self, family: str) -> Judge:
-        """Judge the ratio to tuned cosine that nine tenths of the tasks lie below."""
-
-        def judge(method: str) -> Cell:
-            keep = self._numbers.keep(family)
-            x = self._numbers.against(method, COSINE, self._measure, keep)
-            if not x.size:
-                return Cell("-", None)
-            value = upper(x)
-            return Cell(f"{value:.3f}", value <= 1.3)
-
-        return judge
-
-    def blown(self, family: str) -> Judge:
-        """Judge how many runs diverged or ended above their start."""
-        return lambda method: _none_of(*self._numbers.failures(method, self._numbers.keep(family)))
-
-    def avoidable(self, method: str) -> Cell:
-        """Judge how many runs failed where cosine survives."""
-        return _none_of(*self._numbers.avoidable(method))
-
-    def below(self, rival: str) -> Judge:
-        """Judge whether it ends below a rival, its interval too."""
-
-        def judge(method: str) -> Cell:
-            if method == rival:
-                return Cell("-", None)
-            keep = self._numbers.keep()
-            found = interval(self._numbers.against(method, rival, self._measure, keep))
-            if not found.n:
-                return Cell("-", None)
-            middle, _, high = found.ratio()
-            reaches = f"(interval to {high:.3f})" if middle < 1 <= high else ""
-            return Cell(f"{middle:.3f}", found.estimate < 0 and found.high < 0, reaches)
-
-        return judge
-
-    def steps(self, method: str) -> Cell:
-        """Judge the share of steps to tuned cosine's loss."""
-        return _median(steps_interval(self._numbers.shares(method)), 0.9)
-
-    def time(self, which: int) -> Judge:
-        """Judge the same in time, over cosine's one run or its whole grid."""
-        return lambda method: _median(steps_interval(self._numbers.times(method)[which]), 0.9)
-
-    def peer(self, rival: str) -> Judge:
-        """Judge the median ratio to a peer."""
-
-        def judge(method: str) -> Cell:
-            x = self._numbers.against(method, rival, self._measure, self._numbers.keep())
-            if not x.size:
-                return Cell("-", None)
-            return Cell(shown(float(np.exp(np.median(x)))), bool(np.median(x) < 0))
-
-        return judge
-
-    def lower(self, rival: str) -> Judge:
-        """Judge on how many of the tasks that a peer has it is lower."""
-
-        def judge(method: str) -> Cell:
-            x = self._numbers.against(method, rival, self._measure, self._numbers.keep())
-            return _share(float((x < 0).mean()) if x.size else math.nan, lambda x: x > 0.5)
-
-        return judge
+        x = against(peer)
+        middle, lower = (float(np.median(x)), float((x < 0).mean())) if x.size else (math.nan,) * 2
+        ratio = Cell(shown(math.exp(middle)), middle < 0) if x.size else NOTHING
+        yield said(f"(8) {peer}: median", "< 1", ratio)
+        yield said(f"(8) {peer}: won", "> 50%", _share(lower, lower > 0.5))
 
 
 def upper(x: np.ndarray) -> float:
@@ -190,19 +104,28 @@ def shown(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.3g}"
 
 
-def _share(value: float, good: Callable[[float], bool]) -> Cell:
-    return Cell("-", None) if math.isnan(value) else Cell(f"{100 * value:.3g}%", good(value))
+def _share(value: float, good: bool) -> Cell:
+    return NOTHING if math.isnan(value) else Cell(f"{100 * value:.3g}%", good)
 
 
 def _none_of(count: int, total: int) -> Cell:
-    return Cell(f"{count}/{total}", count == 0) if total else Cell("-", None)
+    return Cell(f"{count}/{total}", count == 0) if total else NOTHING
 
 
 def _median(found: Interval, most: float) -> Cell:
     if not found.n:
-        return Cell("-", None)
+        return NOTHING
     value = found.ratio()[0]
     return Cell(shown(value), value <= most + 1e-12)
+
+
+def _below(found: Interval) -> Cell:
+    """Judge whether a ratio lies below 1, its interval too."""
+    if not found.n:
+        return NOTHING
+    middle, _, high = found.ratio()
+    reaches = f"(interval to {high:.3f})" if middle < 1 <= high else ""
+    return Cell(f"{middle:.3f}", found.estimate < 0 and found.high < 0, reaches)
 
 
 def ratio(found: Interval, digits: int = 3) -> str:

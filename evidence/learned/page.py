@@ -14,18 +14,7 @@ from evidence import page as pages
 from evidence.claims import HELD, MISSED, UNDECIDED, Claim
 from evidence.learned import figures, numbers, plan
 from evidence.learned.claims import claims, ratio, shown, upper
-from evidence.learned.numbers import (
-    AT_USUAL,
-    COSINE,
-    MEASURES,
-    RATIO,
-    TUNED_RATIO,
-    Numbers,
-    counts,
-    interval,
-    numbers_from,
-    steps_interval,
-)
+from evidence.learned.numbers import AT_USUAL, COSINE, MEASURES, RATIO, TUNED_RATIO, Numbers
 from evidence.learned.plan import Settings
 from ratewise.compare.statistics import CAP
 from ratewise.errors import StoreError
@@ -37,17 +26,13 @@ Rows = list[list[str]]
 
 
 def write(store: Store, settings: Settings, page: Path) -> None:
-    """Write the page, and its figures beside it.
-
-    Raises:
-        StoreError: a run is missing.
-    """
+    """Write the page, and its figures beside it."""
     wanted = sum(len(plan.run_ids(settings, unit)) for unit in plan.units(settings))
     kept = records(store, settings)
     if missing := wanted - len(kept):
         fix = "run the study without --page-only"
         raise StoreError(f"{store.folder} lacks {missing} of {wanted} runs: {fix}")
-    found = numbers_from(kept)
+    found = numbers.numbers_from(kept)
     names = {kind: f"{page.stem}-{kind}.png" for kind in ("rates", "schedules", "curve")}
     drawn = {
         "schedules": figures.schedule_panels(found),
@@ -97,28 +82,14 @@ def text(
     return pages.render(
         "learned/page.md.j2",
         of_policies,
-        missed_by_all=_by_all(of_policies, MISSED),
-        all_held={
-            name: (
-                len(_by_all(each, HELD, found.learned())),
-                len({claim.title for claim in each}),
-                _by_all(each, MISSED, found.learned()),
-            )
-            for name, each in judged.items()
-        },
+        missed_by_all=_by_all(of_policies, MISSED, found.learned()),
+        all_held={name: _together(each, found.learned()) for name, each in judged.items()},
         reached={
             name: {measure: _reached(each, name) for measure, each in judged.items()}
             for name in [*found.learned(), RATIO]
             if name in found.methods
         },
-        wanted={
-            measure: [
-                replace(claim, of=claim.of.removeprefix("learned "))
-                for claim in each
-                if claim.of in candidates
-            ]
-            for measure, each in judged.items()
-        },
+        wanted={measure: _short(each, candidates) for measure, each in judged.items()},
         numbers=found,
         constants=numbers,
         cap=CAP,
@@ -126,7 +97,7 @@ def text(
         rates=found.methods[COSINE].rates.shape[1],
         families=[f"{int(found.keep(x).sum())} {x}" for x in found.families()],
         ours=_comparisons(found),
-        own_steps=shown(steps_interval(found.shares(COSINE)).ratio()[0]),
+        own_steps=shown(numbers.steps_interval(found.shares(COSINE)).ratio()[0]),
         at_an_end=[found.at_an_end(COSINE, m) for m in range(len(MEASURES))],
         pictures=pictures or {},
         drawn=drawn,
@@ -143,13 +114,25 @@ def text(
     )
 
 
-def _by_all(found: Sequence[Claim], word: str, names: Sequence[str] | None = None) -> list[str]:
-    """Return the titles that came out so for all of these methods (None: all there are)."""
+def _by_all(found: Sequence[Claim], word: str, names: Sequence[str]) -> list[str]:
+    """Return the titles that came out so for all of these methods."""
     words: dict[str, set[str]] = {}
     for claim in found:
-        if names is None or claim.of in names:
+        if claim.of in names:
             words.setdefault(claim.title, set()).add(claim.outcome)
     return [title for title, each in words.items() if each == {word}]
+
+
+def _together(found: Sequence[Claim], names: Sequence[str]) -> tuple[int, int, list[str]]:
+    """Return how many claims all of these methods reach, of how many, and which all miss."""
+    held, missed = (_by_all(found, word, names) for word in (HELD, MISSED))
+    return len(held), len({claim.title for claim in found}), missed
+
+
+def _short(found: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
+    """Return the claims of these methods, the methods by their short names."""
+    kept = (claim for claim in found if claim.of in names)
+    return [replace(claim, of=claim.of.removeprefix("learned ")) for claim in kept]
 
 
 def _reached(found: Sequence[Claim], name: str) -> tuple[int, int, list[Claim]]:
@@ -167,28 +150,28 @@ def _comparisons(found: Numbers) -> dict[str, Any] | None:
     said: dict[str, Any] = {"name": ours, "by": {}}
     for measure, name in enumerate(MEASURES):
         groups = found.same_rate(ours, measure, found.keep())
-        tuned = interval(found.against(ours, COSINE, measure, found.keep()))
-        said["by"][name] = ratio(tuned), ratio(interval(groups)), counts(groups)
+        tuned = numbers.interval(found.against(ours, COSINE, measure, found.keep()))
+        said["by"][name] = ratio(tuned), ratio(numbers.interval(groups)), numbers.counts(groups)
     return said
 
 
-def _groups(found: Numbers) -> dict[str, np.ndarray]:
-    return {"perceptrons": found.keep("mlp"), "all families": found.keep()}
+#: The families that are looked at together, by what the table calls them.
+_GROUPS = {"perceptrons": "mlp", "all families": None}
 
 
 def _pairs(found: Numbers, measure: int) -> list[int]:
-    groups = _groups(found).values()
-    return [sum(x.size for x in found.same_rate(COSINE, measure, keep)) for keep in groups]
+    groups = [found.same_rate(COSINE, measure, found.keep(x)) for x in _GROUPS.values()]
+    return [sum(x.size for x in group) for group in groups]
 
 
 def _same(found: Numbers, measure: int) -> Rows:
     rows = []
     for name in [*found.free(), *(x for x in found.grids() if x != COSINE)]:
         row = [name]
-        for keep in _groups(found).values():
-            values = found.same_rate(name, measure, keep)
-            shares = (f"{100 * x:.0f}" for x in counts(values))
-            row += [ratio(interval(values)), f"{'/'.join(shares)}%" if values else "-"]
+        for family in _GROUPS.values():
+            values = found.same_rate(name, measure, found.keep(family))
+            shares = (f"{100 * x:.0f}" for x in numbers.counts(values))
+            row += [ratio(numbers.interval(values)), f"{'/'.join(shares)}%" if values else "-"]
         rows.append(row)
     return rows
 
@@ -203,7 +186,8 @@ def _tuned(found: Numbers) -> Rows:
 
     def cells(name: str, measure: int) -> list[str]:
         x = found.against(name, COSINE, measure, found.keep())
-        return [ratio(interval(x)), _number(upper(x)), f"{(x < 0).mean():.0%}" if x.size else "-"]
+        lower = f"{(x < 0).mean():.0%}" if x.size else "-"
+        return [ratio(numbers.interval(x)), _number(upper(x)), lower]
 
     return [[name, *_each(partial(cells, name))] for name in names if name in found.methods]
 
@@ -211,7 +195,7 @@ def _tuned(found: Numbers) -> Rows:
 def _by_family(found: Numbers) -> Rows:
     def cells(name: str, keep: np.ndarray, measure: int) -> list[str]:
         x = found.against(name, COSINE, measure, keep)
-        return [ratio(interval(x)), _number(upper(x))]
+        return [ratio(numbers.interval(x)), _number(upper(x))]
 
     rows = []
     for family in found.families():
@@ -235,7 +219,7 @@ def _failures(found: Numbers) -> Rows:
 def _rivals(found: Numbers) -> Rows:
     def cells(name: str, rival: str, measure: int) -> list[str]:
         x = found.against(name, rival, measure, found.keep())
-        return [ratio(interval(x)), f"{int((x < 0).sum())}/{len(x)}"]
+        return [ratio(numbers.interval(x)), f"{int((x < 0).sum())}/{len(x)}"]
 
     others = [RATIO, TUNED_RATIO, *found.controls(), *found.peers()]
     return [
@@ -252,7 +236,7 @@ def _steps(found: Numbers) -> Rows:
     names = [*found.free(), TUNED_RATIO, *found.grids(), AT_USUAL]
     for name in (x for x in names if x in found.methods):
         shares = found.shares(name)
-        each = [steps_interval(x) for x in (shares, *found.times(name))]
+        each = [numbers.steps_interval(x) for x in (shares, *found.times(name))]
         reached = f"{np.isfinite(shares).sum()}/{(~np.isnan(shares)).sum()}"
         rows.append([name, *(ratio(x, 2) for x in each), reached])  # three fit no line
     return rows
@@ -263,7 +247,9 @@ def _grid(found: Numbers) -> dict[str, Any]:
     runs = found.methods[COSINE]
     there = runs.there()
     seconds, one = float(np.nansum(runs.seconds)), float(np.nansum(np.nanmean(runs.seconds, 1)))
-    usual = AT_USUAL in found.methods
+    usual = None
+    if AT_USUAL in found.methods:
+        usual = ratio(numbers.interval(found.against(AT_USUAL, COSINE, 1, found.keep())))
     return {
         "each": [int(x) for x in np.unique(there.any(-1).sum(-1))],
         "runs": int(there.sum()),
@@ -271,9 +257,7 @@ def _grid(found: Numbers) -> dict[str, Any]:
         "one": one,
         "share": shown(one / seconds),
         "usual_rate": plan.USUAL,
-        "usual": ratio(interval(found.against(AT_USUAL, COSINE, 1, found.keep())))
-        if usual
-        else None,
+        "usual": usual,
     }
 
 
@@ -288,14 +272,18 @@ def told(about: Any) -> str:
     'seed 1, 1,000 decisions, 3 rounds, tasks: a, b'
     """
     flat = {**about.get("settings", {}), **{k: v for k, v in about.items() if k != "settings"}}
-    words: dict[str, Callable[[Any], str]] = {
-        "seed": lambda x: f"seed {x}",
-        "decisions": lambda x: f"{x:,} decisions",
-        "rounds": lambda x: f"{x} rounds",
-        "tasks": lambda x: f"tasks: {x if isinstance(x, str | int) else ', '.join(map(str, x))}",
-        "seeds": lambda x: f"training seeds {x}",
-        "data": lambda x: f"data: {x if isinstance(x, str) else ', '.join(map(str, x))}",
-        "version": lambda x: f"ratewise {x}",
+    words = {
+        "seed": "seed {}",
+        "decisions": "{:,} decisions",
+        "rounds": "{} rounds",
+        "tasks": "tasks: {}",
+        "seeds": "training seeds {}",
+        "data": "data: {}",
+        "version": "ratewise {}",
     }
-    found = [say(flat[key]) for key, say in words.items() if flat.get(key) not in (None, [], "")]
+    found = []
+    for key, said in words.items():
+        if flat.get(key) not in (None, [], ""):
+            several = key in ("tasks", "data") and not isinstance(flat[key], str | int)
+            found.append(said.format(", ".join(map(str, flat[key])) if several else flat[key]))
     return ", ".join(found) or "its file does not say how it was made"

@@ -8,12 +8,12 @@ decades, under UpdateRatioLR, under the policies, and by optimizers that need no
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from evidence import judged, peers
 from evidence.judged import Judged
-from evidence.simulated import Planned
+from evidence.simulated import Planned, as_data
 from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
@@ -89,10 +89,10 @@ def methods(settings: Settings, part: str, optimizer: str, steps: int) -> list[M
     found = [_plain(name, rate) for name in RULES for rate in grid]
     if USUAL not in grid:
         found.append(_plain("cosine", USUAL)._replace(name="cosine 1e-3"))
-    found += [Method("update-ratio", default, rate, rate, _data(default)) for rate in spread]
+    found += [Method("update-ratio", default, rate, rate, as_data(default)) for rate in spread]
     for ratio in settings.ratios:
         rule = UpdateRatio(UpdateRatioConfig(ratio=ratio))
-        found.append(Method("update-ratio tuned", rule, middle, ratio, _data(rule)))
+        found.append(Method("update-ratio tuned", rule, middle, ratio, as_data(rule)))
     return found
 
 
@@ -103,23 +103,19 @@ def _policies(
     for index, policy in enumerate(map(load, settings.policies)):
         anchor = UpdateRatio(policy.config(steps), schedule=policy.schedule)
         if index == 0 and anchor != default:  # else it is there already
-            found.append(Method("anchor", anchor, middle, middle, _data(anchor)))
+            found.append(Method("anchor", anchor, middle, middle, as_data(anchor)))
         found += _learned(policy, [middle] if index else spread)
     return found
 
 
 def _plain(name: str, rate: float) -> Method:
-    return Method(name, RULES[name], rate, rate, _data(RULES[name]))
+    return Method(name, RULES[name], rate, rate, as_data(RULES[name]))
 
 
 def _learned(policy: Policy, grid: list[float]) -> list[Method]:
     rule = Learned(policy)  # one object for all of a unit's runs: they decide together
     data = {"kind": "Learned", "policy": policy.digest}
     return [Method(f"learned {policy.name}", rule, rate, rate, data) for rate in grid]
-
-
-def _data(rule: Any) -> dict[str, Any]:
-    return {"kind": type(rule).__name__, **asdict(rule)}
 
 
 def units(settings: Settings) -> list[Unit]:

@@ -18,14 +18,7 @@ SIZES = {"": Settings()}
 
 
 def run(how: How, settings: Settings | None = None) -> None:
-    """Train what is missing and write the page.
-
-    Raises:
-        MissingExtra: there are to be peers, and their packages are not installed.
-        UnknownName, CorruptPolicy: there is no such task, or no such policy.
-        RunFailed: units raised an error; all others are finished and kept.
-        StoreError: runs are missing that the page needs.
-    """
+    """Train what is missing and write the page."""
     settings = settings or Settings()
     if not how.page_only:
         make(settings, how.out, jobs=how.jobs, progress=how.progress)

@@ -61,7 +61,7 @@ def _followed(
         rules["learned"] = Learned(policies[0], stack.steps, runs)
     for name in SHOWN:
         setting = {k: torch.full((runs,), v) for k, v in outcome.chosen[name].items()}
-        rules[f"tuned {name}"] = METHODS[name].build(setting, stack.steps, runs)
+        rules[f"tuned {name}"] = METHODS[name].build(setting, stack.steps)
     found = []
     for name, rule in rules.items():
         descent = Descent(stack.problems, stack.seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ class Rule(Protocol):
         """Take what the step saw."""
 
 
-#: (settings, steps, runs) -> a rule; each setting is one number a run, [runs].
-Build = Callable[[dict[str, Tensor], int, int], Rule]
+#: (settings, steps) -> a rule; each setting is one number a run, [runs].
+Build = Callable[[dict[str, Tensor], int], Rule]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,29 @@ class Method:
 
     Args:
         build: makes the rule.
-        draw: returns a setting, from random numbers.
+        space: what a setting is drawn from: `LogRange`, or values to choose from.
     """
 
     build: Build
-    draw: Callable[[np.random.Generator], dict[str, float]]
+    space: dict[str, LogRange | tuple[float, ...]]
 
     def settings(self, count: int, seed: int) -> list[dict[str, float]]:
         """Return settings to try; the same for the same seed."""
         rng = np.random.default_rng(seed)
-        return [self.draw(rng) for _ in range(count)]
+        return [{name: _drawn(x, rng) for name, x in self.space.items()} for _ in range(count)]
+
+
+class LogRange(NamedTuple):
+    """Numbers whose logarithms are uniform."""
+
+    low: float
+    high: float
+
+
+def _drawn(part: LogRange | tuple[float, ...], rng: np.random.Generator) -> float:
+    if isinstance(part, LogRange):
+        return float(np.exp(rng.uniform(math.log(part.low), math.log(part.high))))
+    return float(part[rng.integers(len(part))])
 
 
 class _Open:
@@ -68,24 +81,20 @@ class _Open:
         pass
 
 
-def _log(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def _constant(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _constant(s: dict[str, Tensor], steps: int) -> Rule:
     return _Open(s["c"], lambda t: 1.0, steps)
 
 
-def _step(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _step(s: dict[str, Tensor], steps: int) -> Rule:
     """Multiply by gamma, `drops` times in a run."""
     return _Open(s["c"], lambda t: s["gamma"] ** torch.floor(t * (s["drops"] + 1)), steps)
 
 
-def _exponential(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _exponential(s: dict[str, Tensor], steps: int) -> Rule:
     return _Open(s["c"], lambda t: s["last"] ** t, steps)
 
 
-def _cosine(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _cosine(s: dict[str, Tensor], steps: int) -> Rule:
     def height(t: float) -> Tensor:
         return s["last"] + (1 - s["last"]) * (1 + math.cos(math.pi * t)) / 2
 
@@ -101,7 +110,7 @@ def _trapezium(t: float, s: dict[str, Tensor]) -> Tensor:
     )
 
 
-def _hold(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _hold(s: dict[str, Tensor], steps: int) -> Rule:
     return _Open(s["c"], lambda t: _trapezium(t, s), steps)
 
 
@@ -122,7 +131,7 @@ class _Greedy:
         )
 
 
-def _greedy(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
+def _greedy(s: dict[str, Tensor], steps: int) -> Rule:
     first = {name: float(values[0]) for name, values in s.items()}
     config = GreedyConfig(
         factor=first["factor"],
@@ -159,58 +168,28 @@ class _Formula:
         self._heard += 1
 
 
-def _formula(s: dict[str, Tensor], steps: int, runs: int) -> Rule:
-    return _Formula(s, steps)
-
-
-def _any(rng: np.random.Generator, *values: float) -> float:
-    return float(values[rng.integers(len(values))])
-
-
+_HIGH = LogRange(0.2, 1.9)
+_HOLD, _LAST = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9), (0.0, 0.01, 0.05, 0.1)
 METHODS: dict[str, Method] = {
-    "constant": Method(_constant, lambda rng: {"c": _log(rng, 0.02, 1.9)}),
-    "step": Method(
-        _step,
-        lambda rng: {
-            "c": _log(rng, 0.2, 1.9),
-            "gamma": _any(rng, 0.1, 0.2, 0.3, 0.5, 0.7),
-            "drops": _any(rng, 1, 2, 3, 5),
-        },
-    ),
-    "exponential": Method(
-        _exponential, lambda rng: {"c": _log(rng, 0.2, 1.9), "last": _log(rng, 1e-3, 0.5)}
-    ),
-    "cosine": Method(
-        _cosine,
-        lambda rng: {"c": _log(rng, 0.2, 1.9), "last": _any(rng, 0.0, 0.0, 0.01, 0.05, 0.1)},
-    ),
+    "constant": Method(_constant, {"c": LogRange(0.02, 1.9)}),
+    "step": Method(_step, {"c": _HIGH, "gamma": (0.1, 0.2, 0.3, 0.5, 0.7), "drops": (1, 2, 3, 5)}),
+    "exponential": Method(_exponential, {"c": _HIGH, "last": LogRange(1e-3, 0.5)}),
+    "cosine": Method(_cosine, {"c": _HIGH, "last": (0.0, *_LAST)}),
     "warmup-hold-decay": Method(
-        _hold,
-        lambda rng: {
-            "c": _log(rng, 0.2, 1.9),
-            "warmup": _any(rng, 0.0, 0.0, 0.05, 0.1),
-            "hold": _any(rng, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
-            "last": _any(rng, 0.0, 0.01, 0.05, 0.1),
-        },
+        _hold, {"c": _HIGH, "warmup": (0.0, 0.0, 0.05, 0.1), "hold": _HOLD, "last": _LAST}
     ),
     "GreedyLR": Method(
         _greedy,
-        lambda rng: {
-            "c": _log(rng, 0.2, 1.9),
-            "factor": _any(rng, 0.5, 0.7, 0.8, 0.9, 0.95),
-            "patience": _any(rng, 0, 1, 3, 5),
-            "window": _any(rng, 1, 5, 10),
-            "best": _any(rng, 0, 1),
+        {
+            "c": _HIGH,
+            "factor": (0.5, 0.7, 0.8, 0.9, 0.95),
+            "patience": (0, 1, 3, 5),
+            "window": (1, 5, 10),
+            "best": (0, 1),
         },
     ),
     "noise formula": Method(
-        _formula,
-        lambda rng: {
-            "c": _log(rng, 0.2, 1.9),
-            "warmup": _any(rng, 0.0, 0.0, 0.05),
-            "hold": _any(rng, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
-            "last": _any(rng, 0.0, 0.01, 0.05, 0.1),
-        },
+        _Formula, {"c": _HIGH, "warmup": (0.0, 0.0, 0.05), "hold": _HOLD, "last": _LAST}
     ),
 }
 
@@ -268,15 +247,14 @@ def tried(method: Method, stack: Stack, settings: Sequence[dict[str, float]]) ->
     runs = len(stack.problems)
     if method is METHODS["GreedyLR"]:
         columns = [
-            run_stack(stack, method.build(_spread([one], runs), stack.steps, runs))
-            for one in settings
+            run_stack(stack, method.build(_spread([one], runs), stack.steps)) for one in settings
         ]
         return torch.stack(columns, 1)
-    rule = method.build(_spread(settings, runs), stack.steps, runs * len(settings))
+    rule = method.build(_spread(settings, runs), stack.steps)
     return run_stack(stack, rule, len(settings)).reshape(runs, len(settings))
 
 
 def _spread(settings: Sequence[dict[str, float]], runs: int) -> dict[str, Tensor]:
     """Return each setting's numbers, one a run: [problems * settings]."""
-    names: Any = settings[0].keys()
+    names = settings[0]
     return {name: torch.tensor([one[name] for one in settings]).repeat(runs) for name in names}

@@ -10,19 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
-from evidence.nmf import estimator
+from evidence.nmf import estimator, numbers
 from evidence.nmf.claims import TAIL, WANTED, claims
 from evidence.nmf.figures import panels
 from evidence.nmf.methods import METHODS
-from evidence.nmf.numbers import (
-    Outcome,
-    Result,
-    mean_interval,
-    median_interval,
-    outcome,
-    parts,
-    tail,
-)
+from evidence.nmf.numbers import Outcome, Result, mean_interval, median_interval, tail
 from evidence.nmf.plan import Settings
 from evidence.results import Results
 from ratewise.compare import statistics
@@ -35,12 +27,8 @@ RATES, HISTORIES = "nmf-rates.png", "nmf-histories.png"
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:
-    """Write the page, and its figures beside it.
-
-    Raises:
-        StoreError: something has not been run.
-    """
-    found = outcome(results, settings)
+    """Write the page, and its figures beside it."""
+    found = numbers.outcome(results, settings)
     rates, histories = panels(found, [load(name) for name in settings.policies])
     figures = {RATES: partial(save_panels, rates), HISTORIES: partial(save_panels, histories)}
     pages.write(page, text(found, settings), figures)
@@ -101,7 +89,7 @@ def _statistics(result: Result, policies: list[str]) -> dict[str, list[list[str]
 
 def _part(held: Result, name: str, policies: list[str], free: bool) -> list[str]:
     """Return a row: where the loss can still fall, or where it cannot."""
-    each = [parts(held, policy, name)[free] for policy in policies]
+    each = [numbers.parts(held, policy, name)[free] for policy in policies]
     row = [name, str(sum(len(x) for x in each[0]))]
     for values in each:
         kept = [x[:, None] for x in values if len(x)]

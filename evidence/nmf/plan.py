@@ -20,9 +20,6 @@ from ratewise.nmf.learned import names
 #: Streams of random numbers that tune, and that judge; policies learn from [seed, round].
 TUNING, JUDGING, TRANSFER, LONG = ((20_26, part) for part in (1, 2, 3, 4))
 HELD_OUT = "held out"
-#: What is kept of a judged run: the final loss over the first; of a policy's the share of its
-#: decisions that fell back, too.
-MARKS = ("final", "outside")
 MISFIT = "misfit"  #: the method whose runs are descents without noise
 Chosen = dict[str, dict[str, float]]
 

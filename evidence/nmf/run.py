@@ -31,26 +31,20 @@ def run(how: How, settings: Settings | None = None) -> None:
     settings = settings or Settings()
     results = Results(how.out / "nmf.parquet")
     if not how.page_only:
-        _complete(results, settings, how.data, how.jobs, how.progress)
+        _complete(results, settings, how)
     pages.write(results, settings, how.page)
 
 
-def _complete(
-    results: Results, settings: Settings, data: str | None, jobs: int, progress: bool
-) -> None:
+def _complete(results: Results, settings: Settings, how: How) -> None:
     """Make what is missing: tuning first, for what is judged depends on it."""
-    policies = [load(name) for name in settings.policies]
-    digests = [policy.digest for policy in policies]
-    units = plan.tuning_units(settings)
-    work = partial(tuned, settings)
-    results.complete(units, work, jobs=jobs, label="methods tuned", progress=progress)
+    digests, data = [load(name).digest for name in settings.policies], how.data
+    complete = partial(results.complete, jobs=how.jobs, progress=how.progress)
+    complete(plan.tuning_units(settings), partial(tuned, settings), label="methods tuned")
     chosen = chosen_in(results, settings)[0]
-    units = _there(plan.judging_units(settings, chosen, digests), data)
-    judging = partial(judged, settings, chosen, data)
-    results.complete(units, judging, jobs=jobs, label="groups judged", progress=progress)
-    units = _there(plan.estimator_units(settings, digests), data)
-    measuring = partial(measured, settings, data)
-    results.complete(units, measuring, jobs=jobs, label="real sets", progress=progress)
+    groups = _there(plan.judging_units(settings, chosen, digests), data)
+    complete(groups, partial(judged, settings, chosen, data), label="groups judged")
+    sets = _there(plan.estimator_units(settings, digests), data)
+    complete(sets, partial(measured, settings, data), label="real sets")
 
 
 def _there(units: dict[str, str], data: str | None) -> dict[str, str]:
@@ -71,19 +65,8 @@ def tuned(settings: Settings, name: str) -> list[Result]:
     started, seed = time.perf_counter(), list(METHODS).index(name)
     problems = plan.stacks(plan.TUNING, settings.tuning)
     best, score = tune(METHODS[name], problems, settings.tried, seed)
-    return [
-        Result(
-            "tuning",
-            name,
-            json.dumps(best),
-            seed,
-            "tuned",
-            0,
-            [score],
-            time.perf_counter() - started,
-            json.dumps(training.versions()),
-        )
-    ]
+    seconds, versions = time.perf_counter() - started, json.dumps(training.versions())
+    return [Result("tuning", name, json.dumps(best), seed, "tuned", 0, [score], seconds, versions)]
 
 
 def tune(
@@ -127,7 +110,11 @@ def _of(policy: NMFPolicy, stack: Stack) -> list[Tensor]:
 def _results(
     group: str, method: str, number: int, stack: Stack, marks: list[Tensor], started: float
 ) -> list[Result]:
-    """Return a row a problem; the time is shared among them."""
+    """Return a row a problem, with which the time is shared.
+
+    Its losses are the final one over the first, and of a policy the share of its decisions that
+    fell back.
+    """
     seconds = (time.perf_counter() - started) / len(stack.problems)
     versions, setting = json.dumps(training.versions()), f"{number}: {stack.name}"
     return [

@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from evidence.claims import Claim, outcome
-from evidence.robustness.numbers import QUIET, WHERE, Condition, Numbers, as_in_the_paper, interval
+from evidence.robustness.numbers import (
+    QUIET,
+    WHERE,
+    Condition,
+    Keep,
+    Numbers,
+    as_in_the_paper,
+    interval,
+)
 from evidence.robustness.plan import OURS, SWEEP_BOUNDS, sweep_name
 from ratewise.compare.statistics import Interval, verdict
 
@@ -56,14 +64,20 @@ class Recovery(NamedTuple):
     @property
     def further(self) -> bool:
         """Whether ours comes down further than every rival."""
-        first, *rest = self.recovery
-        return all(self.recovery[first] > self.recovery[name] for name in rest if name in RIVALS)
+        ours, *rivals = self.beside(self.recovery)
+        return ours > max(rivals)
 
     @property
     def sooner(self) -> bool:
         """Whether ours does so in fewer steps."""
-        first, *rest = self.steps
-        return all(self.steps[first] < self.steps[name] for name in rest if name in RIVALS)
+        ours, *rivals = self.beside(self.steps)
+        return ours < min(rivals)
+
+    @staticmethod
+    def beside(values: dict[str, float]) -> list[float]:
+        """Return the value of ours, then those of the rivals."""
+        first, *rest = values
+        return [values[name] for name in (first, *(name for name in rest if name in RIVALS))]
 
 
 class Threshold(NamedTuple):
@@ -92,12 +106,10 @@ def claims(numbers: Numbers) -> list[Claim]:
             span = f"[{low:.3f}, {high:.3f}]"
             found.append(Claim(title, "< 1", f"{middle:.3f}", span, outcome(held)))
     both = recovery(numbers)
-    first = next(iter(both.recovery))
-    rivals = [name for name in both.recovery if name in RIVALS]
-    most, least = (max(both.recovery[x] for x in rivals), min(both.steps[x] for x in rivals))
+    (far, *rivals), (soon, *steps) = both.beside(both.recovery), both.beside(both.steps)
     for title, wanted, value, held in (
-        ("it recovers further", f"> {most:.3g}x", f"{both.recovery[first]:.3g}x", both.further),
-        ("it recovers sooner", f"< {least:.3g} steps", f"{both.steps[first]:.3g}", both.sooner),
+        ("it recovers further", f"> {max(rivals):.3g}x", f"{far:.3g}x", both.further),
+        ("it recovers sooner", f"< {min(steps):.3g} steps", f"{soon:.3g}", both.sooner),
     ):
         found.append(Claim(title, wanted, value, "", outcome(held)))
     for sweep in threshold(numbers):
@@ -132,17 +144,23 @@ def lower(numbers: Numbers) -> list[Lower]:
 
 def reasons(numbers: Numbers) -> list[Reason]:
     """Return whether what was won at equal rates is left at each schedule's own best rate."""
-    if "cosine" not in numbers.settings.schedules or numbers.settings.seeds == 1:
+    if numbers.settings.seeds == 1:
         return []
-    return [
-        Reason(
-            ours,
-            interval(numbers.log_ratios(ours, "cosine", as_in_the_paper)),
-            interval(numbers.tuned_log_ratios(ours, "cosine", as_in_the_paper)),
-        )
-        for ours in OURS
-        if ours in numbers.settings.schedules
-    ]
+    return [Reason(ours, *_to_cosine(numbers, ours, as_in_the_paper)) for ours in _ours(numbers)]
+
+
+def _ours(numbers: Numbers) -> list[str]:
+    """Return our schedules that can be compared with cosine."""
+    there = numbers.settings.schedules
+    return [name for name in OURS if name in there and "cosine" in there]
+
+
+def _to_cosine(numbers: Numbers, ours: str, keep: Keep) -> tuple[Interval, Interval]:
+    """Return the ratio at the same rate, and with each schedule at its own best rate."""
+    return (
+        interval(numbers.log_ratios(ours, "cosine", keep)),
+        interval(numbers.tuned_log_ratios(ours, "cosine", keep)),
+    )
 
 
 def recovery(numbers: Numbers) -> Recovery:
@@ -163,12 +181,9 @@ def _middle(numbers: Numbers, measure: str, name: str) -> float:
 def places(numbers: Numbers) -> dict[str, dict[str, tuple[Interval, Interval]]]:
     """Return ratios to cosine, same rate and tuned, where every schedule feels the noise."""
     found: dict[str, dict[str, tuple[Interval, Interval]]] = {}
-    if "cosine" not in numbers.settings.schedules:
-        return found
-    for ours in (name for name in OURS if name in numbers.settings.schedules):
+    for ours in _ours(numbers):
         for where in ("on the gradient", "on the data"):
-            same = interval(numbers.log_ratios(ours, "cosine", WHERE[where]))
-            tuned = interval(numbers.tuned_log_ratios(ours, "cosine", WHERE[where]))
+            same, tuned = _to_cosine(numbers, ours, WHERE[where])
             if same.n > 1:
                 found.setdefault(ours, {})[where] = same, tuned
     return found
@@ -180,24 +195,14 @@ def threshold(numbers: Numbers) -> list[Threshold]:
     if not {0.25, 0.5} <= set(factors):
         return []
 
-    def risen(name: str) -> float:
-        return float(np.mean(numbers.pooled("score", name, _swept) > 0))
-
-    return [
-        Threshold(
-            bounds,
-            {f: risen(sweep_name(f, bounds)) for f in factors},
-            {
-                f: interval(
-                    numbers.log_ratios(
-                        sweep_name(f, bounds), sweep_name(factors[-1], bounds), _swept
-                    )
-                )
-                for f in factors
-            },
-        )
-        for bounds in SWEEP_BOUNDS
-    ]
+    found = []
+    for bounds in SWEEP_BOUNDS:
+        names = {f: sweep_name(f, bounds) for f in factors}
+        pooled = {f: numbers.pooled("score", name, _swept) for f, name in names.items()}
+        ratios = {f: numbers.log_ratios(x, names[factors[-1]], _swept) for f, x in names.items()}
+        risen = {f: float(np.mean(values > 0)) for f, values in pooled.items()}
+        found.append(Threshold(bounds, risen, {f: interval(x) for f, x in ratios.items()}))
+    return found
 
 
 def _swept(condition: Condition) -> bool:

@@ -18,6 +18,7 @@ FLOOR = 1e-8
 #: (kind, place) of noise; ("none", "") is none.
 Condition = tuple[str, str]
 QUIET: Condition = ("none", "")
+MEASURES = ("score", "last", "recovery", "steps")
 #: The noise of arXiv 2512.14527, all of it on the loss.
 PAPER_KINDS = ("none", "gaussian", "periodic-spike", "random-spike", "adversarial")
 Keep = Callable[[Condition], bool]
@@ -42,7 +43,7 @@ class Numbers:
     The measures: `score`, log of the clean final loss over the initial one, within [1e-8, 10] (10
     where a run diverged); `last`, the mean training loss of the last ten steps; `recovery`, the
     greatest training loss over `last`; `steps`, optimizer steps from there until nine tenths of
-    the way down to `last` are done; `diverged`, 0 or 1.
+    the way down to `last` are done.
     """
 
     settings: Settings
@@ -66,12 +67,7 @@ class Numbers:
 
         A family without any of the conditions is left out.
         """
-        return self._by_family(
-            keep,
-            lambda family, at: (
-                self.of("score", family, ours)[..., at] - self.of("score", family, theirs)[..., at]
-            ),
-        )
+        return self._compared(keep, ours, theirs, lambda score: score)
 
     def tuned_log_ratios(self, ours: str, theirs: str, keep: Keep) -> list[np.ndarray]:
         """Return the same with each schedule at its own best rate, [seeds, kinds] a family.
@@ -79,13 +75,16 @@ class Numbers:
         The rate is chosen, for each family, condition and seed, on the other seeds: a run never
         chooses the rate that it is judged at.
         """
-        return self._by_family(
-            keep,
-            lambda family, at: (
-                _tuned(self.of("score", family, ours)[..., at])
-                - _tuned(self.of("score", family, theirs)[..., at])
-            ),
-        )
+        return self._compared(keep, ours, theirs, _tuned)
+
+    def _compared(
+        self, keep: Keep, ours: str, theirs: str, of: Callable[[np.ndarray], np.ndarray]
+    ) -> list[np.ndarray]:
+        def difference(family: str, at: list[int]) -> np.ndarray:
+            mine, other = (of(self.of("score", family, x)[..., at]) for x in (ours, theirs))
+            return mine - other
+
+        return self._by_family(keep, difference)
 
     def costs(self, schedule: str, keep: Keep) -> list[np.ndarray]:
         """Return log-ratios of noisy to quiet runs of one schedule, shaped as `log_ratios`."""
@@ -149,8 +148,7 @@ def load(results: Results, settings: Settings) -> Numbers:
     schedules = list(dict.fromkeys([*settings.schedules, *sweep]))
     shape = (len(settings.lrs), settings.seeds, len(schedules), len(conditions))
     measures: dict[str, dict[str, np.ndarray]] = {
-        name: {family: np.full(shape, np.nan) for family in settings.families}
-        for name in ("score", "last", "recovery", "steps", "diverged")
+        name: {family: np.full(shape, np.nan) for family in settings.families} for name in MEASURES
     }
     for name, unit in plan.wanted(settings).items():
         place = settings.lrs.index(unit.lr), unit.seed
@@ -184,8 +182,8 @@ def summary(marks: Sequence[float]) -> dict[str, float]:
     """
     initial, final, last, greatest, descent = marks
     if not math.isfinite(final):
-        values = (math.log(CAP), math.inf, 0.0, math.inf, 1.0)
+        values = (math.log(CAP), math.inf, 0.0, math.inf)
     else:
         score = math.log(min(max(final / initial, FLOOR), CAP))
-        values = (score, last, greatest / last if last > 0 else math.inf, descent, 0.0)
-    return dict(zip(("score", "last", "recovery", "steps", "diverged"), values, strict=True))
+        values = (score, last, greatest / last if last > 0 else math.inf, descent)
+    return dict(zip(MEASURES, values, strict=True))

@@ -11,15 +11,7 @@ from evidence import page as pages
 from evidence.results import Results
 from evidence.robustness import claims, plan
 from evidence.robustness.figures import draw_forest, draw_heat
-from evidence.robustness.numbers import (
-    QUIET,
-    WHERE,
-    Condition,
-    Numbers,
-    as_in_the_paper,
-    interval,
-    load,
-)
+from evidence.robustness.numbers import QUIET, WHERE, Numbers, as_in_the_paper, interval, load
 from evidence.robustness.plan import FULL, OURS, SWEEP_BOUNDS, Settings, sweep_name
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import Interval, verdict
@@ -35,11 +27,7 @@ _SIGNS = {"better": " +", "worse": " -", "tie": " =", "non-inferior": " =", "und
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:
-    """Write the page, and its figures beside it.
-
-    Raises:
-        StoreError: a run is missing.
-    """
+    """Write the page, and its figures beside it."""
     numbers = load(results, settings)
     heat, forest = (f"{page.stem}-{kind}.png" for kind in ("heat", "forest"))
     figures = {heat: partial(draw_heat, numbers), forest: partial(draw_forest, numbers)}
@@ -136,11 +124,10 @@ def _quantile(values: np.ndarray, q: float) -> float:
 
 def _factors(numbers: Numbers) -> list[list[str]]:
     rows = []
-    noises: list[Condition] = [QUIET, ("gaussian", "loss")]
     for bounds in SWEEP_BOUNDS:
         for factor in numbers.settings.factors:
             row = [bounds, f"{factor:g}"]
-            for condition in noises:
+            for condition in (QUIET, ("gaussian", "loss")):
                 ours, base = sweep_name(factor, bounds), sweep_name(0.95, bounds)
                 keep = condition.__eq__
                 row.append(ratio(interval(numbers.log_ratios(ours, base, keep))))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from evidence.simulated import Planned
+from evidence.simulated import Planned, as_data
 from ratewise import simulate
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
@@ -160,7 +160,7 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
             "options": options,
             "batch_size": task(unit.family).batch_size,
             "optimizer": OPTIMIZER,
-            "rule": {"kind": type(rule).__name__, **asdict(rule)},
+            "rule": as_data(rule),
             "noise": asdict(noise),
             "lr": unit.lr,
             "seed": unit.seed,

@@ -12,33 +12,20 @@ from evidence import simulated
 from evidence.how import How
 from evidence.results import Result, Results
 from evidence.robustness import page as pages
-from evidence.robustness.plan import (
-    FULL,
-    OPTIMIZER,
-    PRESET,
-    Settings,
-    Unit,
-    cells,
-    planned,
-    task,
-    wanted,
-)
+from evidence.robustness import plan
+from evidence.robustness.plan import FULL, PRESET, Settings, Unit
 from ratewise.runs import RunRecord
 
 SIZES = {"": PRESET, "full": FULL}
 
 
 def run(how: How, settings: Settings = PRESET) -> None:
-    """Simulate what is missing and write the page.
-
-    Raises:
-        RunFailed: units raised an error; all others are finished and kept.
-        StoreError: runs are missing that the page needs.
-    """
+    """Simulate what is missing and write the page."""
     results = Results(how.out / "robustness.parquet")
     if not how.page_only:
-        label, work = "families x rates x seeds", partial(made, settings)
-        results.complete(wanted(settings), work, jobs=how.jobs, label=label, progress=how.progress)
+        work, label = partial(made, settings), "families x rates x seeds"
+        units = plan.wanted(settings)
+        results.complete(units, work, jobs=how.jobs, label=label, progress=how.progress)
     pages.write(results, settings, how.page)
 
 
@@ -57,7 +44,7 @@ def made(settings: Settings, unit: Unit) -> list[Result]:
             json.dumps(record.versions),
         )
         for cell, record in zip(
-            cells(settings, unit.family), trajectories(settings, unit), strict=True
+            plan.cells(settings, unit.family), trajectories(settings, unit), strict=True
         )
     ]
 
@@ -83,9 +70,9 @@ def trajectories(settings: Settings, unit: Unit) -> list[RunRecord]:
     """Simulate a unit's runs."""
     return simulated.trained(
         unit.family,
-        task(unit.family),
-        OPTIMIZER,
-        planned(settings, unit),
+        plan.task(unit.family),
+        plan.OPTIMIZER,
+        plan.planned(settings, unit),
         steps=settings.steps,
         chunk=settings.chunk,
     )

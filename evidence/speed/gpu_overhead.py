@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer, lr_scheduler
 
 import ratewise
+from evidence import language
 from evidence import page as pages
 from evidence.claims import Claim, outcome
+from evidence.language import Size
 from evidence.speed import kept
 from evidence.timing import Spread, measured_on
 
@@ -39,18 +41,7 @@ OURS = "ratewise.GreedyLR"
 AGAIN = "no scheduler, again"
 
 
-class Size(NamedTuple):
-    """A transformer's size, and the batch to begin with: it is halved until it fits."""
-
-    layers: int
-    width: int
-    heads: int
-    vocabulary: int
-    length: int
-    batch: int
-
-
-GPT2_SMALL = Size(12, 768, 12, 50257, 1024, 16)
+GPT2_SMALL = Size(12, 768, 12, 50257, 1024, 16)  #: the batch is halved until it fits
 SMALL = Size(1, 32, 2, 101, 16, 2)
 
 
@@ -64,48 +55,6 @@ class Plan(NamedTuple):
 
 
 SIZES = {"": Plan(GPT2_SMALL, 20, 21), "quick": Plan(SMALL, 3, 2, trial=True)}
-
-
-class Block(nn.Module):
-    """Attention and a two-layer network, each after a norm and around a shortcut."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        width = size.width
-        self.heads = size.heads
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.network = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, length, width] to the same."""
-        batch, length, width = x.shape
-        mixed = self.mix(self.norms[0](x)).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(seen.transpose(1, 2).reshape(batch, length, width))
-        return x + self.network(self.norms[1](x))
-
-
-class Transformer(nn.Module):
-    """A language model with tied embeddings; returns its loss on a batch of tokens."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(size.vocabulary, size.width)
-        self.places = nn.Embedding(size.length, size.width)
-        self.blocks = nn.Sequential(*(Block(size) for _ in range(size.layers)))
-        self.norm = nn.LayerNorm(size.width)
-        nn.init.normal_(self.tokens.weight, std=0.02)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the mean cross-entropy of [batch, length + 1] tokens, each from those before."""
-        seen, wanted = tokens[:, :-1], tokens[:, 1:]
-        x = self.tokens(seen) + self.places.weight[: seen.shape[1]]
-        logits = self.norm(self.blocks(x)) @ self.tokens.weight.T
-        return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
 
 
 class Contender(NamedTuple):
@@ -170,22 +119,21 @@ class Bench:
 
     def __init__(self, size: Size, device: torch.device) -> None:
         torch.manual_seed(0)
-        self.device = device
-        self.model = Transformer(size).to(device)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.batch = size.batch
+        self.device, self.size = device, size
+        self.model = size.model().to(device)
+        self.model.head.weight = self.model.embed.weight  # tied, as GPT-2's are
+        nn.init.normal_(self.model.embed.weight, std=0.02)
         while True:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            shape = (4, self.batch, size.length + 1)
-            self.tokens = torch.randint(size.vocabulary, shape, device=device)
+            self.tokens = [self.size.tokens().to(device) for _ in range(4)]
             try:
                 self.time(nothing("", False), 1)
                 return
             except torch.cuda.OutOfMemoryError:
                 self.model.zero_grad(set_to_none=True)
-                self.batch //= 2
-                if not self.batch:
+                self.size = self.size._replace(batch=self.size.batch // 2)
+                if not self.size.batch:
                     raise
 
     def time(self, contender: Contender, steps: int) -> Times:
@@ -200,7 +148,7 @@ class Bench:
             nonlocal in_call
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                loss = self.model(self.tokens[step % 4])
+                loss = language.loss(self.model, self.tokens[step % 4])
             loss.backward()
             optimizer.step()
             loss = loss.detach()
@@ -260,8 +208,8 @@ def measure(plan: Plan, data: str | None) -> dict[str, Any]:
         ],
         "steps": plan.steps,
         "repeats": plan.repeats,
-        "parameters": bench.parameters,
-        "batch": bench.batch,
+        "parameters": sum(p.numel() for p in bench.model.parameters()),
+        "batch": bench.size.batch,
         "length": plan.size.length,
         "device": "a CPU: a trial of the code, no measurement"
         if plan.trial
@@ -271,65 +219,52 @@ def measure(plan: Plan, data: str | None) -> dict[str, Any]:
 
 
 class Row(NamedTuple):
-    """What a contender adds to the step beside it, in microseconds but for `percent`."""
+    """A contender's times and those beside it without a scheduler, in microseconds a step."""
 
     name: str
     tensor: bool
-    step: float
-    added: Spread
-    percent: float
-    wall: float
-    call: float
+    pairs: list[list[dict[str, float]]]  #: without a scheduler, and with it
+
+    def added(self, clock: str = "device") -> Spread:
+        """Return what a step takes more."""
+        return Spread.of([with_it[clock] - without[clock] for without, with_it in self.pairs])
+
+    @property
+    def percent(self) -> float:
+        """What the device takes more, of the step beside it."""
+        both = [(without["device"], with_it["device"]) for without, with_it in self.pairs]
+        return statistics.median(100 * (more - less) / less for less, more in both)
+
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        step = statistics.median(without["device"] for without, _ in self.pairs)
+        host = (f"{self.added(clock).median:.1f}" for clock in ("wall", "call"))
+        rate = "tensor" if self.tensor else "float"
+        middle = self.added().cells(1)
+        return [self.name, rate, f"{step / 1e3:.2f}", *middle, f"{self.percent:.3f}", *host]
 
 
-def row(name: str, tensor: bool, pairs: list[list[dict[str, float]]]) -> Row:
-    """Return a contender's row from its repetitions: without a scheduler, and with it."""
-
-    def more(clock: str) -> list[float]:
-        return [with_it[clock] - without[clock] for without, with_it in pairs]
-
-    step = [without["device"] for without, _ in pairs]
-    return Row(
-        name,
-        tensor,
-        step=statistics.median(step),
-        added=Spread.of(more("device")),
-        percent=statistics.median(100 * a / b for a, b in zip(more("device"), step, strict=True)),
-        wall=statistics.median(more("wall")),
-        call=statistics.median(more("call")),
-    )
+def claims(rows: list[Row]) -> list[Claim]:
+    """Return what is claimed of each of ours."""
+    cosines = {r.tensor: r.added().median for r in rows if r.name == COSINE}
+    found = []
+    for r in (r for r in rows if r.name.startswith(OURS)):
+        who, cosine = f"{r.name}, {'tensor' if r.tensor else 'float'} rate", cosines[r.tensor]
+        title, held = f"{who}: adds at most {GOAL}% of a step", outcome(r.percent <= GOAL)
+        found.append(Claim(title, f"<= {GOAL}%", f"{r.percent:.3f}%", "", held))
+        middle, span = r.added().cells(1)
+        title, held = f"{who}: no more than cosine adds", outcome(r.added().median <= cosine)
+        found.append(Claim(title, f"<= {cosine:.1f} us", f"{middle} us ({span})", "", held))
+    return found
 
 
 def text(measured: dict[str, Any]) -> str:
     """Return the page."""
-    rows = [row(**one) for one in measured.pop("pairs")]
-    by_name = {(r.name, r.tensor): r for r in rows}
-    claimed = []
-    for r in rows:
-        if r.name.startswith(OURS):
-            who = f"{r.name}, {'tensor' if r.tensor else 'float'} rate"
-            span = f"{r.added.low:.1f} to {r.added.high:.1f}"
-            held = outcome(r.percent <= GOAL)
-            title = f"{who}: adds at most {GOAL}% of a step"
-            claimed.append(Claim(title, f"<= {GOAL}%", f"{r.percent:.3f}%", "", held))
-            cosine = by_name[COSINE, r.tensor].added.median
-            held, wanted = outcome(r.added.median <= cosine), f"<= {cosine:.1f} us"
-            title = f"{who}: no more than cosine adds"
-            claimed.append(Claim(title, wanted, f"{r.added.median:.1f} us ({span})", "", held))
-    table = [
-        [
-            r.name,
-            "tensor" if r.tensor else "float",
-            f"{r.step / 1e3:.2f}",
-            f"{r.added.median:.1f}",
-            f"{r.added.low:.1f} to {r.added.high:.1f}",
-            f"{r.percent:.3f}",
-            f"{r.wall:.1f}",
-            f"{r.call:.1f}",
-        ]
-        for r in rows
-    ]
-    return pages.render("speed/gpu_overhead.md.j2", claimed, rows=table, again=AGAIN, **measured)
+    rows = [Row(**one) for one in measured.pop("pairs")]
+    cells = [row.cells() for row in rows]
+    return pages.render(
+        "speed/gpu_overhead.md.j2", claims(rows), rows=cells, again=AGAIN, **measured
+    )
 
 
 run = kept.command(measure, text)

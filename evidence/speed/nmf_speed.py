@@ -25,16 +25,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits
 
 from evidence.speed import kept
-from evidence.speed.nmf_speed_numbers import (
-    CD,
-    HALS,
-    MINI,
-    SGD,
-    Default,
-    Memory,
-    Result,
-    text,
-)
+from evidence.speed.nmf_speed_numbers import CD, HALS, MINI, SGD, Memory, Result, text
 from evidence.timing import Growth, measured_on
 from ratewise.data import sets
 from ratewise.nmf import StochasticNMF
@@ -114,12 +105,10 @@ def contend(kind: str, problem: Problem, target: float, most: float, **settings:
     """Run one contender until it stops, reaches `target`, or has taken `most` seconds."""
     w, h = problem.w.copy(), problem.h.copy()
     gc.collect()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        watch = Watch(problem, target, most)
-        with contextlib.suppress(Enough):
-            _RUNNERS[kind](problem, w, h, watch, settings)
-        seconds = watch.seconds()
+    watch = Watch(problem, target, most)
+    with contextlib.suppress(Enough):
+        _RUNNERS[kind](problem, w, h, watch, settings)
+    seconds = watch.seconds()
     return Outcome(watch, seconds, watch.points[-1][1], len(watch.points))
 
 
@@ -172,14 +161,10 @@ def run_cd(problem: Problem, w: Any, h: Any, watch: Watch, settings: dict[str, A
 
 _RUNNERS = {HALS: run_ours("hals"), SGD: run_ours("sgd"), MINI: run_mini, CD: run_cd}
 #: Settings that never stop by themselves.
-_ENDLESS: dict[str, dict[str, Any]] = {
-    HALS: {"tol": 0.0, "max_iter": 100_000},
-    SGD: {"tol": 0.0, "max_iter": 100_000},
-    CD: {"tol": 0.0, "max_iter": 100_000},
-}
+_ENDLESS: dict[str, Any] = {"tol": 0.0, "max_iter": 100_000}
 
 
-def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[Default]]:
+def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[dict[str, Any]]]:
     """Return one set's times to both errors, and what default settings end with.
 
     Args:
@@ -189,7 +174,7 @@ def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[D
     """
     kinds = (HALS, SGD, MINI, CD)
     ended = {kind: contend(kind, problem, 0.0, 1e9) for kind in kinds}
-    long = {kind: contend(kind, problem, 0.0, most, **_ENDLESS[kind]) for kind in _ENDLESS}
+    long = {kind: contend(kind, problem, 0.0, most, **_ENDLESS) for kind in (HALS, SGD, CD)}
     best = min(error for o in (*ended.values(), *long.values()) for _, error in o.watch.points)
     own = CLOSE * min(error for o in (ended[CD], long[CD]) for _, error in o.watch.points)
     stop, close = ended[MINI].error, CLOSE * best
@@ -197,7 +182,7 @@ def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[D
     for _ in range(repeats):
         times.setdefault((MINI, "stop"), []).append(contend(MINI, problem, 0.0, 1e9).seconds)
         for kind, lowest in ((HALS, min(stop, close)), (SGD, stop), (CD, min(stop, close))):
-            watch = contend(kind, problem, lowest, most, **_ENDLESS[kind]).watch
+            watch = contend(kind, problem, lowest, most, **_ENDLESS).watch
             for name, target in (("stop", stop), ("close", close), ("own", own)):
                 times.setdefault((kind, name), []).append(watch.reached(target))
     result = Result(
@@ -210,8 +195,15 @@ def contest(problem: Problem, repeats: int, most: float) -> tuple[Result, list[D
         {f"{kind} {error}": values for (kind, error), values in times.items()},
         most,
     )
+    name = problem.name
     rows = [
-        Default(problem.name, kind, o.seconds, o.error / best, o.passes)
+        {
+            "name": name,
+            "kind": kind,
+            "seconds": o.seconds,
+            "error": o.error / best,
+            "passes": o.passes,
+        }
         for kind, o in ended.items()
     ]
     return result, rows
@@ -222,9 +214,7 @@ def peak(fit: Callable[[], Any]) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fit()
+        fit()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -262,12 +252,10 @@ def growth(quick: bool) -> list[Growth]:
             settings: dict[str, Any] = {"tol": 0.0, "max_iter": 3, "batch_size": 1000}
             taken = []
             for _ in range(3):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    model = StochasticNMF(k, solver=solver, init="custom", **settings)
-                    start = time.perf_counter()
-                    model.fit(x, W=w, H=h)
-                    taken.append(time.perf_counter() - start)
+                model = StochasticNMF(k, solver=solver, init="custom", **settings)
+                start = time.perf_counter()
+                model.fit(x, W=w, H=h)
+                taken.append(time.perf_counter() - start)
             sizes.append(int(x.nnz))
             seconds.append(min(taken))
         found.append(Growth(solver, tuple(sizes), tuple(seconds)))
@@ -315,7 +303,8 @@ def problems(data: str | None, quick: bool) -> Iterator[Problem]:
 def measure(size: Size, data: str | None) -> dict[str, Any]:
     """Return all that was measured, set by set."""
     results, defaults, memories = [], [], []
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that passes end before a fit has converged is meant
         for problem in tracked(problems(data, size.quick), 9, "matrices"):
             result, rows = contest(problem, size.repeats, size.most)
             results.append(result)

@@ -25,7 +25,7 @@ def shown(ratio: Spread) -> str:
         return "only ours"
     if ratio.median == 0.0:
         return "not reached"
-    return f"{ratio.median:.1f} ({ratio.low:.1f} to {ratio.high:.1f})"
+    return "{} ({})".format(*ratio.cells(1))
 
 
 class Result(NamedTuple):
@@ -54,16 +54,6 @@ class Result(NamedTuple):
         return f"> {self.most:g}" if math.isinf(median) else f"{median:.3g}"
 
 
-class Default(NamedTuple):
-    """What a contender ends with under its own default settings."""
-
-    name: str
-    kind: str
-    seconds: float
-    error: float  #: over the best
-    passes: int
-
-
 class Memory(NamedTuple):
     """Peak bytes beside the data and the start; what the statistics of batches take; W's bytes."""
 
@@ -75,22 +65,13 @@ class Memory(NamedTuple):
     w: int
 
 
-class Report(NamedTuple):
-    """All that was measured."""
-
-    results: list[Result]
-    defaults: list[Default]
-    memories: list[Memory]
-    growth: list[Growth]
-
-
 def _ratio(slow: float, fast: float) -> float:
     if math.isinf(fast):
         return math.nan if math.isinf(slow) else 0.0
     return slow / fast
 
 
-def claims(report: Report) -> list[Claim]:
+def claims(results: list[Result], memories: list[Memory], growth: list[Growth]) -> list[Claim]:
     """Return what was wanted, and whether it is so on every set."""
     found: list[Claim] = []
 
@@ -108,16 +89,16 @@ def claims(report: Report) -> list[Claim]:
         (HALS, 10.0, "10x (the goal on most sets)"),
         (SGD, 2.0, ">= 2x faster to MiniBatchNMF's stopping error"),
     ):
-        ratios = {r.name: r.ratio(f"{MINI} stop", f"{kind} stop").median for r in report.results}
+        ratios = {r.name: r.ratio(f"{MINI} stop", f"{kind} stop").median for r in results}
         judge(f"{kind}: {words}", ratios, least)
-    close = {r.name: close_ratio(r).median for r in report.results}
+    close = {r.name: close_ratio(r).median for r in results}
     tall = {name: ratio for name, ratio in close.items() if name.startswith("dense")}
     judge("hals: >= 2x faster than NMF(cd) to 1% above the best, tall dense", tall, 2.0)
     judge("hals: never more than 1.5x slower than NMF(cd) to there", close, 1 / 1.5)
-    over = {m.name: (m.mini + m.stored) / m.hals for m in report.memories}
+    over = {m.name: (m.mini + m.stored) / m.hals for m in memories}
     judge("hals: no more memory than MiniBatchNMF and the statistics", over, 1.0)
-    steep = max(growth.exponent for growth in report.growth)
-    words = ", ".join(f"{g.name} {g.exponent:.2f}" for g in report.growth)
+    steep = max(g.exponent for g in growth)
+    words = ", ".join(f"{g.name} {g.exponent:.2f}" for g in growth)
     title = "a pass: linear in the stored numbers"
     found.append(Claim(title, "< 1.1", f"exponent {words}", "", outcome(steep < 1.1)))
     return found
@@ -133,50 +114,39 @@ def close_ratio(result: Result) -> Spread:
 
 def text(measured: dict[str, Any]) -> str:
     """Return the page."""
-    report = Report(
-        [Result(**one) for one in measured["results"]],
-        [Default(**one) for one in measured["defaults"]],
-        [Memory(**one) for one in measured["memories"]],
-        [Growth(**one) for one in measured["growth"]],
-    )
+    results = [Result(**one) for one in measured["results"]]
+    memories = [Memory(**one) for one in measured["memories"]]
+    growth = [Growth(**one) for one in measured["growth"]]
     return pages.render(
         "speed/nmf_speed.md.j2",
-        claims(report),
+        claims(results, memories, growth),
         repeats=measured["repeats"],
         on=measured["on"],
-        growth=report.growth,
-        stop=[
-            [
-                r.name,
-                f"{r.shape[0]} x {r.shape[1]}, {r.numbers:,}",
-                r.k,
-                *(r.seconds(f"{kind} stop") for kind in (MINI, HALS, SGD)),
-                *(shown(r.ratio(f"{MINI} stop", f"{kind} stop")) for kind in (HALS, SGD)),
-            ]
-            for r in report.results
-        ],
-        close=[
-            [
-                r.name,
-                *(r.seconds(f"{kind} close") for kind in (CD, HALS)),
-                *(shown(r.ratio(f"{CD} {x}", f"{HALS} {x}")) for x in ("close", "own")),
-            ]
-            for r in report.results
-        ],
-        defaults=[
-            [
-                r.name,
-                *(
-                    f"{d.seconds:.3g} s, {d.error:.4f}, {d.passes}"
-                    for kind in (HALS, SGD, MINI, CD)
-                    for d in report.defaults
-                    if (d.name, d.kind) == (r.name, kind)
-                ),
-            ]
-            for r in report.results
-        ],
+        growth=growth,
+        stop=[_stop(result) for result in results],
+        close=[_close(result) for result in results],
+        defaults=[_defaults(result.name, measured["defaults"]) for result in results],
         memory=[
             [m.name, *(f"{x / 1e6:.1f}" for x in (m.mini, m.stored, m.hals, m.sgd, m.w))]
-            for m in report.memories
+            for m in memories
         ],
     )
+
+
+def _stop(r: Result) -> list[Any]:
+    size = f"{r.shape[0]} x {r.shape[1]}, {r.numbers:,}"
+    seconds = [r.seconds(f"{kind} stop") for kind in (MINI, HALS, SGD)]
+    ratios = [shown(r.ratio(f"{MINI} stop", f"{kind} stop")) for kind in (HALS, SGD)]
+    return [r.name, size, r.k, *seconds, *ratios]
+
+
+def _close(r: Result) -> list[str]:
+    seconds = [r.seconds(f"{kind} close") for kind in (CD, HALS)]
+    ratios = [shown(r.ratio(f"{CD} {error}", f"{HALS} {error}")) for error in ("close", "own")]
+    return [r.name, *seconds, *ratios]
+
+
+def _defaults(name: str, ended: list[dict[str, Any]]) -> list[str]:
+    by_kind = {one["kind"]: one for one in ended if one["name"] == name}
+    told = "{seconds:.3g} s, {error:.4f}, {passes}"
+    return [name, *(told.format(**by_kind[kind]) for kind in (HALS, SGD, MINI, CD))]

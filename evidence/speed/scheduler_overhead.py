@@ -55,19 +55,16 @@ class Idle(Optimizer):
 
 def contenders(steps: int) -> dict[str, tuple[Callable[[Optimizer], Any] | None, bool]]:
     """Return name -> (scheduler from optimizer, whether its step takes the loss)."""
-    chosen: dict[str, tuple[Callable[[Optimizer], Any] | None, bool]] = {ALONE: (None, False)}
-    for window in WINDOWS:
-        chosen[OURS.format(window)] = (partial(ratewise.GreedyLR, window=window), True)
-    chosen[COSINE] = (partial(lr_scheduler.CosineAnnealingLR, T_max=steps), False)
-    chosen["torch ReduceLROnPlateau"] = (lr_scheduler.ReduceLROnPlateau, True)
+    chosen: dict[str, tuple[Callable[[Optimizer], Any] | None, bool]] = {
+        ALONE: (None, False),
+        **{OURS.format(n): (partial(ratewise.GreedyLR, window=n), True) for n in WINDOWS},
+        COSINE: (partial(lr_scheduler.CosineAnnealingLR, T_max=steps), False),
+        "torch ReduceLROnPlateau": (lr_scheduler.ReduceLROnPlateau, True),
+    }
     if TransformersGreedyLR is not None:
-        bounds = {"min_lr": 0.1 * BASE_LR, "max_lr": 10 * BASE_LR}
-        for window in WINDOWS:
-            smooth = {"smooth": window > 1, "window_size": window}
-            chosen[THEIRS.format(window)] = (
-                partial(TransformersGreedyLR, **smooth, **bounds),
-                True,
-            )
+        bounded = partial(TransformersGreedyLR, min_lr=0.1 * BASE_LR, max_lr=10 * BASE_LR)
+        for n in WINDOWS:
+            chosen[THEIRS.format(n)] = partial(bounded, smooth=n > 1, window_size=n), True
     return chosen
 
 
@@ -128,10 +125,8 @@ def text(measured: dict[str, Any]) -> str:
     rows, claimed = [], []
     for groups, added in measured["added"].items():
         for name, times in added.items():
-            spread = Spread.of(times)
             ratios = [_ratio(times, added[OURS.format(window)]) for window in WINDOWS]
-            span = f"{spread.low:.2f} to {spread.high:.2f}"
-            rows.append([name, groups, f"{spread.median:.2f}", span, *(f"{x:.2f}" for x in ratios)])
+            rows.append([name, groups, *Spread.of(times).cells(2), *(f"{x:.2f}" for x in ratios)])
         for theirs in (COSINE, THEIRS.format(1)):
             if theirs in added:
                 ratio = _ratio(added[OURS.format(1)], added[theirs])

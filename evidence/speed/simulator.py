@@ -18,27 +18,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 
 from evidence.speed import kept
-from evidence.speed.simulator_loops import (
-    LR,
-    Case,
-    Loop,
-    Options,
-    Simulated,
-    burst,
-    demands,
-    drawn_once,
-    models,
-    pairs,
-    rates,
-    request,
-)
-from evidence.speed.simulator_loops import (
-    SIZES as RUNS,
-)
+from evidence.speed import simulator_loops as timed
+from evidence.speed.simulator_loops import LR, Case, Loop, Options, Simulated, drawn_once, request
 from evidence.speed.simulator_numbers import (
     MLP,
     SMALL,
@@ -50,7 +36,7 @@ from evidence.speed.simulator_numbers import (
     Report,
     text,
 )
-from evidence.timing import Growth, measured_on
+from evidence.timing import Growth, interleaved, measured_on
 from ratewise import simulate
 from ratewise.errors import InvalidArgument
 from ratewise.progress import tracked
@@ -66,7 +52,7 @@ class Size(NamedTuple):
 
     seconds: float = 0.1  #: of each measurement
     repeats: int = 7  #: pairs
-    most: int = RUNS[-1]  #: runs
+    most: int = timed.SIZES[-1]  #: runs
     quick: bool = False  #: a trial of the code
 
 
@@ -97,12 +83,10 @@ def faster(case: Case, options: Options) -> tuple[str, Loop]:
     """Return the model that makes the faster loop: its name, and the loop, warm."""
     loops = {
         name: Loop(case.task, build(), case.rule, LR, options.device)
-        for name, build in models(case.task).items()
+        for name, build in timed.models(case.task).items()
     }
-    speeds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(4 if len(loops) > 1 else 1):
-        for name, loop in loops.items():
-            speeds[name].append(burst(loop, options))
+    bursts = {name: partial(timed.burst, loop, options) for name, loop in loops.items()}
+    speeds = interleaved(bursts, 4 if len(loops) > 1 else 1, warm=0)
     best = max(loops, key=lambda name: statistics.median(speeds[name]))
     return best, loops[best]
 
@@ -111,16 +95,16 @@ def measure_family(case: Case, options: Options) -> tuple[Family, list[Cell]]:
     """Return what a family showed: once, and at each number of runs."""
     name, loop = faster(case, options)
     cells: list[Cell] = []
-    for runs in (size for size in case.sizes if size <= options.most):
+    for runs in (size for size in timed.SIZES if size <= options.most):
         gc.collect()
         cells.append(_cell(case, runs, loop, cells, options))
     cells = with_auto(case, cells, options)
-    build = models(case.task)[name]
+    build = timed.models(case.task)[name]
     fused = Loop(case.task, build(), case.rule, LR, options.device, fused=True)
     recording = Loop(case.task, build(), case.rule, LR, options.device, records=True)
-    beside = pairs(loop, fused, options)
-    alone = pairs(recording, Simulated(case, 1, options), options)
-    traffic, work = demands(case.task)
+    beside = timed.pairs(loop, fused, options)
+    alone = timed.pairs(recording, Simulated(case, 1, options), options)
+    traffic, work = timed.demands(case.task)
     return (
         Family(
             name=case.task.name,
@@ -147,7 +131,7 @@ def _cell(case: Case, runs: int, loop: Loop, before: list[Cell], options: Option
     speeds = [cell.speed for cell in before if cell.stacks]
     if speeds and runs / speeds[-1] > LONGEST:
         return Cell(case.task.name, runs, why=f"{runs / speeds[-1]:.0f} s a step")
-    found = pairs(loop, Simulated(case, runs, options), options)
+    found = timed.pairs(loop, Simulated(case, runs, options), options)
     loops, stacks = zip(*found, strict=True)
     return Cell(case.task.name, runs, loops, stacks)
 
@@ -183,21 +167,17 @@ def growth(case: Case, chunk: int, options: Options) -> list[Grown]:
         lengths, counts, short, chunk, some = (2, 4, 8), (4, 8, 16), 2, 4, 4
 
     def seconds(runs: int, steps: int) -> float:
-        result = simulate.run(
+        return simulate.run(
             task, runs=runs, steps=steps, lr=LR, chunk=chunk, device=options.device
-        )
-        return result.seconds
+        ).seconds
 
     over_steps = tuple(min(seconds(some, steps) for _ in range(2)) for steps in lengths)
     over_runs = tuple(min(seconds(runs, short) for _ in range(2)) for runs in counts)
-    stacked = f"stacks of {min(chunk, some)}"
+    name = case.task.name
+    fixed = f"{some} runs, stacks of {min(chunk, some)}", f"{short} steps, stacks of {chunk}"
     return [
-        Grown("steps", f"{some} runs, {stacked}", Growth(case.task.name, lengths, over_steps)),
-        Grown(
-            "runs",
-            f"{short} steps, stacks of {chunk}",
-            Growth(case.task.name, counts, over_runs),
-        ),
+        Grown("steps", fixed[0], Growth(name, lengths, over_steps)),
+        Grown("runs", fixed[1], Growth(name, counts, over_runs)),
     ]
 
 
@@ -205,7 +185,7 @@ def shown_by(chosen: list[Case], options: Options) -> Report:
     """Return all that one device showed."""
     cuda = options.device.type == "cuda"
     name = f"GPU: {torch.cuda.get_device_name(options.device)}" if cuda else "CPU"
-    machine = Machine(*rates(options.device, options.quick))
+    machine = Machine(*timed.rates(options.device, options.quick))
     report = Report(name, [], [], [], machine)
     for case in tracked(chosen, len(chosen), f"{options.device}, families"):
         family, cells = measure_family(case, options)
@@ -221,18 +201,14 @@ def measure(size: Size, data: str | None) -> dict[str, Any]:
     torch.set_num_threads(1)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() and not size.quick else [])]
     options = Options(torch.device("cpu"), size.seconds, size.repeats, size.most, quick=size.quick)
-    before = os.environ.get("RATEWISE_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["RATEWISE_CACHE"] = folder  # sizes of stacks are measured, not remembered
-        try:
-            chosen = cases(size.quick)
-            reports = [
-                shown_by(chosen, options._replace(device=torch.device(name))) for name in devices
-            ]
-        finally:
-            os.environ.pop("RATEWISE_CACHE")
-            if before is not None:
-                os.environ["RATEWISE_CACHE"] = before
+    with (
+        tempfile.TemporaryDirectory() as folder,  # sizes of stacks are measured, not remembered
+        mock.patch.dict(os.environ, {"RATEWISE_CACHE": folder}),
+    ):
+        chosen = cases(size.quick)
+        reports = [
+            shown_by(chosen, options._replace(device=torch.device(name))) for name in devices
+        ]
     return {"reports": reports, "size": size, "on": measured_on("torch")}
 
 

@@ -43,7 +43,6 @@ class Case(NamedTuple):
 
     task: Task
     rule: str = "constant"
-    sizes: tuple[int, ...] = SIZES
 
 
 class Options(NamedTuple):
@@ -66,11 +65,9 @@ class Contender(Protocol):
 
     def ready(self) -> int:
         """Return how many steps may be timed in a row; what this takes is not timed."""
-        ...
 
     def step(self) -> None:
         """Make one optimizer step of every run."""
-        ...
 
 
 def synchronize(device: torch.device) -> None:

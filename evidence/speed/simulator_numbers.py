@@ -98,11 +98,6 @@ class Report(NamedTuple):
         return self.auto(cells[-1]) if cells else None
 
 
-def span(ratio: Spread) -> str:
-    """Return the span in words."""
-    return f"{ratio.low:.2f} to {ratio.high:.2f}"
-
-
 def claims(report: Report) -> list[Claim]:
     """Return what was wanted, and whether it is met; undecided where it was not measured."""
     found: list[Claim] = []
@@ -113,7 +108,7 @@ def claims(report: Report) -> list[Claim]:
             found.append(Claim(title, wanted, "not measured", "", outcome(None)))
             return
         value = cell.ratio.median if by_ratio else cell.speed
-        words = f"{value:.1f}x ({span(cell.ratio)})" if by_ratio else f"{value:,.0f}/s"
+        words = f"{value:.1f}x ({cell.ratio.cells(2)[1]})" if by_ratio else f"{value:,.0f}/s"
         words += f", {cell.runs} stacked"
         found.append(Claim(title, wanted, words, "", outcome(value >= least)))
 
@@ -133,12 +128,10 @@ def claims(report: Report) -> list[Claim]:
         words += f" ({clear} clearly), N = {sizes}; least {least:.2f}x"
     held = outcome(not slower and bool(chosen))
     found.append(Claim("never slower", ">= 1x", words, "", held))
-    alone = [Spread.of(f.alone).median for f in report.families if f.alone]
-    if alone:
-        words = f"{sum(ratio < 1.0 for ratio in alone)} of {len(alone)} slower"
-        words += f"; least {min(alone):.2f}x"
-        title = "N = 1, the loop records as much"
-        found.append(Claim(title, ">= 1x", words, "", outcome(min(alone) >= 1.0)))
+    alone = [statistics.median(f.alone) for f in report.families]
+    words = f"{sum(x < 1.0 for x in alone)} of {len(alone)} slower; least {min(alone):.2f}x"
+    title, held = "N = 1, the loop records as much", outcome(min(alone) >= 1.0)
+    found.append(Claim(title, ">= 1x", words, "", held))
     return found
 
 
@@ -147,38 +140,37 @@ def tables(report: Report) -> dict[str, Any]:
     sizes = sorted({cell.runs for cell in report.cells})
     return {
         "device": report.device,
-        "claims": claims(report),
         "sizes": [f"N = {size}" if size == 1 else f"{size}" for size in sizes],
         "ratios": [_ratios(report, family.name, sizes) for family in report.families],
         "pairs": [_detail(report, cell) for cell in report.cells],
-        "families": [
-            (
-                f.name,
-                f"{f.parameters:,}",
-                f.batch or NOTHING,
-                f.baseline,
-                f"{f.loop:,.0f}",
-                f"{f.fused:.2f}",
-                f"{Spread.of(f.alone).median:.2f}" if f.alone else NOTHING,
-                f"{1e3 * f.setup:.2f}",
-            )
-            for f in report.families
-        ],
+        "families": [_family(family) for family in report.families],
         "bandwidth": f"{report.machine.bandwidth / 1e9:,.1f}",
         "product": f"{report.machine.product / 1e9:,.1f}",
         "roofs": [_roof(report, family) for family in report.families],
-        "growth": [
-            (
-                [f"{one.growth.name}, {one.fixed}", *one.growth.sizes, "exponent"],
-                [
-                    f"seconds, over {one.over}",
-                    *(f"{seconds:.3g}" for seconds in one.growth.seconds),
-                    f"{one.growth.exponent:.2f}",
-                ],
-            )
-            for one in report.growth
-        ],
+        "growth": [_growth(one) for one in report.growth],
     }
+
+
+def _family(f: Family) -> list[Any]:
+    speeds = [f"{f.loop:,.0f}", f"{f.fused:.2f}", f"{statistics.median(f.alone):.2f}"]
+    return [
+        f.name,
+        f"{f.parameters:,}",
+        f.batch or NOTHING,
+        f.baseline,
+        *speeds,
+        f"{1e3 * f.setup:.2f}",
+    ]
+
+
+def _growth(one: Grown) -> tuple[list[Any], list[str]]:
+    """Return the header and the row of a table."""
+    name, sizes, seconds = one.growth
+    shown = [f"{x:.3g}" for x in seconds]
+    return (
+        [f"{name}, {one.fixed}", *sizes, "exponent"],
+        [f"seconds, over {one.over}", *shown, f"{one.growth.exponent:.2f}"],
+    )
 
 
 def _ratios(report: Report, name: str, sizes: Sequence[int]) -> tuple[str, ...]:
@@ -202,8 +194,7 @@ def _detail(report: Report, cell: Cell) -> tuple[str, ...]:
         str(cell.runs),
         f"{statistics.median(cell.loops):,.0f}",
         f"{cell.speed:,.0f}",
-        f"{cell.ratio.median:.2f}",
-        span(cell.ratio),
+        *cell.ratio.cells(2),
         chunk,
         f"{100 * cell.speed / report.machine.roof(family):.1f}%",
     )

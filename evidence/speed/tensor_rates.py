@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -56,18 +57,7 @@ WAYS: dict[str, dict[str, Any]] = {
 KEPT, READ, FIRST, REFUSED, NO_SUCH = "kept", "read", "read once", "refused", "-"
 READING = torch.ops.aten._local_scalar_dense.default
 #: They move no numbers: no kernel is launched for them.
-VIEWS = (
-    "alias",
-    "detach",
-    "empty",
-    "expand",
-    "select",
-    "slice",
-    "split",
-    "unbind",
-    "unsqueeze",
-    "view",
-)
+VIEWS = re.compile("alias|detach|empty|expand|select|slice|split|unbind|unsqueeze|view")
 
 
 class Heard(TorchDispatchMode):
@@ -87,7 +77,7 @@ class Heard(TorchDispatchMode):
             self.reads += 1
             if self.device == "meta":
                 return 1.0
-        self.kernels += not func.overloadpacket.__name__.startswith(VIEWS)
+        self.kernels += not VIEWS.match(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
 
 
@@ -95,16 +85,11 @@ class Heard(TorchDispatchMode):
 def meta_as_gpu() -> Iterator[None]:
     """Let torch's optimizers take the meta device for one that has foreach and CUDA graphs."""
 
-    def devices(*args: Any, **kwargs: Any) -> list[str]:
-        return ["cuda", "meta"]
-
+    devices = mock.Mock(return_value=["cuda", "meta"])
     with ExitStack() as stack:
         for module in [m for n, m in sys.modules.items() if n.startswith("torch.optim.")]:
-            for name in (
-                "_get_capturable_supported_devices",
-                "_get_foreach_kernels_supported_devices",
-            ):
-                if hasattr(module, name):
+            for kind in ("capturable", "foreach_kernels"):
+                if hasattr(module, name := f"_get_{kind}_supported_devices"):
                     stack.enter_context(mock.patch.object(module, name, devices))
         yield
 

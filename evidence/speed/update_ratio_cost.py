@@ -28,9 +28,10 @@ from torch.optim import AdamW, Optimizer
 import ratewise
 from evidence import page as pages
 from evidence.claims import Claim, outcome
+from evidence.language import Size, loss
 from evidence.speed import kept
 from evidence.speed.tensor_rates import Heard
-from evidence.timing import Spread, interleaved, measured_on
+from evidence.timing import added, interleaved, measured_on
 from ratewise.rules import update_ratio as rule
 from ratewise.schedulers import displacement
 
@@ -42,20 +43,10 @@ OURS, GROUP, LEARNED = "per tensor", 'per="group"', "LearnedLR"
 KEPT, SPLIT = "per tensor, copies kept between steps", "a parameter group a tensor"
 
 
-class Size(NamedTuple):
-    """A transformer's size and its batch."""
-
-    layers: int
-    width: int
-    heads: int
-    batch: int
-    length: int
-
-
-WHOLE = Size(6, 384, 6, 8, 128)
+WHOLE = Size(6, 384, 6, 256, 128, 8)
 #: The same model with next to no activations: the most that copies can show in memory.
 LEAN = WHOLE._replace(batch=1, length=8)
-SMALL = Size(1, 32, 2, 2, 8)
+SMALL = Size(1, 32, 2, 256, 8, 2)
 
 
 class Plan(NamedTuple):
@@ -67,26 +58,6 @@ class Plan(NamedTuple):
 
 
 SIZES = {"": Plan(WHOLE, 13), "quick": Plan(SMALL, 2, trial=True)}
-
-
-class Transformer(nn.Module):
-    """Tokens of 256 kinds to the next one's logits."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        width = size.width
-        self.tokens, self.places = nn.Embedding(256, width), nn.Embedding(size.length, width)
-        block = nn.TransformerEncoderLayer(
-            width, size.heads, 4 * width, 0.0, batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, size.layers, enable_nested_tensor=False)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256))
-        self.mask = nn.Transformer.generate_square_subsequent_mask(size.length)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[batch, length] to [batch, length, 256]."""
-        x = self.tokens(tokens) + self.places.weight
-        return self.head(self.blocks(x, mask=self.mask, is_causal=True))
 
 
 class Split:
@@ -144,37 +115,37 @@ class Contender:
 
     def __init__(self, name: str, model: nn.Module) -> None:
         kind, _, when = name.partition(": ")
+        self._measuring = when != "between"
+        self._split: Split | None = None
+        self._ours: displacement.Displacement | None = None
         self.optimizer = AdamW(model.parameters(), lr=BASE_LR)
         self.scheduler: Any = None
-        self.prepare: Callable[[], None] = lambda: None
-        measuring = when != "between"
         if kind == SPLIT:
-            self.scheduler = split = Split(self.optimizer)
-            self.prepare = lambda: setattr(split, "measuring", measuring or not split.factors)
-        elif kind != AGAIN and kind:
+            self._split = Split(self.optimizer)
+        elif kind == LEARNED:
+            self.scheduler = ratewise.LearnedLR(self.optimizer, total_steps=100_000)
+        elif kind not in (AGAIN, ""):
             per = "group" if kind == GROUP else "tensor"
-            self.scheduler = (
-                ratewise.LearnedLR(self.optimizer, total_steps=100_000)
-                if kind == LEARNED
-                else ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
-            )
-            ours = self.scheduler._control.displacement
+            self.scheduler = ratewise.UpdateRatioLR(self.optimizer, per=per, total_steps=100_000)
+        if self.scheduler is not None:
+            self._ours = ours = self.scheduler._control.displacement
             if kind == KEPT:
                 ours._copy = keep_copies(ours)
 
-            def prepare() -> None:
-                if ours.steps >= 2:  # the first steps are measured, whatever is timed later
-                    ours.steps = rule.EARLY + 1
-                    ours.measure_every = 1 if measuring else 1_000_000
-
-            self.prepare = prepare
+    def _prepare(self) -> None:
+        """Have the next step measured, or not; the first ones are, whatever is timed later."""
+        if self._split is not None:
+            self._split.measuring = self._measuring or not self._split.factors
+        elif self._ours is not None and self._ours.steps >= 2:
+            self._ours.steps = rule.EARLY + 1
+            self._ours.measure_every = 1 if self._measuring else 1_000_000
 
     def step(self) -> float:
         """Make a step; return its seconds."""
-        self.prepare()
+        self._prepare()
         start = time.perf_counter()
         self.optimizer.step()
-        if hasattr(self.scheduler, "step"):
+        if self.scheduler is not None:
             self.scheduler.step(0.5)
         return time.perf_counter() - start
 
@@ -186,13 +157,11 @@ NAMES = (AGAIN, *(f"{kind}: {when}" for kind in KINDS for when in ("measured", "
 def training(size: Size) -> tuple[nn.Module, Callable[[], None]]:
     """Return a model, and what fills its gradients."""
     torch.manual_seed(0)
-    model = Transformer(size)
-    tokens = torch.randint(256, (size.batch, size.length + 1))
+    model, tokens = size.model(), size.tokens()
 
     def backward() -> None:
         model.zero_grad()
-        logits = model(tokens[:, :-1])
-        nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        loss(model, tokens).backward()
 
     return model, backward
 
@@ -243,7 +212,7 @@ def memory(name: str, size: Size) -> float:
 def operations(per: str, measuring: bool) -> tuple[int, int]:
     """Return how many tensors there are, and operations that a device would get in one step."""
     with torch.device("meta"):
-        model = Transformer(WHOLE)
+        model = WHOLE.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
     scheduler = ratewise.UpdateRatioLR(optimizer, per=per, total_steps=1000)
     ours = scheduler._control.displacement
@@ -294,7 +263,7 @@ def measure(plan: Plan, data: str | None) -> dict[str, Any]:
     plain = [memory(AGAIN, size) for size in sizes]
     return {
         "plan": plan,
-        "parameters": sum(p.numel() for p in Transformer(plan.size).parameters()),
+        "parameters": sum(p.numel() for p in plan.size.model().parameters()),
         "seconds": seconds,
         "memory": {
             kind: [
@@ -317,13 +286,10 @@ def text(measured: dict[str, Any]) -> str:
     """Return the page."""
     seconds = measured["seconds"]
     plain, whole = seconds[""], 1e3 * statistics.median(seconds["whole"])
-    added = {
-        name: Spread.of([1e3 * (a - b) for a, b in zip(seconds[name], plain, strict=True)])
-        for name in NAMES
-    }
+    more = {name: added(_ms(seconds[name]), _ms(plain)) for name in NAMES}
 
     def share(kind: str, every: int) -> float:
-        both = added[f"{kind}: measured"].median, added[f"{kind}: between"].median
+        both = more[f"{kind}: measured"].median, more[f"{kind}: between"].median
         return 100 * (both[0] + (every - 1) * both[1]) / every / whole
 
     default = inspect.signature(ratewise.UpdateRatioLR).parameters["measure_every"].default
@@ -340,24 +306,20 @@ def text(measured: dict[str, Any]) -> str:
         alone=1e3 * statistics.median(plain),
         default=default,
         goals=(GOAL, GOAL_LEARNED),
-        rows=[
-            [
-                name,
-                f"{x.median:.1f}",
-                f"{x.low:.1f} to {x.high:.1f}",
-                f"{100 * x.median / whole:.2f}%",
-            ]
-            for name, x in added.items()
-        ],
+        rows=[[name, *x.cells(1), f"{x.median / whole:.2%}"] for name, x in more.items()],
         every=EVERY,
         shares=[[kind, *(f"{share(kind, n):.2f}%" for n in EVERY)] for kind in KINDS],
-        peaks=[[kind, *(f"{mb:.0f}" for mb in more)] for kind, more in measured["memory"].items()],
+        peaks=[[kind, *(f"{mb:.0f}" for mb in mbs)] for kind, mbs in measured["memory"].items()],
         counts=[
             [f'per="{per}", {tensors} tensors, a Python rate', most, least]
             for per, ((tensors, most), (_, least)) in measured["operations"].items()
         ],
         **measured,
     )
+
+
+def _ms(seconds: list[float]) -> list[float]:
+    return [1e3 * x for x in seconds]
 
 
 run = kept.command(measure, text)

@@ -8,16 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evidence.claims import Claim, outcome
-from evidence.update_ratio.numbers import (
-    FLAT,
-    MEASURES,
-    RULES,
-    Numbers,
-    between,
-    criterion,
-    left_out,
-    scores,
-)
+from evidence.update_ratio import numbers as of
+from evidence.update_ratio.numbers import FLAT, MEASURES, RULES, Numbers, criterion, scores
 from ratewise.compare.statistics import MARGIN
 from ratewise.rules.update_ratio import DEFAULT
 
@@ -69,7 +61,7 @@ def fit(numbers: Numbers) -> Fit:
     alone = [int(found[:, m].mean(-1).argmin()) for m in range(len(MEASURES))]
     apart = None
     if len(numbers.settings.tasks) > 1:
-        regret, chosen = left_out(found, numbers.tasks)
+        regret, chosen = of.left_out(found, numbers.tasks)
         apart = regret, [(RULES[k], chosen.count(k)) for k in dict.fromkeys(chosen)]
     return Fit(
         regret=mine,
@@ -89,7 +81,7 @@ def fit(numbers: Numbers) -> Fit:
 def _limited(numbers: Numbers, limit: float) -> Best:
     """Return the best rule, and what the default costs, if one regret may be another size."""
     s = numbers.settings
-    weights = between([DEFAULT.ratio(int(n)) for n in numbers.steps], s.ratios)
+    weights = of.between([DEFAULT.ratio(int(n)) for n in numbers.steps], s.ratios)
     regret = np.minimum(numbers.ours - numbers.ours.min(-1, keepdims=True), limit)
     values = criterion(scores(regret, numbers.steps, s.ratios))
     mine = float(criterion(np.einsum("mur,ur->mu", regret, weights)[None])[0])
@@ -113,25 +105,28 @@ def _part(numbers: Numbers, found: np.ndarray, name: str) -> Part:
 
 def claims(numbers: Numbers, found: Fit) -> list[Claim]:
     """Return what is claimed of the package's rule."""
-    rank, count = found.better + 1, len(RULES)
-    near = found.regret <= found.best.regret + FLAT
+    rank, least = found.better + 1, found.best.regret
     said = [
         Claim(
             f"the default is one of the best rules: within {FLAT:g} of the least regret",
-            f"<= {found.best.regret + FLAT:.3f}",
+            f"<= {least + FLAT:.3f}",
             f"{found.regret:.3f}",
             "",
-            outcome(near),
+            outcome(found.regret <= least + FLAT),
         ),
         Claim(
-            "it is the best of those tried", "rank 1", f"{rank} of {count}", "", outcome(rank == 1)
+            "it is the best of those tried",
+            "rank 1",
+            f"{rank} of {len(RULES)}",
+            "",
+            outcome(rank == 1),
         ),
         Claim(
             "the length of a run matters: one ratio for all regrets more",
-            f"> {found.best.regret:.3f}",
+            f"> {least:.3f}",
             f"{found.constant.regret:.3f}",
             "",
-            outcome(found.constant.regret > found.best.regret),
+            outcome(found.constant.regret > least),
         ),
     ]
     for m, name in enumerate(MEASURES):

@@ -10,20 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
+from evidence.update_ratio import numbers as of
 from evidence.update_ratio.claims import claims, fit
 from evidence.update_ratio.figures import draw
-from evidence.update_ratio.numbers import (
-    FLAT,
-    FLOOR,
-    MEASURES,
-    RULES,
-    SMALL,
-    Numbers,
-    criterion,
-    horizon_of,
-    load,
-    scores,
-)
+from evidence.update_ratio.numbers import MEASURES, RULES, Numbers
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, TIE, Interval
 from ratewise.rules.update_ratio import DEFAULT
@@ -31,12 +21,8 @@ from ratewise.runs import Store
 
 
 def write(store: Store, settings: Settings, page: Path) -> None:
-    """Write the page, and its figure beside it.
-
-    Raises:
-        StoreError: a run is missing.
-    """
-    numbers, figure = load(store, settings), page.with_suffix(".png").name
+    """Write the page, and its figure beside it."""
+    numbers, figure = of.load(store, settings), page.with_suffix(".png").name
     pages.write(page, text(numbers, figure), {figure: partial(draw, numbers)})
 
 
@@ -54,10 +40,10 @@ def text(numbers: Numbers, figure: str) -> str:
         runs_each=len(numbers.steps) * len(s.seeds),
         measures=MEASURES,
         groups=list(numbers.groups()),
-        small=SMALL,
-        floor=FLOOR,
+        small=of.SMALL,
+        floor=of.FLOOR,
         cap=CAP,
-        flat=FLAT,
+        flat=of.FLAT,
         rules=len(RULES),
         default=DEFAULT,
         fit=found,
@@ -120,9 +106,9 @@ def _rows(
 
 def _fits(numbers: Numbers) -> list[list[str]]:
     s, rows = numbers.settings, []
-    found = scores(numbers.regret, numbers.steps, s.ratios)
-    order = np.argsort(criterion(found), kind="stable")[:10]
-    shown = [(horizon_of(RULES[k], s.ratios), found[k]) for k in order]
+    found = of.scores(numbers.regret, numbers.steps, s.ratios)
+    order = np.argsort(of.criterion(found), kind="stable")[:10]
+    shown = [(of.horizon_of(RULES[k], s.ratios), found[k]) for k in order]
     for rule, regret in [*shown, (DEFAULT, numbers.default_regret)]:
         regrets = [f"{x:.3f}" for x in (regret.sum(0).mean(), *regret.mean(-1))]
         at = [f"{rule.ratio(length):.4f}" for length in s.horizons]

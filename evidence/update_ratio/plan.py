@@ -8,11 +8,11 @@ is looked at: see `ratewise.learning.tasks`.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from evidence.simulated import Planned
+from evidence.simulated import Planned, as_data
 from ratewise import simulate
 from ratewise.learning.tasks import held_apart
 from ratewise.rules.update_ratio import UpdateRatioConfig
@@ -108,7 +108,7 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
             "options": options,
             "held_out": task(unit.task).held_out,
             "optimizer": unit.optimizer,
-            "rule": {"kind": type(method.rule).__name__, **asdict(method.rule)},
+            "rule": as_data(method.rule),
             "lr": method.lr,
             "seed": seed,
             "steps": unit.steps,

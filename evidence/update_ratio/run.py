@@ -14,12 +14,7 @@ SIZES = {"": Settings()}
 
 
 def run(how: How, settings: Settings | None = None) -> None:
-    """Simulate what is missing and write the page.
-
-    Raises:
-        RunFailed: units raised an error; all others are finished and kept.
-        StoreError: runs are missing that the page needs.
-    """
+    """Simulate what is missing and write the page."""
     settings = settings or Settings()
     if not how.page_only:
         simulated.make(

@@ -131,7 +131,7 @@ def test_open_schedules_have_their_shapes():
         "cosine": {"c": 1.0, "last": 0.0},
         "warmup-hold-decay": {"c": 1.0, "warmup": 0.1, "hold": 0.5, "last": 0.0},
     }.items():
-        rule = METHODS[name].build({k: torch.tensor([v]) for k, v in setting.items()}, 100, 1)
+        rule = METHODS[name].build({k: torch.tensor([v]) for k, v in setting.items()}, 100)
         rates = []
         for step in range(100):
             rates.append(float(rule.rate(step)))
@@ -152,7 +152,7 @@ def test_the_noise_formula_lowers_the_rate_by_the_share_of_the_noise():
     setting = {"c": 1.0, "warmup": 0.0, "hold": 0.9, "last": 0.0}
     for noise, inner, wanted in ((0.75, 0.0, 0.25), (0.0, 0.4, 0.4)):
         rule = METHODS["noise formula"].build(
-            {k: torch.tensor([v]) for k, v in setting.items()}, 100, 1
+            {k: torch.tensor([v]) for k, v in setting.items()}, 100
         )
         for _ in range(5):
             one = torch.ones(1)
@@ -203,8 +203,8 @@ def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
 
 def test_runs_of_a_method_differ_only_by_their_rates():
     own = stack()
-    one = METHODS["constant"].build({"c": torch.full((3,), 0.5)}, own.steps, 3)
+    one = METHODS["constant"].build({"c": torch.full((3,), 0.5)}, own.steps)
     same = METHODS["exponential"].build(
-        {"c": torch.full((3,), 0.5), "last": torch.ones(3)}, own.steps, 3
+        {"c": torch.full((3,), 0.5), "last": torch.ones(3)}, own.steps
     )
     assert torch.equal(run_stack(own, one), run_stack(own, same))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jinja2
@@ -10,6 +11,8 @@ from tests.evidence.page_numbers import gained, lost, numbers
 
 from evidence import claims, page
 from evidence.claims import Claim
+
+FOLDER = Path(page.__file__).parent
 
 
 def claim(title: str, outcome: str, of: str = "") -> Claim:
@@ -31,7 +34,7 @@ def test_what_is_claimed_of_several_is_missed_where_one_misses_it():
 
 
 def test_a_page_begins_with_three_sentences_and_the_table(tmp_path: Path):
-    (tmp_path / "page.md.j2").write_text((Path(page.__file__).parent / "page.md.j2").read_text())
+    (tmp_path / "page.md.j2").write_text((FOLDER / "page.md.j2").read_text())
     template = """{% extends "page.md.j2" %}
 {% block title %}Title{% endblock %}
 {% block asked %}
@@ -60,6 +63,15 @@ Rest {{ value }}.
     ]
     assert lines[6].startswith("| claim | wanted")
     assert text.endswith("missed  |\n\nRest 3.\n")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.md.j2")), ids=str)
+def test_each_page_asks_in_one_sentence_and_keeps_the_order_of_its_opening(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('{% extends "page.md.j2" %}\n')
+    (asked,) = re.findall(r"{% block asked %}\n(.+?)\n{% endblock %}", text, re.DOTALL)
+    assert len(re.findall(r"[.?!](?=\s|$)", asked)) == 1, asked
+    assert "came_out" not in text
 
 
 def test_a_page_is_written_with_its_figures_or_not_at_all(tmp_path: Path):

@@ -56,11 +56,21 @@ def test_only_what_is_missing_is_made_and_one_failure_loses_no_other(tmp_path: P
     wanted = {name: name for name in ("a", "bad", "b", "c")}
     with pytest.raises(RunFailed, match="bad: ValueError: planted"):
         Results(path).complete(wanted, made, jobs=jobs, label="units", progress=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["study.parquet"]
     again = Results(path)
     assert again.of("a") == [run("kept", 1.0)]
     assert again.of("b") == made("b")
     assert "bad" not in again
     again.complete({"a": "a", "b": "b"}, partial(pytest.fail), jobs=1, label="", progress=False)
+
+
+def test_the_folder_of_workers_stays_while_one_may_be_about_to_write(tmp_path: Path):
+    beside = tmp_path / "study.units"
+    Results(beside / "a.parquet").add("a", [run("a")])
+    kept = Results(tmp_path / "study.parquet")
+    kept._gather(beside)
+    assert kept.of("a") == [run("a")]
+    assert list(beside.iterdir()) == []
 
 
 def test_what_is_committed_is_small_and_can_be_read():
