@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import OverwrittenRateWarning, PastHorizonWarning
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.schema import Check
@@ -30,11 +28,10 @@ from ratewise.schedulers.arguments import (
 )
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
-from ratewise.schedulers.overwritten import find
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
 from ratewise.schedulers.resume import Place, at
-from ratewise.schedulers.schedule import Schedule, check_schedule, schedule_scale
+from ratewise.schedulers.schedule import Schedule, check_schedule, ramped, schedule_scale
 from ratewise.schedulers.source import RateSource
 from ratewise.schedulers.step_hooks import settle
 
@@ -86,7 +83,6 @@ class ScheduledLR(Explained, LRScheduler, ABC):
     decide_every = 1  #: steps between two decisions
     _given: frozenset[str]  #: names of the arguments that the constructor was given
     _device: torch.device | None = None  #: where the rates are tensors that are not read
-    _overwritten = False  # it was said that somebody else sets the rates
 
     def __new__(cls, *args: Any, **arguments: Any) -> Self:
         """Remember which arguments were given: in `load_state_dict` they hold."""
@@ -249,7 +245,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         scale = self._height * schedule_scale(
             self.schedule, self._schedule_step(), self.horizon, self._schedule_begin()
         )
-        return self._ramped(scale, self.last_epoch, self.warmup_steps) if ramp else scale
+        return ramped(scale, self.last_epoch, self.warmup_steps) if ramp else scale
 
     def _schedule_step(self) -> int:
         """Return the schedule's own step; one with a name counts the optimizer's."""
@@ -259,35 +255,6 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         if self._source.in_optimizer_steps:
             return max(self.warmup_steps, self._begin)
         return self._ramp_end
-
-    @staticmethod
-    def _ramped(scale: float, step: int, ramp: int) -> float:
-        return scale * ((step + 1) / (ramp + 1)) if step < ramp else scale
-
-    def _share_of(self, saved: dict[str, Any]) -> float:
-        """Return the schedule's height that our part of a state has."""
-        schedule = saved["schedule"] if isinstance(saved["schedule"], str) else None
-        begin, step = saved["ramp_end"], saved["clock"]["elapsed"]
-        if self._source.in_optimizer_steps:
-            begin = max(saved["warmup_steps"], saved["begin"])
-        scale = saved["height"] * schedule_scale(schedule, step, saved["horizon"], begin)
-        if not self._source.in_optimizer_steps:
-            return scale
-        return self._ramped(scale, step, saved["warmup_steps"])
-
-    def _tell_past_horizon(self) -> None:
-        """Warn once where the optimizer has made more steps than the run was to have."""
-        step, last = self._clock.elapsed, self.horizon
-        if last is None or step <= last or self._told_past or not isinstance(self.schedule, str):
-            return
-        self._told_past = True
-        warnings.warn(
-            f"step {step} is beyond total_steps={last}: the final rate holds, "
-            f"{self.share(ramp=False):.3g} of the full one; pass the run's whole length in "
-            "optimizer steps, however often step() is called",
-            PastHorizonWarning,
-            stacklevel=4,
-        )
 
     # -- parameter groups -------------------------------------------------------------------------
 
@@ -385,26 +352,6 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         if self._rates.looking:
             self._look()
         self._rates.write(self._groups(), self._own_rates())
-
-    def _look(self) -> None:
-        """See whether the last change is still in the rates; on the host alone."""
-        self._rates.look(self._groups())
-        self._tell_overwritten()
-
-    def _look_back(self) -> None:
-        """Do the same for the last steps on a device, which is waited for."""
-        if self._device is not None:
-            self._rates.look_back()
-            self._tell_overwritten(late=True)
-
-    def _tell_overwritten(self, late: bool = False) -> None:
-        if self._overwritten:
-            return
-        found = find(self._rates.watches, self.optimizer, self, late=late)
-        if found is not None:
-            self._overwritten = True
-            words = f"step {self.last_epoch}: {found}"
-            warnings.warn(words, OverwrittenRateWarning, stacklevel=5)
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
@@ -538,24 +485,8 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             saved: the same as it was saved.
             changed: the arguments' names.
         """
-        if not self._annealing(saved) and changed & {"total_steps", "schedule"}:
+        if not resume.annealing(saved) and changed & {"total_steps", "schedule"}:
             ours["horizon"] = ours["length"]
-
-    @staticmethod
-    def _annealing(saved: dict[str, Any]) -> bool:
-        """Return whether the run is coming down already, which stands whatever its length."""
-        return bool(saved["begin"]) or saved["horizon"] != saved["length"]
-
-    def _consequences(self, saved: dict[str, Any]) -> str:
-        """Say in a message what has become of the schedule, against our part of a state."""
-        words = self._source.consequences(saved["rule"])
-        if self._annealing(saved):
-            words += f"; what was annealed ends at step {self.horizon} as before"
-        if not isinstance(self.schedule, str) and not isinstance(saved["schedule"], str):
-            return words
-        ramp = self._source.in_optimizer_steps
-        now, then, step = self.share(ramp=ramp), self._share_of(saved), self._clock.elapsed
-        return f"; at step {step} the schedule's height is {now:.4g} instead of {then:.4g}" + words
 
 
 def _initial(group: dict[str, Any]) -> float | Tensor:

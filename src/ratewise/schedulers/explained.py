@@ -1,24 +1,37 @@
-"""What a scheduler tells about itself: events, a trace, words, listeners."""
+"""What a scheduler tells about itself: events, a trace, words, listeners, warnings."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+import torch
 from torch.optim import Optimizer
 
-from ratewise.errors import wrong_type
+from ratewise.errors import OverwrittenRateWarning, PastHorizonWarning, wrong_type
 from ratewise.rules.checks import check_count
+from ratewise.schedulers.clock import OptimizerClock
 from ratewise.schedulers.events import Event, Listener
+from ratewise.schedulers.overwritten import find
 from ratewise.schedulers.record import Record
+from ratewise.schedulers.schedule import Schedule
 from ratewise.schedulers.step_hooks import settle
 
 
 class Explained:
     """The part of a scheduler that speaks of its decisions; abstract, mixed into `ScheduledLR`."""
 
-    _record: Record
     optimizer: Optimizer
+    schedule: Schedule
+    horizon: int | None
+    last_epoch: int
+    _record: Record
+    _rates: Any
+    _clock: OptimizerClock
+    _device: torch.device | None
+    _overwritten = False  # it was said that somebody else sets the rates
+    _told_past: bool  # and that the run is longer than it was to be
 
     def _now(self) -> int:
         """Return the schedule's step."""
@@ -28,8 +41,8 @@ class Explained:
         """Return the scheduled parameter groups."""
         raise NotImplementedError
 
-    def _look_back(self) -> None:
-        """See what the last steps on a device have left to say."""
+    def share(self, ramp: bool = True) -> float:
+        """Return the schedule's height at this step, with the ramp or without."""
         raise NotImplementedError
 
     @property
@@ -69,3 +82,39 @@ class Explained:
         self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)
+
+    # -- warnings ---------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See whether the last change is still in the rates; on the host alone."""
+        self._rates.look(self._groups())
+        self._tell_overwritten()
+
+    def _look_back(self) -> None:
+        """Do the same for the last steps on a device, which is waited for."""
+        if self._device is not None:
+            self._rates.look_back()
+            self._tell_overwritten(late=True)
+
+    def _tell_overwritten(self, late: bool = False) -> None:
+        if self._overwritten:
+            return
+        found = find(self._rates.watches, self.optimizer, self, late=late)
+        if found is not None:
+            self._overwritten = True
+            words = f"step {self.last_epoch}: {found}"
+            warnings.warn(words, OverwrittenRateWarning, stacklevel=5)
+
+    def _tell_past_horizon(self) -> None:
+        """Warn once where the optimizer has made more steps than the run was to have."""
+        step, last = self._clock.elapsed, self.horizon
+        if last is None or step <= last or self._told_past or not isinstance(self.schedule, str):
+            return
+        self._told_past = True
+        warnings.warn(
+            f"step {step} is beyond total_steps={last}: the final rate holds, "
+            f"{self.share(ramp=False):.3g} of the full one; pass the run's whole length in "
+            "optimizer steps, however often step() is called",
+            PastHorizonWarning,
+            stacklevel=4,
+        )

@@ -16,6 +16,7 @@ from ratewise.rules import learned
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import EVERY
+from ratewise.schedulers import resume
 from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.policy_state import PolicyState
 from ratewise.schedulers.ratio_control import RatioControl
@@ -112,7 +113,7 @@ class LearnedLR(RatioViews, MetricLR):
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
-        if "total_steps" in changed and not self._annealing(saved):
+        if "total_steps" in changed and not resume.annealing(saved):
             ours["decide_every"] = self.policy.interval(ours["length"])
             ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
 

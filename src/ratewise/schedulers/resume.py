@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ratewise.errors import InvalidState, RatewiseError, SettingsDifferWarning
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.arguments import new_rates
-from ratewise.schedulers.schedule import check_schedule
+from ratewise.schedulers.schedule import check_schedule, ramped, schedule_scale
 
 if TYPE_CHECKING:
     from ratewise.schedulers.base import ScheduledLR
@@ -132,7 +132,7 @@ def load(
             raise
         raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
     if differences:
-        tell(differences, s._consequences(before), stacklevel=3)
+        tell(differences, _consequences(s, before), stacklevel=3)
 
 
 def _take_over(
@@ -157,6 +157,35 @@ def _take_over(
             s._told_past = False
             s._write()
     s._to_device(s._rates_device(), unless_cpu=True)
+
+
+def annealing(saved: State) -> bool:
+    """Return whether the run of a state is coming down already, which stands for any length."""
+    return bool(saved["begin"]) or saved["horizon"] != saved["length"]
+
+
+def _consequences(scheduler: ScheduledLR, saved: State) -> str:
+    """Say in a message what has become of the schedule, against our part of a state."""
+    s = scheduler
+    words = s._source.consequences(saved["rule"])
+    if annealing(saved):
+        words += f"; what was annealed ends at step {s.horizon} as before"
+    if not isinstance(s.schedule, str) and not isinstance(saved["schedule"], str):
+        return words
+    ramp = s._source.in_optimizer_steps
+    now, then = s.share(ramp=ramp), _share(saved, ramp)
+    step = s._clock.elapsed
+    return f"; at step {step} the schedule's height is {now:.4g} instead of {then:.4g}" + words
+
+
+def _share(saved: State, in_optimizer_steps: bool) -> float:
+    """Return the schedule's height that our part of a state has."""
+    schedule = saved["schedule"] if isinstance(saved["schedule"], str) else None
+    begin, step = saved["ramp_end"], saved["clock"]["elapsed"]
+    if in_optimizer_steps:
+        begin = max(saved["warmup_steps"], saved["begin"])
+    scale = float(saved["height"]) * schedule_scale(schedule, step, saved["horizon"], begin)
+    return ramped(scale, step, saved["warmup_steps"]) if in_optimizer_steps else scale
 
 
 def _together(values: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import Check
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
+from ratewise.schedulers import resume
 from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.parameters import PER
 from ratewise.schedulers.ratio_control import RatioControl
@@ -185,7 +186,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
-        follows = not (ours["own_ratio"] or "ratio" in self._given or self._annealing(saved))
+        follows = not (ours["own_ratio"] or "ratio" in self._given or resume.annealing(saved))
         if "total_steps" in changed and follows:
             ours["rule"]["config"]["ratio"] = default_ratio(ours["length"])
 
