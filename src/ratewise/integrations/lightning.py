@@ -50,7 +50,7 @@ def configure(
     ============  ===========  =================================================================
     None          ``"step"``   steps with each optimizer step, on that step's training loss
     a metric      ``"epoch"``  steps once at the end of each validation, on the metric
-    a metric      ``"step"``   steps with each optimizer step, for ramp, anchor and horizon; the
+    a metric      ``"step"``   steps with each optimizer step, for ramp, schedule and horizon; the
                                metric is decided on at the first step after each validation
     ============  ===========  =================================================================
 
