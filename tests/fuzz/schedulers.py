@@ -23,7 +23,12 @@ from tests.rules.policies import random_policy
 from torch import Tensor, nn
 
 from ratewise import GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
-from ratewise.errors import OverwrittenRateWarning, RatewiseError, SettingsDifferWarning
+from ratewise.errors import (
+    NonFiniteLoss,
+    OverwrittenRateWarning,
+    RatewiseError,
+    SettingsDifferWarning,
+)
 
 _OPTIMIZERS: tuple[Callable[..., Any], ...] = (
     torch.optim.SGD,
@@ -271,13 +276,23 @@ def _resumes(run: Run, rng: np.random.Generator) -> tuple[Run, bool]:
         for _ in range(3):
             if (was := run.everything()) != (now := again.everything()):
                 raise Fault(f"resumed ({order}) it is another run: {_difference(was, now)}")
-            run.train()
-            again.train()
+            said = [_trained(one) for one in (run, again)]
+            if said[0] != said[1]:
+                raise Fault(f"resumed it says {said[1]!r} instead of {said[0]!r}")
     except RatewiseError as error:
         raise Fault(f"its own state is refused: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise Fault(f"its own state: {type(error).__name__}") from error
     return again, False
+
+
+def _trained(run: Run) -> str:
+    """Make a step; return what was said of a loss that is not finite, one of before perhaps."""
+    try:
+        run.train()
+    except NonFiniteLoss as error:
+        return str(error)
+    return ""
 
 
 def _difference(was: str, now: str) -> str:

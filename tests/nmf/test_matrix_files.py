@@ -303,3 +303,15 @@ def test_no_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("numpy.loadtxt", full)
     with pytest.raises(OutOfMemory, match=r"save it as \.npy"):
         read_matrix(tmp_path / "x.mtx")
+
+
+def test_rows_that_memory_does_not_hold_are_named(tmp_path: Path, monkeypatch):
+    path = tmp_path / "x.npz"
+    sp.save_npz(path, sp.csc_matrix(np.eye(3)))
+
+    def short(self: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sp.csc_matrix, "tocsr", short)
+    with pytest.raises(OutOfMemory, match="no memory for 3 rows"):
+        read_matrix(path)

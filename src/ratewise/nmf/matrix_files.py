@@ -74,7 +74,11 @@ def _as_csr(path: Path, matrix: Any) -> Any:
         raise CorruptData(f"{path} is damaged: {found}: {fix}")
     if 8 * matrix.shape[0] > MOST:
         raise content.too_large(path, f"needs memory for {matrix.shape[0]:,} rows", MOST)
-    return matrix.tocsr()
+    try:
+        return matrix.tocsr()
+    except MemoryError as error:
+        rows = f"{matrix.shape[0]:,} rows"
+        raise OutOfMemory(f"{path}: no memory for {rows}: leave out those of zeros") from error
 
 
 def _npz(path: Path) -> Any:
