@@ -186,7 +186,7 @@ def _fit(rng: np.random.Generator, x: Any) -> str:
 def _check(x: Any, w: Any, model: StochasticNMF, exact: bool) -> None:
     """Raise unless W and H are finite, >= 0, no worse than nothing, and as far off as is said."""
     w, h = np.asarray(w, np.float64), model.components_.astype(np.float64)
-    dense = np.asarray(x.toarray() if sp.issparse(x) else x, np.float64)
+    dense = np.asarray(x.tocsr().toarray() if sp.issparse(x) else x, np.float64)
     scale = dense.max() or 1.0
     if not (np.isfinite(w).all() and np.isfinite(h).all()):
         raise Fault(f"W or H is not finite for entries up to {scale}")
