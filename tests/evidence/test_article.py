@@ -143,7 +143,7 @@ def test_a_count_says_better_and_worse_and_what_the_paper_forgives(ours, as_good
         if method.schedule == "greedy"
     ]
     found = count([one for one in cells if one])
-    assert (found.as_good, found.worse, found.paper_as_good) == (as_good, worse, paper)
+    assert (found.as_good, found.share("worse"), found.paper_as_good) == (as_good, worse, paper)
     assert math.exp(found.overall.estimate) == pytest.approx(ours, rel=1e-6)
 
 

@@ -215,9 +215,9 @@ def _refuses(path: tuple[str, ...], value: Any, build: int = 0, guarded: bool = 
 
 
 _OURS, _RULE = ("ratewise",), ("ratewise", "rule")
-_STEERING = (*_RULE, "steering")
+_DISPLACEMENT = (*_RULE, "displacement")
 REGRESSIONS: dict[str, Callable[[Path], None]] = {
-    "a probe of next to nothing": _refuses((*_STEERING, "probe"), [1e-30, 1.0], build=4),
+    "a probe of next to nothing": _refuses((*_DISPLACEMENT, "probe"), [1e-30, 1.0], build=4),
     "a rate of NaN": _refuses((*_OURS, "rates"), [math.nan, 0.01]),
     "a negative rate": _refuses((*_OURS, "rates"), [-5.0, 0.01]),
     "an infinite rate": _refuses((*_OURS, "rates"), [math.inf, 0.01]),

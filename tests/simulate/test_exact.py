@@ -63,7 +63,9 @@ def assert_equal(result: Trajectories, row: int, alone: Alone, tolerance: float)
 
 def test_every_optimizer_of_the_allow_list_is_here():
     weight = torch.zeros(1, requires_grad=True)
-    assert {type(build([weight], lr=1.0)) for build in OPTIMIZERS.values()} == {*optimizers.LINEAR}
+    assert {type(build([weight], lr=1.0)) for build in OPTIMIZERS.values()} == {
+        *optimizers.RATE_PROPORTIONAL
+    }
 
 
 @every_optimizer
@@ -187,7 +189,7 @@ def test_a_run_that_diverges_does_so_in_both(task, lr, dtype):
 @pytest.mark.parametrize("kind", [optim.Rprop, optim.ASGD], ids=lambda kind: kind.__name__)
 def test_an_optimizer_that_is_off_the_list_is_not_equal(kind, monkeypatch):
     """What the list is for, and that this comparison would notice."""
-    monkeypatch.setattr(optimizers, "LINEAR", (*optimizers.LINEAR, kind))
+    monkeypatch.setattr(optimizers, "RATE_PROPORTIONAL", (*optimizers.RATE_PROPORTIONAL, kind))
     result = stacked(regression(), kind, [0.1, 0.03, 0.01, 0.05, 0.003], dtype=torch.float64)
     alone = ordinary(regression(), kind, result.seeds[0], STEPS, lr=result.lr[0])
     assert off(result.loss[0], alone.loss) > 1e-6

@@ -36,7 +36,7 @@ POLICY: dict[str, Check] = {
             "means": schema.several(_FEATURE, length=3),
         }
     ),
-    "correction": schema.above(0.0, SINGLE),
+    "correction": schema.number(2.0**-126, SINGLE),  # above 0 in float32, too
     "outside": schema.number(0.0, SINGLE),
     "seen": schema.several(_FEATURE, length=len(FEATURES)),
 }
