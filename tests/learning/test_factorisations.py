@@ -24,7 +24,7 @@ from ratewise.learning.factorisations import (
 from ratewise.learning.ppo import Learner, learn
 from ratewise.learning.random_factorisations import Shape, draw
 from ratewise.nmf import learned
-from ratewise.nmf.learned import Schedule
+from ratewise.nmf.learned import PolicySchedule
 from ratewise.nmf.observation import FEATURES
 
 TINY: dict[str, Any] = {
@@ -90,13 +90,13 @@ def test_training_and_use_see_the_same():
         if run.done:
             break
         run.act(network(seen.T, xp=torch)[0])
-    schedule = Schedule(policy, 40, torch.zeros(6), torch)
+    schedule = PolicySchedule(policy, 40, torch.zeros(6))
     from ratewise.learning.noisy_descent import Descent
 
     descent = Descent(problems, 3)
     for _ in range(40):
         step = descent.step(schedule.c)
-        schedule.heard(step.loss, step.inner, step.square)
+        schedule.observe(step.loss, step.inner, step.square)
     torch.testing.assert_close(descent.loss(), run.descent.loss(), rtol=1e-4, atol=1e-6)
 
 
