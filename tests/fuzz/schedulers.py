@@ -434,6 +434,20 @@ def _a_rounding_above_its_bound(folder: Path) -> None:
         raise Fault(f"0.1 * 0.1 * 0.1 is not seen as min_lr=0.001: {scheduler.last_reason}")
 
 
+def _a_sum_that_overflows(folder: Path) -> None:
+    run = Run(
+        {"kind": "greedy", "options": {"on_nonfinite": "raise"}, "rates": [0.1], "optimizer": 0}
+    )
+    run.scheduler.observe(1.5e308)
+    before = run.scheduler.state_dict()
+    run.optimizer.step()
+    try:
+        run.scheduler.step(1.5e308)
+    except NonFiniteLoss:
+        if run.scheduler.state_dict() != before:
+            raise Fault("refused (NonFiniteLoss), and yet something changed") from None
+
+
 REGRESSIONS: dict[str, Callable[[Path], None]] = {
     "a checkpoint after an interrupted step": _interrupted_after_sixty_steps,
     "a group that is not scheduled": _a_group_that_is_not_scheduled,
@@ -446,4 +460,5 @@ REGRESSIONS: dict[str, Callable[[Path], None]] = {
     "rates of groups are erased": _rates_of_groups,
     "a longer run on resume": _a_longer_run_on_resume,
     "a rounding above min_lr": _a_rounding_above_its_bound,
+    "losses whose sum overflows": _a_sum_that_overflows,
 }

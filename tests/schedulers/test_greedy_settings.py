@@ -150,6 +150,18 @@ def test_on_nonfinite_bad_skip_raise():
     assert scheduler.state_dict() == before
 
 
+@pytest.mark.parametrize("call", ["observe", "step"])
+def test_losses_whose_sum_overflows_raise_before_anything_changes(call: str):
+    scheduler = make(factor=0.5, patience=1, window=1, on_nonfinite="raise")
+    scheduler.step(1.0)
+    scheduler.observe(1.5e308)
+    before = scheduler.state_dict()
+    with pytest.raises(NonFiniteLoss, match="and the sum since the last decision inf"):
+        getattr(scheduler, call)(5e307)
+    assert scheduler.state_dict() == before
+    scheduler.step(1e307)  # which the sum has room for
+
+
 def test_reset_after_the_floor_restores_the_initial_rate():
     scheduler = make(factor=0.5, patience=0, window=1, min_lr=0.004, reset_after=2)
     rates, reasons = [], []

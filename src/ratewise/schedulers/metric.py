@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -77,10 +78,18 @@ def on_device(loss: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
     return scalar.to(dtype)
 
 
-def nonfinite(metric: float, step: int, late: int = 0) -> NonFiniteLoss:
-    """Return the error for a metric that is not finite, seen at `step`, up to `late` steps late."""
+def nonfinite(metric: float, step: int, late: int = 0, *, total: float = math.nan) -> NonFiniteLoss:
+    """Return the error for a metric that is not finite, seen at `step`, up to `late` steps late.
+
+    Args:
+        metric: what was seen.
+        step: at which.
+        late: how many steps ago it may have been.
+        total: of the metrics since the last decision, which may be infinite where each is finite.
+    """
     since = f" or up to {late} steps before" if late else ""
+    sum_of = f", and the sum since the last decision {total}" if math.isfinite(metric) else ""
     return NonFiniteLoss(
-        f"loss is {metric} at step {step}{since}: mend the run, or pass "
+        f"loss is {metric}{sum_of} at step {step}{since}: mend the run, or pass "
         "on_nonfinite='bad' or 'skip'"
     )

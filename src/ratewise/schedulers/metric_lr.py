@@ -177,8 +177,10 @@ class MetricLR(ScheduledLR):
             return on_device(loss, device, accumulator(device))
         value = as_float(loss)
         # With other ranks beside us all of them are told, after the reduction.
-        if self._raises and not self._agreement.active and not math.isfinite(value):
-            raise nonfinite(value, self.last_epoch + 1)
+        if self._raises and not self._agreement.active:
+            total = self._period.total_with(value)
+            if not math.isfinite(total):
+                raise nonfinite(value, self.last_epoch + 1, total=total)
         return value
 
     def _choose_runtime(self, metric: float | Tensor) -> None:

@@ -58,6 +58,10 @@ class Period:
             self._total += value
             self._count += 1
 
+    def total_with(self, value: float) -> float:
+        """Return this period's sum with one more metric; without tensors, which are not read."""
+        return value if isinstance(self._total, Tensor) else self._total + value
+
     def close(
         self, value: float | Tensor | None, device: torch.device | None
     ) -> float | Tensor | None:
