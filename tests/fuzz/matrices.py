@@ -243,6 +243,20 @@ def _scaled(factor: float, dtype: str, solver: str) -> Callable[[Path], None]:
     return regression
 
 
+def _few_ones(kind: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """The first batches hardly use a component, and their step of it is huge."""
+
+    def regression(folder: Path) -> None:
+        x = np.zeros((39, 9))
+        x[[0, 4, 9, 10, 12, 14, 17, 27, 30, 30, 31, 31, 31, 32, 37],
+          [2, 0, 7, 7, 8, 4, 8, 6, 6, 8, 2, 6, 7, 7, 8]] = 1.0  # fmt: skip
+        how: dict[str, Any] = {"batch_size": 3, "max_iter": 5, "tol": 0.0, "random_state": 32}
+        model = StochasticNMF(2, solver="sgd", init="nndsvd", **how)
+        _check(x, model.fit_transform(kind(x)), model, exact=True)
+
+    return regression
+
+
 class _Watched(StochasticNMF):
     """Calls back after each batch."""
 
@@ -287,4 +301,6 @@ REGRESSIONS: dict[str, Callable[[Path], None]] = {
         f"a memory map that turns NaN in mid-fit, {solver}": _turns_nan(solver)
         for solver in ("hals", "sgd")
     },
+    "a few ones in tiny batches": _few_ones(np.asarray),
+    "a few ones in tiny batches, sparse": _few_ones(sp.csr_matrix),
 }  # fmt: skip

@@ -44,7 +44,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
       limit 2 / L of docs/theory/nmf-stability.md. Matrix products alone, for devices.
 
     With either, the loss never rises once every batch was seen. Where sums decay that holds of a
-    step of H and the loss of what is remembered, and of no more.
+    step of H and the loss of what is remembered, and of no more. No batch's codes enter with a loss
+    above that of codes of 0: where a start does not fit H as it has become, they begin anew.
 
     Memory beside X and W: k (k + m) numbers a batch for its statistics, ceil(n / batch_size)
     batches; above `max_memory` bytes one decaying sum instead; for an NNDSVD start 4 n (k + 10).

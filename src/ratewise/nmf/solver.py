@@ -47,6 +47,14 @@ class Penalty(NamedTuple):
             scale.weight(self.parts_l2, 0, h),
         )
 
+    def fit(self, sums: Sums, gram: Array, parts: Array) -> float:
+        """Return |X - W H|^2 / 2 and the codes' penalty: |X|^2 / 2 for codes of 0."""
+        fit = sums.loss(gram, parts)
+        if self.codes_l1 or self.codes_l2:
+            trace = float(sums.gram.diagonal().sum())
+            fit += self.codes_l1 * sums.mass + self.codes_l2 * trace / 2.0
+        return fit
+
     def loss(self, sums: Sums, gram: Array, parts: Array) -> float:
         """Return |X - W H|^2 / 2 and the penalty, for H and the codes in `sums`.
 
@@ -55,10 +63,7 @@ class Penalty(NamedTuple):
             gram: H H^T, [k, k].
             parts: H, [k, m].
         """
-        loss = sums.loss(gram, parts)
-        if self.codes_l1 or self.codes_l2:
-            trace = float(sums.gram.diagonal().sum())
-            loss += self.codes_l1 * sums.mass + self.codes_l2 * trace / 2.0
+        loss = self.fit(sums, gram, parts)
         if self.parts_l1:
             loss += sums.rows * self.parts_l1 * float(parts.sum())
         if self.parts_l2:
@@ -119,24 +124,7 @@ class Solver:
                 and statistics are as they were.
         """
         plain = self.parts @ self.parts.T
-        gram = with_diagonal(plain, self._penalty.codes_l2)
-        goal = rows.project(self.parts)
-        goal -= self._penalty.codes_l1
-        times = 1
-        if codes is None:
-            codes, times = hals.first_codes(gram, goal), _FRESH
-        if self._schedule is None:
-            codes = hals.sweep(codes, gram, goal, times * self._sweeps, in_place=True)
-        else:
-            codes = sgd.code_steps(codes, gram, goal, times * sgd.CODE_STEPS)
-        del goal
-        sums = Sums(
-            codes @ codes.T,
-            rows.cross(codes),
-            rows.square,
-            float(codes.sum()) if self._penalty.codes_l1 else 0.0,
-            float(rows.shape[0]),
-        )
+        codes, sums = self._fitted(rows, codes, plain)
         loss = self._penalty.loss(sums, plain, self.parts)
         if not math.isfinite(loss):
             raise not_finite(f"a loss of {loss} in batch {self.steps + 1}")
@@ -150,6 +138,40 @@ class Solver:
             codes = self._at_one_scale(codes)
         self.steps += 1
         return codes, loss
+
+    def _fitted(self, rows: Rows, codes: Array | None, plain: Array) -> tuple[Array, Sums]:
+        """Return codes of a batch that fit it no worse than codes of 0 do, and its sums.
+
+        Components that have moved since, by the few batches of a first pass or under sums that
+        decay, may have left codes at a scale that the usual steps do not make good. Such codes
+        are as good as none: those for rows never seen take their place.
+
+        Args:
+            rows, codes: as `step` takes them.
+            plain: H H^T, [k, k].
+        """
+        penalty = self._penalty
+        gram = with_diagonal(plain, penalty.codes_l2)
+        goal = rows.project(self.parts)
+        goal -= penalty.codes_l1
+        times = 1
+        if codes is None:
+            codes, times = hals.first_codes(gram, goal), _FRESH
+        if self._schedule is None:
+            codes = hals.sweep(codes, gram, goal, times * self._sweeps, in_place=True)
+        else:
+            codes = sgd.code_steps(codes, gram, goal, times * sgd.CODE_STEPS)
+        del goal
+        sums = Sums(
+            codes @ codes.T,
+            rows.cross(codes),
+            rows.square,
+            float(codes.sum()) if penalty.codes_l1 else 0.0,
+            float(rows.shape[0]),
+        )
+        if times == 1 and not penalty.fit(sums, plain, self.parts) <= rows.square / 2.0:
+            return self._fitted(rows, None, plain)
+        return codes, sums
 
     def _at_one_scale(self, codes: Array) -> Array:
         """Give each component the norm 1, and return the codes times what it had.
