@@ -26,7 +26,7 @@ from ratewise.runs import Store
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "ratewise", *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=240)
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 def test_compare_then_report(tmp_path: Path):
@@ -103,7 +103,7 @@ def test_ctrl_c_on_a_terminal_stops_workers_too_and_the_command_goes_on(tmp_path
     while not list((tmp_path / "out").glob("runs/*.parquet")) and time.monotonic() < end:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 130, errors
     said = "ratewise: stopped; finished runs are kept in out; the same command continues with the"
     lines = [line for line in errors.splitlines() if not re.match(r"\w+: \d+/\d+", line)]
@@ -123,7 +123,7 @@ main()
 def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: Path):
     def limited(size: int) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-c", LIMITED, str(size), "report", "out"]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=900)
 
     store = stored(Store(tmp_path / "out"), lambda *_: 0.5)
     before = store.load()

@@ -22,7 +22,7 @@ def scripts(folder: Path) -> list[Path]:
 def run(script: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a script in a folder of its own; an example with nothing to shorten ignores `--quick`."""
     command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script), "--quick"]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("script", scripts(EXAMPLES), ids=lambda script: script.name)

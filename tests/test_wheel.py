@@ -30,7 +30,7 @@ def built(folder: Path, where: str = '["src"]') -> set[str]:
     (copy / "pyproject.toml").write_text(project, encoding="utf-8")
     build = "from setuptools import build_meta; build_meta.build_wheel('..')"
     done = subprocess.run(
-        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")

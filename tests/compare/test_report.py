@@ -173,7 +173,7 @@ def test_a_browser_finds_plots_and_tables(written):
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("requestfailed", lambda request: problems.append(request.url))
             page.goto(Path(written.html).as_uri())
-            page.wait_for_selector(".plotly .main-svg", timeout=60_000)
+            page.wait_for_selector(".plotly .main-svg", timeout=600_000)
             assert problems == []
             assert page.locator(".js-plotly-plot").count() == 4
             assert page.locator("table").count() == 4

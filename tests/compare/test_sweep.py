@@ -141,7 +141,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
         time.sleep(0.02)
     process.kill()  # the parent alone
     try:
-        process.communicate(timeout=300)  # the workers hold the pipe: until the last has ended
+        process.communicate(timeout=900)  # the workers hold the pipe: until the last has ended
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("workers go on without their parent")

@@ -30,7 +30,7 @@ def run_together(world: int, folder: Path, *names: str) -> None:
         for rank in range(world)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors.decode()
 
 

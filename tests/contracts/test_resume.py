@@ -99,7 +99,7 @@ def test_in_a_fresh_process_it_goes_on_to_the_bit(stop: int, tmp_path: Path):
     whole = Training(QUICK).run(STEPS)
     Training(QUICK).run(stop).save(tmp_path / "checkpoint.pt")
     process = in_a_process(QUICK.name, tmp_path)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors.decode()
     result = json.loads((tmp_path / "result.json").read_text())
     assert result == {"rates": whole.rates, "weights": whole.weights()}
@@ -112,12 +112,12 @@ def test_killed_in_mid_run_it_goes_on_to_the_bit(tmp_path: Path):
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=900)
     reached = len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["rates"])
     assert 0 < reached <= STEPS // 2
     assert not (tmp_path / "result.json").exists()
     second = in_a_process(QUICK.name, tmp_path)
-    _, errors = second.communicate(timeout=120)
+    _, errors = second.communicate(timeout=900)
     assert second.returncode == 0, errors.decode()
     result = json.loads((tmp_path / "result.json").read_text())
     assert result == {"rates": whole.rates, "weights": whole.weights()}

@@ -341,7 +341,7 @@ def test_a_run_that_is_killed_twice_ends_like_one_that_is_not(tmp_path: Path):
     assert rose_and_fell(whole.rates[10:])
     for dies_at, where, last in (("12", "stepping", "step-10"), ("20", "saving", "step-15")):
         command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), dies_at, where]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert sorted(path.name for path in (tmp_path / "killed").glob("step-*"))[-1] == last
     forget()

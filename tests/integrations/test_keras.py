@@ -345,7 +345,7 @@ def test_what_is_not_installed_is_named(missing: str, words: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; import ratewise.integrations.keras"
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -377,6 +377,6 @@ def test_on_jax_as_on_torch() -> None:
         env={**os.environ, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ def test_a_fresh_process_goes_on_to_the_bit(tmp_path: Path) -> None:
     fit(first, before, GreedyLR(**RULE, state_file=tmp_path / "greedy.json"), epochs=1)
     first.save(tmp_path / "model.keras")
     command = [sys.executable, "-c", HALF, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     second = np.load(tmp_path / "second.npz")
 

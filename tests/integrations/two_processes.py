@@ -26,7 +26,7 @@ def together(script: str, folder: Path, **environment: str) -> list[Any]:
         for rank in ("0", "1")
     ]
     try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+        assert [rank.wait(timeout=900) for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:
             rank.kill()

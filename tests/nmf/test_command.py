@@ -248,7 +248,7 @@ sys.argv = ["ratewise", "nmf", "fit", "x.npy", "--components", "2"]
 main()
 """
     line = [sys.executable, "-c", ask]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     words = "ratewise.nmf needs 'sklearn', which is not installed: pip install 'ratewise[nmf]'"
     assert done.stdout.splitlines() == [words, words]
     assert done.stderr.splitlines() == [f"ratewise: {words}"]
