@@ -436,11 +436,11 @@ def _a_rounding_above_its_bound(folder: Path) -> None:
 
 def _a_sum_that_overflows(folder: Path) -> None:
     run = Run(
-        {"kind": "greedy", "options": {"on_nonfinite": "raise"}, "rates": [0.1], "optimizer": 0}
+        {"kind": "greedy", "options": {"on_nonfinite": "raise"}, "rates": [0.1] * 2, "optimizer": 0}
     )
     run.scheduler.observe(1.5e308)
-    before = run.scheduler.state_dict()
     run.optimizer.step()
+    before = run.scheduler.state_dict()
     try:
         run.scheduler.step(1.5e308)
     except NonFiniteLoss:
