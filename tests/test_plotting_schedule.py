@@ -21,8 +21,18 @@ import ratewise
 from ratewise.errors import InvalidArgument, MissingExtra, WrongType
 from ratewise.plotting import REASON_MARKS
 
-QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
-STAGES = {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 3}
+QUICK: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": ratewise.GreedyConfig(reference="previous"),
+}
+STAGES = {
+    **QUICK,
+    "warmup": 2,
+    "cooldown": 2,
+    "config": ratewise.GreedyConfig(reference="previous", reset_after=3),
+}
 
 
 def trained(losses: Any, *rates: float, tensor: bool = False, **rule: Any) -> ratewise.GreedyLR:

@@ -124,6 +124,18 @@ def test_identity_changes_with_a_default_and_with_an_option():
     assert Schedule("b", "cosine").settings == {}
 
 
+def test_settings_of_the_rule_are_options_by_name_or_in_a_config():
+    config = GreedyConfig(factor=0.5, reference="previous")
+    whole = {**dataclasses.asdict(config), "decide_every": 2}
+    by_name = {"factor": 0.5, "reference": "previous", "decide_every": 2}
+    for options in (by_name, {"config": config, "decide_every": 2}):
+        schedule = Schedule("mine", "greedy", options)
+        assert schedule.settings == whole
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+        state = schedules.build(schedule, optimizer, 10).scheduler.state_dict()["ratewise"]
+        assert {**state["rule"]["config"], "decide_every": state["decide_every"]} == whole
+
+
 def test_a_schedule_of_one_s_own(task):
     run = train(task, "sgd", Schedule("mine", halving, {"every": 10}), 0.1, seed=0)
     assert run.schedule == "mine"

@@ -13,7 +13,7 @@ import torch
 from tests.rules.policies import random_policy
 from torch.optim import Optimizer
 
-from ratewise import GreedyLR, LearnedLR, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, UpdateRatioLR
 from ratewise.schedulers.metric_lr import MetricLR
 
 
@@ -35,12 +35,23 @@ class Row(NamedTuple):
         return self.build(optimizer, **{**self.options, **more})
 
 
-QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+QUICK: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
+STAGES: dict[str, Any] = {
+    **QUICK,
+    "warmup": 2,
+    "cooldown": 2,
+    "config": GreedyConfig(reference="previous", reset_after=3),
+}
 
 ROWS = (
     Row("greedy", GreedyLR, {}),
     Row("greedy, quick", GreedyLR, QUICK),
-    Row("greedy, stages", GreedyLR, {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 3}),
+    Row("greedy, stages", GreedyLR, STAGES),
     Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
     Row(

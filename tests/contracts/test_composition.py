@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 
 QUICK = next(row for row in ROWS if row.name == "greedy, quick")
 
@@ -130,7 +130,9 @@ def test_a_dropped_scheduler_leaves_nothing_on_its_optimizer(row: Row):
 
 def test_a_frozen_group_does_not_hide_the_floor():
     optimizer = make_optimizer(0.1, 0.0)
-    scheduler = GreedyLR(optimizer, patience=0, window=1, factor=0.5, reset_after=3)
+    scheduler = GreedyLR(
+        optimizer, patience=0, window=1, factor=0.5, config=GreedyConfig(reset_after=3)
+    )
     follow(scheduler, [1.0 + step for step in range(8)])
     assert "reset" in [event.reason for event in scheduler.events]
     assert all(event.old_lr != event.new_lr for event in scheduler.events)

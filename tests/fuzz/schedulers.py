@@ -22,7 +22,7 @@ from tests.fuzz.harness import Fault
 from tests.rules.policies import random_policy
 from torch import Tensor, nn
 
-from ratewise import GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
 from ratewise.errors import (
     NonFiniteLoss,
     OverwrittenRateWarning,
@@ -139,8 +139,9 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
     options: dict[str, Any] = {"groups": pick(None, None, [0], [1])}
     if kind == "greedy":
         options |= {"factor": pick(0.5, 0.95, 0.999), "patience": pick(0, 1, 3)}
-        options |= {"window": pick(1, 2, 5), "reference": pick("previous", "best")}
-        options |= {"reset_after": pick(None, 2), "on_nonfinite": pick("bad", "skip", "raise")}
+        options |= {"window": pick(1, 2, 5), "on_nonfinite": pick("bad", "skip", "raise")}
+        rule = {"reference": pick("previous", "best"), "reset_after": pick(None, 2)}
+        options["config"] = GreedyConfig(**rule)
         options |= {"decide_every": pick(1, 1, 3), "warmup_steps": pick(0, 0, 3)}
         options |= pick({}, {"schedule": "cosine", "total_steps": 15})
     elif kind == "ratio":

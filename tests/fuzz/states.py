@@ -19,13 +19,22 @@ from tests.fuzz.harness import Fault
 from tests.rules.policies import random_policy
 from torch import Tensor, nn
 
-from ratewise import GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
 from ratewise.errors import RatewiseError
 
-_QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+_QUICK: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 _BUILDS: tuple[Callable[[Any], Any], ...] = (
     lambda optimizer: GreedyLR(optimizer, **_QUICK),
-    lambda optimizer: GreedyLR(optimizer, **_QUICK, groups=[0], reset_after=3),
+    lambda optimizer: GreedyLR(
+        optimizer,
+        **_QUICK | {"config": GreedyConfig(reference="previous", reset_after=3)},
+        groups=[0],
+    ),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, schedule="cosine", total_steps=40),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, decide_every=2),
     lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, measure_every=2),

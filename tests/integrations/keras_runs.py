@@ -14,12 +14,12 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="the extra ratewise[keras] is not installed")
 
 import ratewise  # noqa: E402
-from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits  # noqa: E402
+from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits, merged  # noqa: E402
 from ratewise.rules.greedy_float import FloatGreedy  # noqa: E402
 
 BATCH = 8
 ROWS = 38  # four batches of 8 and one of 6
-RULE = {"factor": 0.8, "patience": 1, "window": 2, "reference": "previous"}
+RULE = {"factor": 0.8, "patience": 1, "window": 2, "config": GreedyConfig(reference="previous")}
 SPOILED = 100.0  # a target that makes `loss_with_holes` NaN, and no gradient of it
 
 
@@ -102,14 +102,15 @@ def literal_rates(
     **rule: Any,
 ) -> list[float]:
     """The rate of each step and of the one after the last, by the rule and a slow loop."""
-    greedy = FloatGreedy(GreedyConfig(**rule), GreedyLimits((low,), (high,), (0.0,)))
+    config = merged(rule.pop("config", None), **rule)
+    greedy = FloatGreedy(config, GreedyLimits((low,), (high,), (0.0,)))
     rates, period = [base / (warmup_steps + 1)], []
     for step, value in enumerate(values, start=1):
         if step > warmup_steps:
             period.append(value)
         if len(period) == decide_every:
             finite = [value for value in period if math.isfinite(value)]
-            whole = len(finite) == decide_every or (rule.get("on_nonfinite") == "skip" and finite)
+            whole = len(finite) == decide_every or (config.on_nonfinite == "skip" and finite)
             greedy.update(sum(finite) / len(finite) if whole else math.nan)
             period = []
         ramp = min(1.0, (step + 1) / (warmup_steps + 1))

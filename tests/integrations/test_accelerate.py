@@ -23,11 +23,16 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from tests.integrations.two_processes import together
 from torch.utils.data import DataLoader, TensorDataset
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 
 RATE, BATCHES = 0.05, 12
 #: Moves often, in both directions.
-RULE: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+RULE: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -23,13 +23,18 @@ from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 from torch.optim import lr_scheduler  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from ratewise import GreedyLR  # noqa: E402
+from ratewise import GreedyConfig, GreedyLR  # noqa: E402
 from ratewise.errors import InvalidArgument, MissingLoss, UnknownName, WrongType  # noqa: E402
 from ratewise.integrations.lightning import ObserveCallback, configure  # noqa: E402
 
 BATCHES, EPOCHS, RATE = 7, 8, 0.1
 #: Moves often, in both directions.
-RULE: dict[str, Any] = {"factor": 0.5, "patience": 0, "window": 2, "reference": "previous"}
+RULE: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 0,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 RULE |= {"min_lr": 0.01, "max_lr": 0.4}
 
 pytestmark = [

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from tests.greedy_options import arguments
 
 from ratewise.errors import InvalidArgument, MissingExtra, MissingLoss, UnknownName, WrongType
 from ratewise.integrations.optax import GreedyScaleState, current_scale, greedy, last_reason
@@ -24,9 +25,15 @@ from ratewise.schedulers.greedy import GreedyLR
 BASE = 0.125  # a power of two, so that dividing a rate by it rounds nothing
 STEPS = 60
 #: Moves often, in both directions.
-LIVELY = {"factor": 0.5, "patience": 1, "window": 1, "reference": "previous", "max_scale": 4.0}
+LIVELY = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 1,
+    "config": GreedyConfig(reference="previous"),
+    "max_scale": 4.0,
+}
 #: Settings other than those, one at a time.
-OTHER = {"factor": 0.51, "patience": 2, "window": 3, "reference": "best", "max_scale": 2.0}
+OTHER = {"factor": 0.51, "patience": 2, "window": 3, "config": GreedyConfig(), "max_scale": 2.0}
 OTHER |= {"mode": "max", "warmup": 1, "decide_every": 2, "warmup_steps": 1}
 
 
@@ -95,7 +102,7 @@ def in_torch(losses, *, min_scale=0.1, max_scale=10.0, **settings) -> list[float
     weight.grad = torch.zeros(1)
     optimizer = torch.optim.SGD([weight], lr=BASE)
     bounds = {"min_lr": BASE * min_scale, "max_lr": BASE * max_scale}
-    scheduler = GreedyLR(optimizer, **bounds, **settings)
+    scheduler = GreedyLR(optimizer, **bounds, **arguments(**settings))
     scales = []
     for loss in losses:
         scales.append(optimizer.param_groups[0]["lr"] / BASE)
@@ -139,7 +146,7 @@ def test_rates_are_those_of_torch(x64, stage):
     for _ in range(6):
         settings = random_settings(rng, stage)
         settings |= {"min_scale": rng.choice([0.1, 0.5]), "max_scale": rng.choice([4.0, 10.0])}
-        tx = greedy(**settings)
+        tx = greedy(**arguments(**settings))
         for _ in range(3):
             seen |= assert_equals_torch(tx, random_losses(rng), **settings)
     assert min(seen) < 1.0 < max(seen)
@@ -207,7 +214,7 @@ def test_periods_and_ramps_as_by_hand(x64, on_nonfinite):
         settings = random_settings(rng, rng.choice(["extend", "ignore", "hold"]))
         settings |= {"on_nonfinite": on_nonfinite, "patience": 0, "factor": 0.9, "eps": 1e-8}
         settings |= {"decide_every": every, "warmup_steps": warmup_steps}
-        tx = greedy(**settings)
+        tx = greedy(**arguments(**settings))
         for _ in range(3):
             losses = random_losses(rng, 100)
             _, scales, reasons = scanned(tx, losses)
@@ -329,7 +336,8 @@ def test_resumes_to_the_bit_from_every_step(tmp_path):
     """The rate must rise and fall after the stop, or equal trajectories would show nothing."""
     losses = [2.0 + math.sin(step / 3) + math.sin(step * step) / 20 for step in range(60)]
     losses[20] = losses[35] = math.nan
-    settings = {"factor": 0.9, "patience": 0, "window": 2, "reference": "previous"}
+    settings = {"factor": 0.9, "patience": 0, "window": 2}
+    settings |= {"config": GreedyConfig(reference="previous")}
     tx = greedy(**settings, decide_every=2, warmup_steps=3, cooldown=1)
     step = jax.jit(lambda state, loss: advance(tx, state, loss))
 
@@ -434,7 +442,8 @@ def test_one_number_of_any_kind_is_taken(value):
     [
         ({"factor": 1.5}, InvalidArgument, r"factor must be a number in \(0, 1\), got 1.5"),
         ({"patience": -1}, InvalidArgument, "patience"),
-        ({"stage": "extent"}, UnknownName, "extend"),
+        ({"mode": "mni"}, UnknownName, "min"),
+        ({"config": GreedyConfig(eps_mode="abs")}, InvalidArgument, "eps_mode must be 'rel'"),
         ({"on_nonfinite": "raise"}, InvalidArgument, "compiled code cannot raise; pass 'bad'"),
         ({"on_nonfinite": "ignore"}, UnknownName, "on_nonfinite"),
         ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),

@@ -17,12 +17,17 @@ pytest.importorskip("accelerate")
 import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 from ratewise.integrations.transformers import ObserveCallback
 
 RATE, STEPS = 0.02, 24
 #: Moves often, in both directions.
-RULE: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+RULE: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 
 
 class Tiny(nn.Module):

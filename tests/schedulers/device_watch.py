@@ -12,10 +12,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 
 QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2}
-STAGES: dict[str, Any] = {**QUICK, "warmup": 2, "cooldown": 2, "reset_after": 1}
+STAGES: dict[str, Any] = {
+    **QUICK,
+    "warmup": 2,
+    "cooldown": 2,
+    "config": GreedyConfig(reset_after=1),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "quick": QUICK,
@@ -25,13 +30,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "schedule": {**QUICK, "schedule": "cosine", "total_steps": 90},
     "a function": {**QUICK, "schedule": lambda step: 1 / (1 + step)},
     "stages and resets": STAGES,
-    "stages that hold": {**STAGES, "stage": "hold", "first": "good"},
+    "stages that hold": {
+        **STAGES,
+        "config": GreedyConfig(reset_after=1, stage="hold", first="good"),
+    },
     "given bounds": {
         **QUICK,
         "min_lr": 1e-3,
         "max_lr": [0.2, 0.3],
         "mode": "max",
-        "reference": "previous",
+        "config": GreedyConfig(reference="previous"),
     },
     "nonfinite skipped": {**QUICK, "on_nonfinite": "skip"},
     "nonfinite raised": {**QUICK, "on_nonfinite": "raise"},

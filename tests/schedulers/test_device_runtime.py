@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.greedy_options import arguments
 from tests.schedulers.device_watch import (
     QUICK,
     STAGES,
@@ -204,7 +205,7 @@ def random_settings(rng: random.Random) -> dict[str, Any]:
     }
     if rng.random() < 0.4:
         settings |= {"schedule": "cosine", "total_steps": 100}
-    return settings
+    return arguments(**settings)
 
 
 def random_loss(rng: random.Random, step: int) -> float:

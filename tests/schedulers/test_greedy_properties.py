@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.greedy_options import arguments
 from tests.rules.greedy_twin import GreedyTwin
 
 from ratewise import GreedyLR
@@ -99,15 +100,13 @@ def assert_within(
 @given(options, bounded(), st.lists(any_metric, max_size=60))
 def test_bounds_hold_for_every_sequence(options, bounded, metrics):
     rates, bounds, lows, highs = bounded
-    scheduler = GreedyLR(make_optimizer(rates), **options, **bounds)
+    scheduler = GreedyLR(make_optimizer(rates), **arguments(**options), **bounds)
     assert_within(follow(scheduler, metrics), lows, highs)
 
 
 @pytest.mark.parametrize("metrics", [[1.0 / (t + 1) for t in range(80)], list(range(80))])
 def test_bounds_are_reached_and_held_under_a_steady_push(metrics):
-    scheduler = GreedyLR(
-        make_optimizer([0.3, 0.007]), factor=0.7, patience=0, window=1, reference="best"
-    )
+    scheduler = GreedyLR(make_optimizer([0.3, 0.007]), factor=0.7, patience=0, window=1)
     history = follow(scheduler, metrics)
     assert_within(history, [0.1 * 0.3, 0.1 * 0.007], [3.0, 0.07])
     side = 10.0 if metrics[1] < metrics[0] else 0.1
@@ -128,7 +127,7 @@ def test_an_unclamped_scheduler_is_caught():
 def test_with_a_schedule_the_bounds_ride_along(options, bounded, metrics):
     rates, bounds, lows, highs = bounded
     scheduler = GreedyLR(
-        make_optimizer(rates), **options, **bounds, schedule="cosine", total_steps=40
+        make_optimizer(rates), **arguments(**options), **bounds, schedule="cosine", total_steps=40
     )
     for step, metric in enumerate(metrics, start=1):
         scheduler.step(metric)
@@ -141,8 +140,8 @@ def test_with_a_schedule_the_bounds_ride_along(options, bounded, metrics):
 @given(options, st.lists(st.sampled_from(HOSTILE[:3]), min_size=1, max_size=30), gridded)
 def test_non_finite_metrics_leave_no_trace_in_what_is_compared(options, junk, metric):
     """Skipping means: as if they had never come. In no mode does one reach the memory."""
-    scheduler = GreedyLR(make_optimizer([0.1]), **options)
-    clean = GreedyLR(make_optimizer([0.1]), **options)
+    scheduler = GreedyLR(make_optimizer([0.1]), **arguments(**options))
+    clean = GreedyLR(make_optimizer([0.1]), **arguments(**options))
     scheduler.step(metric)
     clean.step(metric)
     follow(scheduler, junk)
@@ -169,7 +168,7 @@ def resumed(scheduler: GreedyLR, rates: Sequence[float], **options: Any) -> Gree
     """Return a new scheduler on a new optimizer, both brought back from a file."""
     optimizer_state, state = saved_and_loaded(scheduler.optimizer, scheduler)
     optimizer = make_optimizer(rates)
-    copy = GreedyLR(optimizer, **options)
+    copy = GreedyLR(optimizer, **arguments(**options))
     optimizer.load_state_dict(optimizer_state)
     copy.load_state_dict(state)
     return copy
@@ -180,7 +179,7 @@ def resumed(scheduler: GreedyLR, rates: Sequence[float], **options: Any) -> Gree
 def test_resume_at_any_step_gives_the_same_rates_to_the_last_bit(options, bounded, metrics, data):
     rates, bounds, _, _ = bounded
     stop = data.draw(st.integers(0, len(metrics)))
-    scheduler = GreedyLR(make_optimizer(rates), **options, **bounds)
+    scheduler = GreedyLR(make_optimizer(rates), **arguments(**options), **bounds)
     follow(scheduler, metrics[:stop])
     copy = resumed(scheduler, rates, **options, **bounds)
     assert copy.get_last_lr() == scheduler.get_last_lr()
@@ -204,9 +203,9 @@ BRISK = {
 
 @pytest.mark.parametrize("options", [{}, {"schedule": "cosine", "total_steps": 50}])
 def test_resume_at_every_step_of_a_run_that_rises_and_falls(options):
-    whole = follow(GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **options), VALLEY)
+    whole = follow(GreedyLR(make_optimizer([0.1, 0.03]), **arguments(**BRISK, **options)), VALLEY)
     for stop in range(len(VALLEY) + 1):
-        scheduler = GreedyLR(make_optimizer([0.1, 0.03]), **BRISK, **options)
+        scheduler = GreedyLR(make_optimizer([0.1, 0.03]), **arguments(**BRISK, **options))
         follow(scheduler, VALLEY[:stop])
         rest = follow(resumed(scheduler, [0.1, 0.03], **BRISK, **options), VALLEY[stop:])
         assert rest == whole[stop:]
@@ -221,14 +220,14 @@ def test_resume_at_every_step_of_a_run_that_rises_and_falls(options):
     [("good", 0), ("reference", 1.0), ("stage", 0), ("scale", [1.0]), ("values", [0.0] * 4)],
 )
 def test_a_state_that_lost_one_field_would_be_noticed(field, value):
-    whole = follow(GreedyLR(make_optimizer([0.1]), **BRISK), VALLEY)
+    whole = follow(GreedyLR(make_optimizer([0.1]), **arguments(**BRISK)), VALLEY)
     noticed = False
     for stop in range(1, len(VALLEY)):
-        scheduler = GreedyLR(make_optimizer([0.1]), **BRISK)
+        scheduler = GreedyLR(make_optimizer([0.1]), **arguments(**BRISK))
         follow(scheduler, VALLEY[:stop])
         (state,) = saved_and_loaded(scheduler)
         state["ratewise"]["rule"]["memory"][field] = value
-        copy = GreedyLR(make_optimizer([0.1]), **BRISK)
+        copy = GreedyLR(make_optimizer([0.1]), **arguments(**BRISK))
         copy.load_state_dict(state)
         noticed = noticed or follow(copy, VALLEY[stop:]) != whole[stop:]
     assert noticed
@@ -252,8 +251,8 @@ relative = st.fixed_dictionaries(
 )
 def test_powers_of_two_on_metrics_and_rates_come_out_exactly(options, rates, metrics, k, j):
     metric_scale, rate_scale = 2.0**k, 2.0**j
-    plain = follow(GreedyLR(make_optimizer(rates), **options), metrics)
-    scaled = GreedyLR(make_optimizer([r * rate_scale for r in rates]), **options)
+    plain = follow(GreedyLR(make_optimizer(rates), **arguments(**options)), metrics)
+    scaled = GreedyLR(make_optimizer([r * rate_scale for r in rates]), **arguments(**options))
     assert follow(scaled, [m * metric_scale for m in metrics]) == [
         [r * rate_scale for r in row] for row in plain
     ]
@@ -268,9 +267,9 @@ def test_powers_of_two_on_metrics_and_rates_come_out_exactly(options, rates, met
 )
 def test_any_constant_on_metrics_and_rates_comes_out(options, metrics, on_metrics, on_rates):
     """Whole metrics below 20 keep every comparison far from a threshold of 1e-4."""
-    plain = follow(GreedyLR(make_optimizer([0.1, 0.02]), **options), metrics)
+    plain = follow(GreedyLR(make_optimizer([0.1, 0.02]), **arguments(**options)), metrics)
     scaled = follow(
-        GreedyLR(make_optimizer([0.1 * on_rates, 0.02 * on_rates]), **options),
+        GreedyLR(make_optimizer([0.1 * on_rates, 0.02 * on_rates]), **arguments(**options)),
         [m * on_metrics for m in metrics],
     )
     for row, other in zip(plain, scaled, strict=True):
@@ -281,8 +280,9 @@ def test_any_constant_on_metrics_and_rates_comes_out(options, metrics, on_metric
 def test_absolute_settings_do_not_scale(broken):
     options = {"factor": 0.5, "patience": 0, "window": 1, "threshold": 0.5, "reference": "best"}
     metrics = [64.0, 16.0, 4.0, 1.0, 0.25, 0.0625, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    plain = follow(GreedyLR(make_optimizer([0.1]), **options, **broken), metrics)
-    scaled = follow(GreedyLR(make_optimizer([6.4]), **options, **broken), [m / 64 for m in metrics])
+    options = arguments(**options, **broken)
+    plain = follow(GreedyLR(make_optimizer([0.1]), **options), metrics)
+    scaled = follow(GreedyLR(make_optimizer([6.4]), **options), [m / 64 for m in metrics])
     assert scaled != [[64.0 * r for r in row] for row in plain]
 
 
@@ -293,7 +293,7 @@ def assert_equal_to_twin(
     rates: Sequence[float], options: dict[str, Any], metrics: Sequence[float], **twin: Any
 ) -> set[str]:
     """Compare every rate, reason and counter at every step; return the reasons that came up."""
-    scheduler = GreedyLR(make_optimizer(rates), **options)
+    scheduler = GreedyLR(make_optimizer(rates), **arguments(**options))
     literal = GreedyTwin(rates, **(options | twin))
     reasons = set()
     for step, metric in enumerate(metrics):

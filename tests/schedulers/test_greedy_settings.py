@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.greedy_options import arguments
 
 from ratewise import GreedyConfig, GreedyLR
 from ratewise.errors import InvalidArgument, InvalidState, NonFiniteLoss, UnknownName, WrongType
@@ -18,7 +19,7 @@ def make(lr: float | list[float] = 0.01, **options: Any) -> GreedyLR:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates]
     optimizer = torch.optim.SGD(groups, lr=rates[0])
     optimizer.step()
-    return GreedyLR(optimizer, **options)
+    return GreedyLR(optimizer, **arguments(**options))
 
 
 def rate_after(scheduler: GreedyLR, losses: list[float]) -> float:

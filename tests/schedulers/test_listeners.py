@@ -19,13 +19,18 @@ import pytest
 import torch
 from tests.contracts.rules import make_optimizer, metrics
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 from ratewise.errors import InvalidArgument, WrongType
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.listeners import JSONLWriter, TensorBoardWriter
 from ratewise.schedulers.metric_lr import SYNC_EVERY
 
-QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+QUICK: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 
 
 def trained(*listeners: Any, losses: Any = None, tensor: bool = False, **more: Any) -> GreedyLR:

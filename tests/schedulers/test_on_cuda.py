@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ratewise import GreedyLR
+from ratewise import GreedyConfig, GreedyLR
 from ratewise.errors import InvalidArgument
 from ratewise.schedulers.async_metric import AsyncMetric
 
@@ -28,7 +28,12 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 
-QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2, "reference": "previous"}
+QUICK: dict[str, Any] = {
+    "factor": 0.5,
+    "patience": 1,
+    "window": 2,
+    "config": GreedyConfig(reference="previous"),
+}
 RATE = 2.0**-6
 WARM, REPLAYS = 3, 50
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.greedy_options import arguments
 from tests.rules.policies import random_policy
 from tests.schedulers.update_ratio_twin import BASE, Task, sgd
 
@@ -22,7 +23,7 @@ def update_ratio(**options: Any) -> Callable[..., Any]:
 
 
 def greedy(**options: Any) -> Callable[..., Any]:
-    return lambda optimizer: GreedyLR(optimizer, **options)
+    return lambda optimizer: GreedyLR(optimizer, **arguments(**options))
 
 
 def learned(**options: Any) -> Callable[..., Any]:

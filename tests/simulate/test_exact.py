@@ -131,7 +131,11 @@ SCHEDULERS = [
     cosine,
     lambda optimizer: GreedyLR(optimizer, **QUICK).step,
     lambda optimizer: lambda loss: None,
-    lambda optimizer: GreedyLR(optimizer, **NERVOUS, schedule="cosine", total_steps=STEPS).step,
+    lambda optimizer: (
+        GreedyLR(
+            optimizer, config=GreedyConfig(**NERVOUS), schedule="cosine", total_steps=STEPS
+        ).step
+    ),
     lambda optimizer: (
         ReduceLROnPlateau(optimizer, **STEADY, min_lr=0.01 * optimizer.param_groups[0]["lr"]).step
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import unknown
-from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.greedy_config import GreedyConfig, merged
 from ratewise.rules.learned import load
 from ratewise.rules.update_ratio import DEFAULT
 from ratewise.schedulers.base import ScheduledLR
@@ -40,7 +40,8 @@ class Schedule:
         kind: one of `kinds()`, or a function ``(optimizer, total_steps, **options)`` that
             returns a scheduler of your own; it is stepped after each optimizer step, and gets
             the training loss if it is a ratewise scheduler.
-        options: keyword arguments of the scheduler.
+        options: keyword arguments of the scheduler; for "greedy" also the rule's other settings,
+            by the names that they have in `GreedyConfig`.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Schedule:
         """The options, with defaults filled in: a run's identity changes with them."""
         own: dict[str, Any] = {}
         if self.kind in ("greedy", "greedy-article"):
-            own = asdict(GreedyConfig())
+            rule, rest = _rule_settings(self.options)
+            return {**asdict(rule), **rest}
         elif self.kind == "update-ratio":
             own = DEFAULT._asdict()
         elif self.kind == "learned":
@@ -128,9 +130,18 @@ def _plateau(optimizer: Optimizer, steps: int) -> Any:
 
 
 def _greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
+    config, options = _rule_settings(options)
     if isinstance(options.get("schedule"), str):
         options["total_steps"] = steps
-    return GreedyLR(optimizer, **options)
+    return GreedyLR(optimizer, config=config, **options)
+
+
+def _rule_settings(options: Mapping[str, Any]) -> tuple[GreedyConfig, dict[str, Any]]:
+    """Return the settings of GreedyLR's rule among its options, and the rest."""
+    names = {setting.name for setting in fields(GreedyConfig)}
+    rule = {name: value for name, value in options.items() if name in names}
+    rest = {name: value for name, value in options.items() if name not in names}
+    return merged(rest.pop("config", None), **rule), rest
 
 
 def _update_ratio(optimizer: Optimizer, steps: int, **options: Any) -> Any:

@@ -85,12 +85,11 @@ class GreedyLR(keras.callbacks.Callback):
             with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its
             values are.
         warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
-        factor, patience, window, threshold, threshold_mode, reference, plateau, warmup, cooldown,
-            stage, mode, reset_after, eps, eps_mode, first: as for `ratewise.GreedyLR`.
+        factor, patience, window, threshold, warmup, cooldown, mode: as for `ratewise.GreedyLR`.
+        on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
+        config: all settings of the rule.
         min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
         max_lr: upper bound, default 10 times the base.
-        on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
-        config: the rule's settings in one, which arguments by name are put into.
         state_file: path of the memory's file, or None.
         verbose: 1 prints each change of the rate.
 
@@ -121,31 +120,37 @@ class GreedyLR(keras.callbacks.Callback):
         patience: int | None = None,
         window: int | None = None,
         threshold: float | None = None,
-        threshold_mode: str | None = None,
-        reference: str | None = None,
-        plateau: str | None = None,
         warmup: int | None = None,
         cooldown: int | None = None,
-        stage: str | None = None,
-        min_lr: float | None = None,
-        max_lr: float | None = None,
         mode: str | None = None,
-        reset_after: int | None = None,
-        eps: float | None = None,
-        eps_mode: str | None = None,
-        first: str | None = None,
         on_nonfinite: str | None = None,
         config: GreedyConfig | None = None,
+        min_lr: float | None = None,
+        max_lr: float | None = None,
         state_file: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ) -> None:
-        given = locals()
         super().__init__()
-        fields = [field.name for field in dataclasses.fields(GreedyConfig)]
-        self._config = merged(config, **{name: given[name] for name in fields})
-        given |= dataclasses.asdict(self._config)
-        own = ("monitor", "interval", "decide_every", "warmup_steps", "min_lr", "max_lr", *fields)
-        self._settings: dict[str, Any] = {name: given[name] for name in own}
+        self._config = merged(
+            config,
+            factor=factor,
+            patience=patience,
+            window=window,
+            threshold=threshold,
+            warmup=warmup,
+            cooldown=cooldown,
+            mode=mode,
+            on_nonfinite=on_nonfinite,
+        )
+        self._settings: dict[str, Any] = {
+            "monitor": monitor,
+            "interval": interval,
+            "decide_every": decide_every,
+            "warmup_steps": warmup_steps,
+            "min_lr": min_lr,
+            "max_lr": max_lr,
+            **dataclasses.asdict(self._config),
+        }
         _check(self._settings, state_file)
         self.monitor, self.interval, self.decide_every = monitor, interval, decide_every
         self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose

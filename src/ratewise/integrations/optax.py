@@ -38,22 +38,15 @@ def greedy(
     patience: int | None = None,
     window: int | None = None,
     threshold: float | None = None,
-    threshold_mode: str | None = None,
-    reference: str | None = None,
-    plateau: str | None = None,
     warmup: int | None = None,
     cooldown: int | None = None,
-    stage: str | None = None,
     mode: str | None = None,
-    reset_after: int | None = None,
-    eps: float | None = None,
-    first: str | None = None,
     on_nonfinite: str | None = None,
+    config: GreedyConfig | None = None,
     decide_every: int = 1,
     warmup_steps: int = 0,
     min_scale: float = RELATIVE_BOUNDS[0],
     max_scale: float = RELATIVE_BOUNDS[1],
-    config: GreedyConfig | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scale the updates up while the loss improves and down while it does not.
 
@@ -73,26 +66,16 @@ def greedy(
     float32; updates keep their type. On several devices pass the same, averaged loss everywhere.
 
     Args:
-        factor: F in (0, 1): a decision divides the scale by it, or multiplies.
-        patience: consecutive good (bad) decisions' values that must be exceeded.
-        window: length of the rolling mean, in values of the rule (see `decide_every`); 1 is none.
-        threshold: how much better than the reference counts as better.
-        threshold_mode: ``"rel"`` to the reference's absolute value, or ``"abs"``.
-        reference: ``"best"``, or ``"previous"``, the last smoothed value.
-        plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
-        warmup, cooldown: lengths of the stages after an increase and after a decrease.
-        stage: what a stage does: ``"extend"``, ``"ignore"`` or ``"hold"``.
-        mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
-        reset_after: after so many decreases at `min_scale` start again at 1; None is never.
-        eps: the smallest change of the scale that is made, relative to it.
-        first: what the first value counts as: ``"none"`` or ``"good"``.
+        factor, patience, window, threshold, warmup, cooldown, mode: as for `ratewise.GreedyLR`,
+            counted in decisions (see `decide_every`).
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``) or passed over (``"skip"``);
             there is no ``"raise"``, compiled code cannot.
+        config: all settings of the rule. ``eps_mode="abs"`` is refused: the base rate is the
+            chain's, and not known here.
         decide_every: updates a decision, which is on the mean of their values; one that is not
             finite spoils them all under ``"bad"``, under ``"skip"`` the others count.
         warmup_steps: W, updates of a linear ramp up to the base rate, before the rule begins.
         min_scale, max_scale: bounds of the scale, multiples of the base rate around 1.
-        config: the rule's settings in one, which arguments by name are put into.
 
     Returns:
         A transformation with ``update(updates, state, params=None, *, value)``, `value` being
@@ -106,7 +89,7 @@ def greedy(
     Source: `ratewise.rules.greedy`, which this runs.
 
     >>> import jax.numpy as jnp, optax
-    >>> rule = greedy(factor=0.5, patience=1, window=1, reference="best")
+    >>> rule = greedy(factor=0.5, patience=1, window=1)
     >>> tx, params = optax.chain(optax.sgd(0.5), rule), jnp.array(1.0)
     >>> state = tx.init(params)
     >>> for loss in (4.0, 3.0, 2.0, 1.0):
@@ -123,16 +106,9 @@ def greedy(
         patience=patience,
         window=window,
         threshold=threshold,
-        threshold_mode=threshold_mode,
-        reference=reference,
-        plateau=plateau,
         warmup=warmup,
         cooldown=cooldown,
-        stage=stage,
         mode=mode,
-        reset_after=reset_after,
-        eps=eps,
-        first=first,
         on_nonfinite=on_nonfinite,
     )
     if config.on_nonfinite == "raise":

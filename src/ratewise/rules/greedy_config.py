@@ -100,15 +100,16 @@ class GreedyConfig:
 
 
 def merged(config: GreedyConfig | None, **arguments: Any) -> GreedyConfig:
-    """Return a config with the arguments that were given by name in place.
+    """Return a config with the settings that were given beside it put in.
 
     Args:
-        config: the rest; None is the defaults.
-        arguments: settings by name; None was not given.
+        config: the other settings; None is the defaults.
+        arguments: settings by name; None means not given.
 
     Raises:
-        WrongType: `config` is no GreedyConfig.
-        InvalidArgument: a setting is given twice, with two values.
+        WrongType: `config` is not a GreedyConfig.
+        InvalidArgument: `config` has the setting, too, with a value that is neither this one nor
+            the default.
 
     >>> merged(GreedyConfig(reference="previous"), factor=0.5, patience=None).factor
     0.5

@@ -40,26 +40,19 @@ class GreedyLR(MetricLR):
         patience: consecutive good (bad) steps that must be exceeded before a decision.
         window: length of the rolling mean; 1 is no smoothing.
         threshold: how much better than the reference counts as better.
-        threshold_mode: ``"rel"`` to the reference, or ``"abs"``.
-        reference: ``"best"``, or ``"previous"``, the last smoothed value.
-        plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
-        warmup: length of the stage after an increase.
-        cooldown: length of the stage after a decrease.
-        stage: ``"extend"`` (the stage goes on in the same direction, a factor a step),
-            ``"ignore"`` (a warmup ignores good steps, a cooldown bad ones) or ``"hold"``
-            (nothing is counted).
+        warmup: length of the stage after an increase, in which the rate goes on rising.
+        cooldown: length of the stage after a decrease, in which it goes on falling.
+        mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
+        on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over
+            (``"skip"``) or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
+        config: all settings of the rule. The eight above are those that are set most often; the
+            others choose between readings of the literature, as in
+            ``config=GreedyConfig(reference="previous")``. An argument that is left out takes its
+            value from `config`, and that has `GreedyConfig`'s default where it has no other.
         min_lr: lower bound of the rate, a number or one a group; default 0.1 times the
             group's initial rate. What a schedule, another scheduler or a hand multiplies the
             rate by comes on top of the bounds.
         max_lr: upper bound, likewise; default 10 times the initial rate.
-        mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
-        reset_after: after so many decreases that found every group at `min_lr`, start again
-            at the initial rates; None is never.
-        eps: the smallest change that is made.
-        eps_mode: `eps` is relative to the rate (``"rel"``) or absolute (``"abs"``).
-        first: what the first metric counts as: ``"none"`` or ``"good"``.
-        on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over
-            (``"skip"``) or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
         missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
         schedule: an open-loop shape that the rate is multiplied by: a name (``"cosine"``,
             ``"linear"``, ...) with `total_steps`, or a function from the step to a scale.
@@ -74,11 +67,10 @@ class GreedyLR(MetricLR):
             rank's; the others need none), or None, each on its own. Nothing is sent where there
             is one process.
         process_group: of `torch.distributed`; None is the default group.
-        config: the rule's settings in one, for those above that are seldom set; arguments by
-            name are put into it. What is in neither has `GreedyConfig`'s default.
 
     Raises:
-        InvalidArgument, UnknownName, WrongType: a setting outside its range.
+        InvalidArgument, UnknownName, WrongType: a setting outside its range, or one that
+            `config` has with another value that is not the default.
 
     Sources: Subramanian & Ganapathiraman, "Zeroth Order GreedyLR" (2023); arXiv 2512.14527,
     Algorithms 1-3 and appendix A.7.
@@ -86,7 +78,7 @@ class GreedyLR(MetricLR):
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.ones(1))
     >>> optimizer = torch.optim.SGD([weight], lr=0.1)
-    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=1, window=1, reference="best")
+    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=1, window=1)
     >>> for loss in (4.0, 3.0, 2.0):
     ...     optimizer.step()
     ...     scheduler.step(loss)
@@ -102,20 +94,13 @@ class GreedyLR(MetricLR):
         patience: int | None = None,
         window: int | None = None,
         threshold: float | None = None,
-        threshold_mode: str | None = None,
-        reference: str | None = None,
-        plateau: str | None = None,
         warmup: int | None = None,
         cooldown: int | None = None,
-        stage: str | None = None,
+        mode: str | None = None,
+        on_nonfinite: str | None = None,
+        config: GreedyConfig | None = None,
         min_lr: Bound = None,
         max_lr: Bound = None,
-        mode: str | None = None,
-        reset_after: int | None = None,
-        eps: float | None = None,
-        eps_mode: str | None = None,
-        first: str | None = None,
-        on_nonfinite: str | None = None,
         missing: str = "raise",
         schedule: Schedule = None,
         total_steps: int | None = None,
@@ -124,7 +109,6 @@ class GreedyLR(MetricLR):
         groups: Sequence[int] | None = None,
         sync: str | None = "mean",
         process_group: Any = None,
-        config: GreedyConfig | None = None,
         _outside_bounds: str = "raise",
     ) -> None:
         config = merged(
@@ -133,17 +117,9 @@ class GreedyLR(MetricLR):
             patience=patience,
             window=window,
             threshold=threshold,
-            threshold_mode=threshold_mode,
-            reference=reference,
-            plateau=plateau,
             warmup=warmup,
             cooldown=cooldown,
-            stage=stage,
             mode=mode,
-            reset_after=reset_after,
-            eps=eps,
-            eps_mode=eps_mode,
-            first=first,
             on_nonfinite=on_nonfinite,
         )
         self._given |= config.stated().keys()
