@@ -259,6 +259,20 @@ def test_nan_raises_where_it_was_asked_for() -> None:
         fit(network(loss=loss_with_holes), greedy, data=spoiled())
 
 
+@pytest.mark.parametrize(("losses", "words"), [([1e308, 1e308], "sum .* inf"), ([math.nan], "nan")])
+def test_a_loss_that_raises_changes_nothing(losses: list[float], words: str) -> None:
+    greedy = GreedyLR(on_nonfinite="raise", decide_every=3, warmup_steps=1)
+    fit(network(), greedy, epochs=1)  # four of five batches: a period has begun
+    for loss in losses[:-1]:
+        greedy._take(loss)
+    before = greedy.state_dict()
+    with pytest.raises(NonFiniteLoss, match=f"{words}.* at batch {before['step'] + 1}: mend"):
+        greedy._take(losses[-1])
+    assert greedy.state_dict() == before
+    greedy._take(0.5)
+    assert greedy.state_dict()["step"] == before["step"] + 1
+
+
 def test_every_loss_nan_ends_at_the_lower_bound() -> None:
     x, y = data()
     model = network(loss=loss_with_holes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import math
@@ -16,7 +15,6 @@ from typing import Any
 from ratewise.errors import (
     InvalidState,
     MissingExtra,
-    NonFiniteLoss,
     WrongType,
     invalid,
     missing_extra,
@@ -24,10 +22,13 @@ from ratewise.errors import (
     wrong_type,
 )
 from ratewise.files import writing
+from ratewise.rules import schema
 from ratewise.rules.checks import check_count
+from ratewise.rules.fixed import ramped
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
-from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
+from ratewise.rules.period import Period, nonfinite
 from ratewise.schedulers.events import Event
 
 try:
@@ -176,13 +177,14 @@ class GreedyLR(keras.callbacks.Callback):
     def _forget(self) -> None:
         self._base: list[float] = []
         self._rule = FloatGreedy(self._config, GreedyLimits((), (), ()))
-        self._period: dict[str, Any] = dict(_NOTHING)
+        self._period = Period(skip=True)  # but `_take` may let one spoil them all
         self._step = self._iterations = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next decision depends on, as plain copied data fit for JSON."""
         if self._begun:
             self._iterations = _iterations(self.model.optimizer)
+        period = self._period
         return {
             "format": FORMAT,
             "callback": _CALLBACK,
@@ -190,7 +192,7 @@ class GreedyLR(keras.callbacks.Callback):
             "iterations": self._iterations,
             "base": list(self._base),
             "step": self._step,
-            "period": dict(self._period),
+            "period": {"seen": period.seen, "finite": period.count, "total": period.total},
             "memory": self._rule.state(),
         }
 
@@ -205,9 +207,11 @@ class GreedyLR(keras.callbacks.Callback):
         self._optimizer, self._handed, self._begun = None, True, False
 
     def _adopt(self, state: dict[str, Any]) -> None:
-        state = copy.deepcopy(state)
-        self._base, self._period = state["base"], state["period"]
+        self._forget()
+        self._base = list(map(float, state["base"]))
         self._step, self._iterations = state["step"], state["iterations"]
+        self._period.seen, self._period.count = state["period"]["seen"], state["period"]["finite"]
+        self._period.total = float(state["period"]["total"])
         self._rule = FloatGreedy(self._config, GreedyLimits.relative(len(self._base)))
         self._rule.restore(state["memory"])
 
@@ -215,7 +219,7 @@ class GreedyLR(keras.callbacks.Callback):
         """Return `state` if it is sound in every part."""
         if not isinstance(state, dict) or state.get("callback") != _CALLBACK:
             raise InvalidState(f"{where} is not of a {_CALLBACK}: pass what state_dict() returned")
-        version, settings, base = (state.get(key) for key in ("format", "settings", "base"))
+        version, settings = state.get("format"), state.get("settings")
         if type(version) is not int or not 1 <= version <= FORMAT:
             raise InvalidState(
                 f"{where}: format must be in 1..{FORMAT}, got {version!r}: a newer one needs a "
@@ -228,20 +232,12 @@ class GreedyLR(keras.callbacks.Callback):
                 f"{where} was saved with other settings ({', '.join(other)}): construct GreedyLR "
                 "with the same ones"
             )
-        groups = len(base) if isinstance(base, list) else 0
-        memory = FloatGreedy(self._config, GreedyLimits.relative(groups)).state()
-        like = self.state_dict() | {"base": memory["scale"], "memory": memory}
-        _same_kind(where, state, like | {"settings": settings})
-        memory, period = state["memory"], state["period"]
-        sound = (
-            min(state["step"], state["iterations"], *state["base"], *memory["scale"]) >= 0
-            and min(memory["good"], memory["bad"], memory["floored"]) >= 0
-            and 0 <= period["finite"] <= period["seen"] < self.decide_every
-            and 0 <= memory["position"] < self._config.window >= memory["count"] >= 0
-            and 0 <= memory["reason"] < len(REASONS)
-        )
-        if not sound:
-            raise InvalidState(f"{where} is damaged: a number is outside its range")
+        schema.record(_STATE)(where, state)
+        check_memory(f"{where}['memory']", state["memory"], self._config.window, len(state["base"]))
+        seen, finite = state["period"]["seen"], state["period"]["finite"]
+        allowed = f"below decide_every={self.decide_every}"
+        schema.require(seen < self.decide_every, f"{where}['period']['seen']", allowed, seen)
+        schema.require(finite <= seen, f"{where}['period']['finite']", f"at most {seen}", finite)
         return state
 
     def _read(self) -> list[dict[str, Any]]:
@@ -386,22 +382,18 @@ class GreedyLR(keras.callbacks.Callback):
 
     def _take(self, value: float | None) -> None:
         """Count a step and, if it ends a period, decide; the rule sees nothing of the ramp."""
+        period, policy = self._period, self._config.on_nonfinite
+        counts = value is not None and self._step >= self.warmup_steps
+        if counts and policy == "raise" and not math.isfinite(total := period.total + value):
+            where = f"{self.interval} {self._step + 1}"
+            raise nonfinite(value, where, name=self.monitor, total=total)
         self._step += 1
-        if self._step > self.warmup_steps and value is not None:
-            period, policy = self._period, self._config.on_nonfinite
-            finite = math.isfinite(value)
-            if policy == "raise" and not finite:
-                raise NonFiniteLoss(
-                    f"{self.monitor} is {value} at {self.interval} {self._step}: mend the run, or "
-                    "pass on_nonfinite='bad' or 'skip'"
-                )
-            period["seen"] += 1
-            period["finite"] += finite
-            period["total"] += value if finite else 0.0
-            if period["seen"] == self.decide_every:
-                enough = period["finite"] >= (1 if policy == "skip" else self.decide_every)
-                metric = period["total"] / period["finite"] if enough else math.nan
-                self._period = dict(_NOTHING)
+        if counts:
+            period.add(value)
+            if period.seen == self.decide_every:
+                whole = policy == "skip" or period.count == period.seen
+                metric = period.mean() if whole else math.nan
+                period.clear()
                 self._decide(metric)
                 return
         self._write()
@@ -421,17 +413,27 @@ class GreedyLR(keras.callbacks.Callback):
 
     def _write(self) -> None:
         """Set the rates of the next step, where they differ from what was set last."""
-        ramp = min(1.0, (self._step + 1) / (self.warmup_steps + 1))
         for index, (low, high) in enumerate(self._bounds):
             own = self._base[index] * self._rule.scale[index]
-            rate = min(max(own, low), high) * ramp
+            rate = ramped(min(max(own, low), high), self._step, self.warmup_steps)
             if rate != self._rates[index]:
                 self._rates[index] = rate
                 self._variables[index].assign(rate)
 
 
-#: A period that has not begun.
-_NOTHING = {"seen": 0, "finite": 0, "total": 0.0}
+#: What `state_dict` must look like; settings are compared one by one.
+_STATE = {
+    "format": schema.count(1, FORMAT),
+    "callback": schema.text,
+    "settings": lambda name, value: None,
+    "iterations": schema.count(),
+    "base": schema.several(schema.rate),
+    "step": schema.count(),
+    "period": schema.record(
+        {"seen": schema.count(), "finite": schema.count(), "total": schema.real}
+    ),
+    "memory": schema.record(MEMORY),
+}
 #: Methods of a model that decide what its logs hold.
 _OVERRIDABLE = ("train_step", "compute_metrics", "get_metrics_result")
 
@@ -486,19 +488,3 @@ def _check(settings: dict[str, Any], state_file: Any) -> None:
         raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
     if not (state_file is None or isinstance(state_file, str | os.PathLike)):
         raise wrong_type("state_file", "a path", state_file, "pass e.g. 'greedy.json'")
-
-
-def _same_kind(where: str, got: Any, like: Any) -> None:
-    """Raise InvalidState unless `got` has the keys, lengths and types of `like`, finite numbers."""
-    if type(got) is not type(like) or (isinstance(got, float) and not math.isfinite(got)):
-        raise InvalidState(f"{where} is damaged: a {type(like).__name__} is needed, got {got!r}")
-    if isinstance(like, dict):
-        if got.keys() != like.keys():
-            raise InvalidState(f"{where} is damaged: keys {sorted(got.keys() ^ like.keys())}")
-        for key in like:
-            _same_kind(f"{where}[{key!r}]", got[key], like[key])
-    if isinstance(like, list):
-        if len(got) != len(like):
-            raise InvalidState(f"{where} is damaged: {len(like)} numbers are needed")
-        for one, other in zip(got, like, strict=True):
-            _same_kind(where, one, other)

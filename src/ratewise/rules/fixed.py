@@ -55,3 +55,12 @@ def fixed_scale(name: str, step: int, total_steps: int) -> float:
             "total_steps", "an integer >= 1", total_steps, "pass the run's number of steps"
         )
     return max(0.0, FIXED[name](min(step / total_steps, 1.0)))
+
+
+def ramped(scale: float, step: int, ramp: int) -> float:
+    """Return a schedule's height under a linear ramp at the start.
+
+    >>> ramped(1.0, 0, 3), ramped(1.0, 3, 3)
+    (0.25, 1.0)
+    """
+    return scale * ((step + 1) / (ramp + 1)) if step < ramp else scale

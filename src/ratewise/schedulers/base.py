@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count
+from ratewise.rules.fixed import ramped
 from ratewise.rules.schema import Check
 from ratewise.schedulers import checkpoint, clock, events, rates, resume, trace
 from ratewise.schedulers.agreement import Agreement
@@ -31,7 +32,7 @@ from ratewise.schedulers.explained import Explained
 from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
 from ratewise.schedulers.record import Record
 from ratewise.schedulers.resume import Place, at
-from ratewise.schedulers.schedule import Schedule, check_schedule, ramped, schedule_scale
+from ratewise.schedulers.schedule import Schedule, check_schedule, schedule_scale
 from ratewise.schedulers.source import RateSource
 from ratewise.schedulers.step_hooks import settle
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import GreedyConfig, merged
+from ratewise.rules.period import nonfinite
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
-from ratewise.schedulers.metric import nonfinite
 from ratewise.schedulers.metric_lr import SYNC_EVERY, MetricLR
 from ratewise.schedulers.resume import Place, at
 from ratewise.schedulers.schedule import Schedule
@@ -217,7 +217,7 @@ class GreedyLR(MetricLR):
             self._decide_on_device(metric)
             return
         if self._raises and not math.isfinite(metric):
-            raise nonfinite(metric, self.last_epoch)
+            raise nonfinite(metric, f"step {self.last_epoch}")
         rule, rates = self._greedy.rule, self._rates
         before = rule.before()
         rule.update(metric)
@@ -255,7 +255,8 @@ class GreedyLR(MetricLR):
                 self._look_back()
             if self._raises and bool(self._spoilt):
                 self._spoilt.zero_()
-                raise nonfinite(math.nan, self.last_epoch, SYNC_EVERY)
+                late = f"step {self.last_epoch} or up to {SYNC_EVERY} steps before"
+                raise nonfinite(math.nan, late)
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ratewise.errors import NonFiniteLoss, invalid, wrong_type
+from ratewise.errors import invalid, wrong_type
 
 _DENSE = "pass loss.to_dense() or loss.dequantize()"
 _FIX = "pass a number or a tensor of one element, such as loss.detach()"
@@ -76,20 +75,3 @@ def on_device(loss: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
         where = f"a tensor on {scalar.device}"
         raise invalid("loss", f"on the rates' device, {device}", where, "pass loss.to(...)")
     return scalar.to(dtype)
-
-
-def nonfinite(metric: float, step: int, late: int = 0, *, total: float = math.nan) -> NonFiniteLoss:
-    """Return the error for a metric that is not finite, seen at `step`, up to `late` steps late.
-
-    Args:
-        metric: what was seen.
-        step: at which.
-        late: how many steps ago it may have been.
-        total: of the metrics since the last decision, which may be infinite where each is finite.
-    """
-    since = f" or up to {late} steps before" if late else ""
-    sum_of = f", and the sum since the last decision {total}" if math.isfinite(metric) else ""
-    return NonFiniteLoss(
-        f"loss is {metric}{sum_of} at step {step}{since}: mend the run, or pass "
-        "on_nonfinite='bad' or 'skip'"
-    )

@@ -14,13 +14,14 @@ from torch.optim import Optimizer
 from ratewise.errors import MissingLoss, unknown
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count
+from ratewise.rules.period import nonfinite
 from ratewise.rules.schema import Check
 from ratewise.schedulers import period
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.async_metric import AsyncMetric, is_far
 from ratewise.schedulers.base import ScheduledLR
-from ratewise.schedulers.metric import as_float, nonfinite, on_device
-from ratewise.schedulers.period import Period
+from ratewise.schedulers.metric import as_float, on_device
+from ratewise.schedulers.period import SharedPeriod
 from ratewise.schedulers.rates import accumulator
 from ratewise.schedulers.resume import Place, at
 from ratewise.schedulers.source import RateSource
@@ -76,7 +77,7 @@ class MetricLR(ScheduledLR):
         self.missing, self.decide_every = missing, decide_every
         self._seen = False  # a metric, ever
         agreement = Agreement(sync, process_group)
-        self._period = Period(agreement)
+        self._period = SharedPeriod(agreement)
         self._read_policy()
         super().__init__(optimizer, source, agreement=agreement, **rest)
 
@@ -141,7 +142,7 @@ class MetricLR(ScheduledLR):
         """Take in this step's metric; return the one to decide on, if a period ends here."""
         past = self.last_epoch - self.warmup_steps
         if past <= 0:
-            self._period.forget()
+            self._period.own.clear()
         elif past // self.decide_every > max(0, past - since) // self.decide_every:
             return self._period.close(value, self._device)
         elif value is not None:
@@ -158,7 +159,7 @@ class MetricLR(ScheduledLR):
     def _read_policy(self) -> None:
         """Keep what every step asks for where it costs least."""
         self._raises = self.on_nonfinite == "raise"
-        self._period.skip = self.on_nonfinite == "skip"
+        self._period.own.skip = self.on_nonfinite == "skip"
         #: Whether a Python float needs no check.
         self._plain = self._device is None and not self._raises
 
@@ -180,7 +181,7 @@ class MetricLR(ScheduledLR):
         if self._raises and not self._agreement.active:
             total = self._period.total_with(value)
             if not math.isfinite(total):
-                raise nonfinite(value, self.last_epoch + 1, total=total)
+                raise nonfinite(value, f"step {self.last_epoch + 1}", total=total)
         return value
 
     def _choose_runtime(self, metric: float | Tensor) -> None:
@@ -210,7 +211,7 @@ class MetricLR(ScheduledLR):
     def _update_lr(self, epoch: int | None = None) -> None:
         super()._update_lr(epoch)
         if epoch is not None:
-            self._period.forget()  # what was observed before belongs to another schedule
+            self._period.own.clear()  # what was observed before belongs to another schedule
 
     # -- checkpoints ----------------------------------------------------------------------------
 

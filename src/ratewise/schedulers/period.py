@@ -1,27 +1,24 @@
-"""The metrics between two decisions: summed where they are, agreed, and made one number."""
+"""The metrics between two decisions where there are devices and other processes."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ratewise.rules import schema
+from ratewise.rules.period import Period, mean
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.async_metric import AsyncMetric
 
 _SUM = schema.optional(schema.row(schema.real, schema.number(0.0)))
-#: What `Period.state` must look like: a sum of metrics and how many there were, or None.
+#: What `SharedPeriod.state` must look like: a sum of metrics and how many there were, or None.
 TABLE = {"pending": _SUM, "late": _SUM}
 
 
-class Period:
-    """The mean of the metrics that came in since the last decision.
-
-    A period with a metric that is not finite is not finite as a whole, unless those are skipped.
-    Sums are Python floats or scalar tensors, as the metrics are.
+class SharedPeriod:
+    """The metrics since the last decision, of this process and of those that train with it.
 
     Args:
         agreement: how the ranks come to one metric.
@@ -29,38 +26,25 @@ class Period:
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
-        #: Leave out what is not finite.
-        self.skip = False
+        #: This process's part; floats, or scalar tensors that stay where they are.
+        self.own = Period()
         #: Set once metrics come from a device to Python rates: then all are one period late.
         self.late: AsyncMetric | None = None
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin a new period."""
-        self.pending = False
-        self._total: Any = 0.0
-        self._count: Any = 0
 
     def take(self, value: float | Tensor) -> None:
         """Add a metric to this period's."""
-        self.pending = True
-        if not self.skip:
-            if self._count:
-                self._total = self._total + value
-            else:  # a tensor may be the caller's own, and be overwritten by the next step
-                self._total = value.clone() if isinstance(value, Tensor) else value
-            self._count += 1
-        elif isinstance(value, Tensor):
-            finite = torch.isfinite(value)
-            self._total = torch.where(finite, value, 0.0) + self._total
-            self._count = finite + self._count
-        elif math.isfinite(value):
-            self._total += value
-            self._count += 1
+        own = self.own
+        if not isinstance(value, Tensor):
+            own.add(value)
+        elif own.skip or own.count:
+            own.add(value, torch)
+        else:  # it may be the caller's own, and be overwritten by the next step
+            own.add(value.clone(), torch)
 
     def total_with(self, value: float) -> float:
         """Return this period's sum with one more metric; without tensors, which are not read."""
-        return value if isinstance(self._total, Tensor) else self._total + value
+        total = self.own.total
+        return value if isinstance(total, Tensor) else total + value
 
     def close(
         self, value: float | Tensor | None, device: torch.device | None
@@ -71,38 +55,38 @@ class Period:
             value: the period's last metric, if one comes with its last step.
             device: where the rule decides; None on Python floats.
         """
-        if not self.pending and self.late is None and not self._agreement.active:
+        own = self.own
+        if not own.seen and self.late is None and not self._agreement.active:
             return value
         if value is not None:
             self.take(value)
-        pending, total, count = self.pending, self._total, self._count
+        pending, total, count = own.seen > 0, own.total, own.count
         if not pending and not (self._agreement.always and device is None):
             return None
-        self.forget()
+        own.clear()
         total, count = self._agreement.totals(total, count)
         if self.late is not None:
             arrived = self.late.exchange(total, count)
             if arrived is None:
                 return None
             total, count = arrived
-        if isinstance(count, Tensor) or count > 1:
-            return total / count
-        if count:
-            return total
-        return math.nan if pending else None
+        nothing = not pending and not isinstance(count, Tensor) and not count
+        return None if nothing else mean(total, count)
 
     def state(self) -> dict[str, Any]:
         """Return what is pending and what is under way, as plain data: waits for a device."""
-        under_way = None if self.late is None else self.late.read()
+        own, under_way = self.own, None if self.late is None else self.late.read()
         return {
-            "pending": [float(self._total), float(self._count)] if self.pending else None,
+            "pending": [float(own.total), float(own.count)] if own.seen else None,
             "late": None if under_way is None else list(under_way),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state()` returned."""
-        self.pending = state["pending"] is not None
-        self._total, self._count = state["pending"] or (0.0, 0)
+        self.own.clear()
+        if state["pending"] is not None:
+            self.own.total, self.own.count = state["pending"]
+            self.own.seen = max(1, int(self.own.count))
         self.late = None
         if state["late"] is not None:
             self.late = AsyncMetric()

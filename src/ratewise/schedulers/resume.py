@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratewise.errors import InvalidState, RatewiseError, SettingsDifferWarning
+from ratewise.rules.fixed import ramped
 from ratewise.schedulers import checkpoint
 from ratewise.schedulers.arguments import new_rates
-from ratewise.schedulers.schedule import check_schedule, ramped, schedule_scale
+from ratewise.schedulers.schedule import check_schedule, schedule_scale
 
 if TYPE_CHECKING:
     from ratewise.schedulers.base import ScheduledLR

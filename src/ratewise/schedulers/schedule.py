@@ -66,12 +66,3 @@ def schedule_scale(schedule: Schedule, step: int, total_steps: int | None, begin
         fix = f"schedule({step}) returned it"
         raise invalid("schedule", "a function whose values are finite and >= 0", scale, fix)
     return scale
-
-
-def ramped(scale: float, step: int, ramp: int) -> float:
-    """Return a schedule's height under a linear ramp at the start.
-
-    >>> ramped(1.0, 0, 3), ramped(1.0, 3, 3)
-    (0.25, 1.0)
-    """
-    return scale * ((step + 1) / (ramp + 1)) if step < ramp else scale
