@@ -1,4 +1,4 @@
-"""Frameworks, one file each; each is imported when it is first named, and loads its framework."""
+"""Integrations, a file a framework; each is imported when it is first named."""
 
 from __future__ import annotations
 

@@ -60,19 +60,18 @@ class GreedyLR(keras.callbacks.Callback):
 
     **The batch's own loss.** After a batch Keras reports the epoch's running mean. A difference
     of running totals (float32) loses digits as the epoch grows, and after one NaN is NaN until
-    its end. So the metric is zeroed before the batch and given its past back afterwards: the rule
-    sees this batch alone, to a rounding, whatever its size and sample weights; the epoch's mean
-    stays what it was, to the bit. Callbacks that stand before this one in the list see the
-    batch's own value, those after it the running mean. With `steps_per_execution` a "batch" is
-    one call of the compiled function. Keras has waited for the device to log, before we read.
+    its end. So the metric is set to zero before the batch, and its earlier value is added back
+    afterwards: the rule gets this batch alone, to a rounding, whatever its size and sample
+    weights, and the epoch's mean is the same to the bit. Callbacks before this one in the list see
+    the batch's own value, those after it the running mean. With `steps_per_execution` a "batch" is
+    one call of the compiled function. Reading the value costs no wait: Keras logs it anyway.
 
     **Going on after an interruption.** Keras's checkpoints hold the model, the optimizer and its
-    rate, but no callback, and a variable of ours in them would make Keras skip the whole
-    optimizer where they are loaded without us. So the rule's memory has a small JSON file of its
-    own: `state_file`, replaced in one piece after each epoch, read when `fit` begins, matched to
-    the model by the optimizer's count of steps: the memory of another moment is an error, not a
-    guess. It holds the last two epochs; put this callback before the one that saves the model
-    (`BackupAndRestore`, `ModelCheckpoint`), and a run that dies between the two files goes on.
+    rate, but no callbacks. So the rule's memory is kept in a small JSON file, `state_file`. It is
+    replaced in one piece after each epoch, read when `fit` begins, and must be of the model's
+    optimizer step. It holds the last two epochs: put this callback before the one that saves the
+    model (`BackupAndRestore`, `ModelCheckpoint`), and a run that is killed between writing the two
+    files goes on.
 
     The state belongs to the optimizer: a further `fit` goes on, a new `compile` begins anew. A
     `MultiOptimizer` keeps the ratios of its rates. Nothing else may set the rate. Pass callbacks
@@ -169,7 +168,7 @@ class GreedyLR(keras.callbacks.Callback):
 
     @property
     def last_reason(self) -> str:
-        """Why the last decision was what it was: one of `ratewise.rules.greedy.REASONS`."""
+        """The reason of the last decision: one of `ratewise.rules.greedy.REASONS`."""
         return REASONS[self._rule.reason]
 
     # -- the state --------------------------------------------------------------------------
@@ -268,7 +267,7 @@ class GreedyLR(keras.callbacks.Callback):
         _rates_of(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Take up the optimizer at the first call of a fit."""
+        """Begin with the model's optimizer, at the first epoch of a fit."""
         if not self._begun:
             self._begin(self.model)
 
@@ -282,7 +281,7 @@ class GreedyLR(keras.callbacks.Callback):
                 variable.assign(0.0)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Give the metric its past back, and decide on the batch's own value."""
+        """Put the metric's earlier batches back, and decide on this batch's own value."""
         logs = {} if logs is None else logs
         value = logs.get(self.monitor)
         if self.interval == "batch" and self.model:
@@ -381,7 +380,7 @@ class GreedyLR(keras.callbacks.Callback):
             raise unknown("monitor", self.monitor, names - {"learning_rate"})
 
     def _take(self, value: float | None) -> None:
-        """Count a step and, if it ends a period, decide; the rule sees nothing of the ramp."""
+        """Count a step and, if it ends a period, decide; steps of the ramp are not decided on."""
         period, policy = self._period, self._config.on_nonfinite
         counts = value is not None and self._step >= self.warmup_steps
         if counts and policy == "raise" and not math.isfinite(total := period.total + value):

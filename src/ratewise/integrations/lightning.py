@@ -1,4 +1,4 @@
-"""A ratewise scheduler under Lightning: one line in `configure_optimizers` does all of it."""
+"""Ratewise schedulers under Lightning, by one line in `configure_optimizers`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def configure(
     *,
     interval: str | None = None,
 ) -> dict[str, Any]:
-    """Return what `configure_optimizers` is to return, and let the scheduler hear of the run.
+    """Return what `configure_optimizers` is to return, and pass the run's losses to the scheduler.
 
     .. code-block:: python
 
@@ -81,7 +81,7 @@ def configure(
 
     Raises:
         WrongType: an argument of another kind, a scheduler with no ratewise one in it.
-        UnknownName: another `interval`; after the first validation, a `monitor` that nobody logs.
+        UnknownName: another `interval`; after the first validation, a `monitor` that is not logged.
         InvalidArgument: ``"epoch"`` without a monitor; manual optimization.
 
     >>> layer = torch.nn.Linear(1, 1)
@@ -122,7 +122,7 @@ def configure(
 
 
 class ObserveCallback(Callback):
-    """Tells a scheduler the training loss, or a metric; `configure` makes and attaches it."""
+    """Passes the training loss, or a metric, to a scheduler; `configure` makes and attaches it."""
 
     def __init__(
         self,

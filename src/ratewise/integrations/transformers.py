@@ -1,4 +1,4 @@
-"""A ratewise scheduler under the transformers Trainer: a callback hears the loss, Trainer steps."""
+"""Ratewise schedulers under the transformers Trainer: a callback passes losses on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 
 class ObserveCallback(TrainerCallback):
-    """Tells a scheduler the training loss, or an evaluation metric; Trainer's own step decides.
+    """Passes the training loss, or an evaluation metric, to a scheduler that Trainer steps.
 
     ``Trainer(..., optimizers=(optimizer, scheduler), callbacks=[ObserveCallback(scheduler)])``.
     The scheduler must go in as Trainer's: Trainer makes a linear schedule of its own otherwise,
@@ -95,7 +95,7 @@ class ObserveCallback(TrainerCallback):
     # -- Trainer's calls --------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check that Trainer steps our scheduler, give it the ramp, and begin to listen."""
+        """Check that Trainer steps our scheduler, set its ramp, and attach the hook."""
         self._release()  # left over if the last training was interrupted
         theirs = kwargs.get("lr_scheduler")
         parts = ratewise_parts(_unwrapped(theirs))
@@ -125,7 +125,7 @@ class ObserveCallback(TrainerCallback):
         self._forget()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Hand this step's loss over."""
+        """Pass this step's loss to the scheduler."""
         if self.metric != "loss":
             return
         if self._total is not None:
@@ -138,13 +138,13 @@ class ObserveCallback(TrainerCallback):
         self._forget()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the logged loss, if the model has none."""
+        """Pass the logged loss on, if the model has none."""
         logs = kwargs.get("logs") or {}
         if self._training and self.metric == "loss" and not self._heard and "loss" in logs:
             self.scheduler.observe(logs["loss"])
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the evaluation's metric, if that is what is wanted."""
+        """Pass the evaluation's metric on, if `metric` names it."""
         metrics = kwargs.get("metrics") or {}
         if not self._training or self.metric == "loss":
             return
@@ -156,7 +156,7 @@ class ObserveCallback(TrainerCallback):
         self._found |= set(metrics)  # one of several data sets, perhaps: the others come first
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop listening."""
+        """Remove the hook."""
         self._release()
         self._check_found()
 
@@ -183,7 +183,7 @@ class ObserveCallback(TrainerCallback):
     def _fall_back(self, args: Any, state: Any) -> None:
         """Say that the logged loss is taken, at the first step without another."""
         self._falls_back = True
-        where = "the model's output has no loss that can be heard"
+        where = "the model's output has no loss that can be read"
         fix = "pass logging_strategy='steps', logging_steps=1 for a decision every step"
         if args.logging_strategy == "no":
             raise MissingLoss(f"{where}, and Trainer logs none: {fix}")

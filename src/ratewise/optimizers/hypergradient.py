@@ -1,4 +1,4 @@
-"""SGD and Adam that move their own rate along its hypergradient, and need no schedule for it."""
+"""SGD and Adam whose rate follows its hypergradient, without a schedule."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class HypergradientSGD(Hypergradient):
     then it is clamped to its bounds. On a quadratic of curvature L, h is positive below 1/L and
     negative above it. The first step has no last direction, and leaves the rate.
 
-    **Which beta.** That of the additive form has units: h grows with the square of the gradients,
-    so that the same beta is nothing for one model and too much for another. The multiplicative
-    form has none, and moves the rate by at most a share of `hyper_lr` a step: try 0.02 to 0.1. It
-    never leaves a rate of 0.
+    **Which beta.** In the additive form it has units: h grows with the square of the gradients, so
+    that the same beta is too small for one model and too large for another. In the multiplicative
+    form it has none, and moves the rate by at most a share of `hyper_lr` a step: try 0.02 to 0.1;
+    a rate of 0 stays 0.
 
-    **What to expect.** One step ahead is as far as h sees. It makes up for a rate that is too low,
-    and among noisy gradients, or across a narrow valley, it lowers one that is right for the long
-    run: on examples/hypergradient_digits.py's task SGD at its best fixed rate ends at a lower
-    loss. `min_lr` says how far down it may go.
+    **What to expect.** h looks one step ahead. It raises a rate that is too low; with noisy
+    gradients, or across a narrow valley, it also lowers one that is right for the long run:
+    on examples/hypergradient_digits.py's task SGD at its best fixed rate ends at a lower loss.
+    `min_lr` limits how far it falls.
 
     **What counts as the gradient.** All that the step is made of: negated under `maximize`, and
     with the penalty's under `weight_decay`, which is an L2 penalty as in `torch.optim.SGD`. So h
@@ -194,21 +194,13 @@ class HypergradientAdam(Hypergradient):
 
     Args:
         params: parameters, or groups of them; all settings but `per` may differ by group.
-        lr: the rate to start with, in [min_lr, max_lr].
         hyper_lr: beta, >= 0; 0 is `torch.optim.Adam`. The additive form needs a smaller one than
             SGD's: the norm of a direction is about the root of the number of weights, however
             small the gradients are.
-        per: what has a rate of its own: ``"model"``, ``"group"``, ``"tensor"`` or ``"element"``.
-        form: ``"additive"`` or ``"multiplicative"``.
-        normalize: whether h is divided by the norms of both its sides; None is as in the paper:
-            not in the additive form, and in the multiplicative one.
-        min_lr: lower bound of the rate, finite and >= 0.
-        max_lr: upper bound, >= `min_lr`.
         betas: of the two averages, each in [0, 1).
         eps: added to the root, finite and >= 0.
-        weight_decay: of an L2 penalty, >= 0; its gradient is part of g, as in `torch.optim.Adam`.
-        maximize: go up instead of down.
-        foreach: step all tensors of a kind at once; None does so away from the CPU.
+        lr, per, form, normalize, min_lr, max_lr, weight_decay, maximize, foreach: as for
+            `HypergradientSGD`.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: as `HypergradientSGD`.

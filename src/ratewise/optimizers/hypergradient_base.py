@@ -1,4 +1,4 @@
-"""Base class of the optimizers that move their own rate along its hypergradient."""
+"""The base class of the optimizers whose rate follows its hypergradient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Hypergradient(Optimizer):
 
     A step is two passes. The first takes the inner product of the new gradients with the last
     directions over all of a rate's tensors, and moves the rate once; the second steps all tensors.
-    A rate that moved on in the loop over tensors would be another for each of them, by their order.
+    Moving the rate within the loop over tensors would give each of them another one.
 
     Args:
         params: as for any torch optimizer.
@@ -70,7 +70,7 @@ class Hypergradient(Optimizer):
         raise NotImplementedError
 
     def _directions(self, part: Part) -> list[Tensor]:
-        """Return where all tensors of a part go; the next step reads that memory once more."""
+        """Return the directions of all tensors of a part; the next step reads that memory again."""
         raise NotImplementedError
 
     # -- the step -------------------------------------------------------------------------------

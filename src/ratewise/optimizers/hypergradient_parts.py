@@ -22,7 +22,7 @@ class Part:
     #: Of what is minimized: negated under `maximize`, and with the penalty's.
     gradients: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
-    #: Where the last step made by these went, if they had gradients in it.
+    #: Directions of the last step, for those that had gradients in it.
     previous: list[Tensor | None] = field(default_factory=list)
 
     def pairs(self) -> tuple[list[Tensor], list[Tensor], list[dict[str, Any]]]:
@@ -69,7 +69,7 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 
 
 def check_parameter(p: Any) -> None:
-    """Raise unless a parameter is a whole, dense, real tensor; of what is none torch complains.
+    """Raise unless a parameter is a whole, dense, real tensor; torch refuses what is no tensor.
 
     Raises:
         InvalidArgument: it is complex, sparse, or a shard.

@@ -21,7 +21,7 @@ _NARROW = (torch.float16, torch.bfloat16)
 
 
 def check_settings(group: Mapping[str, Any]) -> None:
-    """Raise unless what a group says of its rate's moves is within its ranges.
+    """Raise unless a group's settings of how its rate moves are in their ranges.
 
     Raises:
         InvalidArgument, UnknownName: a setting outside its range.
@@ -67,7 +67,7 @@ def normalizes(group: Mapping[str, Any]) -> bool:
 
 
 def rate_dtype(per: str, like: Tensor | None) -> torch.dtype:
-    """Return in what a rate is kept.
+    """Return the dtype of a rate.
 
     One number is a float64: with Adam's `hyper_lr` of 1e-7 most moves are below the last digit of
     a float32 rate. One a weight is what the weight is, and at least float32, to spare memory.

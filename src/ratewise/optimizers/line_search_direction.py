@@ -1,4 +1,4 @@
-"""Adam's direction for a line search, and what a loss falls by along a direction."""
+"""Adam's direction for a line search, and inner products."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Snapshot:
 
 
 class Trials:
-    r"""The loss of one batch at :math:`w - \eta d`, as often as it is asked for.
+    r"""The loss of one batch at :math:`w - \eta d`, for any number of rates.
 
     Every evaluation starts from the generators' states and the buffers of the first one. A trial
     is written as base - rate * direction into the parameters (`closure`) or into tensors beside
@@ -185,7 +185,7 @@ class Trials:
 
     @torch.no_grad()
     def settle(self, rate: float) -> None:
-        """Move the parameters by this rate; all else is as one forward pass would have left it."""
+        """Move the parameters by this rate; everything else is as after one forward pass."""
         self._place(rate)
         self._finish(self._after)
 

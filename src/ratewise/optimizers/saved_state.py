@@ -22,7 +22,7 @@ def check_state(
     together: tuple[str, ...] = (),
     elementwise: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the groups of a state dict, once everything that our optimizers keep is checked.
+    """Return the groups of a state dict, after checking everything that these optimizers keep.
 
     Torch checks the numbers of groups and parameters itself.
 
@@ -71,7 +71,7 @@ def check_state(
 
 
 def _check_setting(where: str, value: Any) -> None:
-    """Check that a setting is small plain data: its range is the optimizer's affair."""
+    """Check that a setting is small plain data; the optimizer checks its range."""
     if isinstance(value, list | tuple):
         schema.several(schema.real, most=9)(where, list(value))
     elif not isinstance(value, Tensor):

@@ -14,7 +14,7 @@ MOST_COUNT = 2**52
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a setting is a real number; a boolean is none, nor what no float can hold.
+    """Return whether a setting is a real number that a float can hold; booleans are not.
 
     >>> is_number(2), is_number(True), is_number(10**400)
     (True, False, False)
@@ -25,7 +25,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_count(name: str, value: Any, least: int) -> None:
-    """Raise unless a setting is an integer of at least `least`; a boolean is none."""
+    """Raise unless a setting is an integer >= `least`; a boolean does not count as one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(name, f"an integer >= {least}", value, f"pass {least} or more")
     if value > MOST_COUNT:

@@ -1,4 +1,4 @@
-"""What a policy sees of a training: scale-free numbers, built here and nowhere else.
+"""The features of a training that a policy sees: scale-free numbers, built here alone.
 
 One definition for NumPy, torch and jax arrays; every array has the runs' shape (none for one run).
 The steps between two decisions are a window; what is observed are its mean loss and the steps in
@@ -34,7 +34,7 @@ _TINY = 1e-12
 
 
 class FeatureState(NamedTuple):
-    """What is remembered of a run, each of the runs' shape; counts of 0 mean "nothing yet"."""
+    """What is remembered of a run, in the runs' shape; a count of 0 means nothing yet."""
 
     first: Any  #: mean loss of the first window
     last: Any  #: and of the last
@@ -74,7 +74,7 @@ def look(
     size: Any,
     xp: Any,
 ) -> FeatureState:
-    """Take in what a measured step showed; what is not finite or not there is left out.
+    """Take in the measurements of a step; one that is not finite or missing is left out.
 
     Args:
         state: the last.
@@ -145,8 +145,8 @@ def observe(
     (0.0, 3.0)
     """
     s, where = state, xp.where
-    heard, known = xp.isfinite(loss), s.windows > 0
-    mean = where(heard, xp.abs(loss), s.last)
+    finite, known = xp.isfinite(loss), s.windows > 0
+    mean = where(finite, xp.abs(loss), s.last)
     first = where(known, s.first, mean)
     change = _log(mean, xp) - _log(where(known, s.fast, mean), xp)
     fast = where(known, FAST * s.fast + (1 - FAST) * mean, mean)
@@ -186,7 +186,7 @@ def observe(
         fast=fast,
         slow=slow,
         changes=changes,
-        windows=s.windows + where(heard, 1.0, 0.0),
+        windows=s.windows + where(finite, 1.0, 0.0),
         gradient=zero,
         alignment=zero,
         promise=zero,

@@ -1,4 +1,4 @@
-"""Open-loop schedules as pure functions of the step: what a rule can ride on (its anchor)."""
+"""Open-loop schedules, and the ramp, as pure functions of the step."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class GreedyConfig:
-    """Settings of the rule: what is usually set, and which reading of the literature is meant.
+    """Settings of the rule, and which readings of the literature are meant.
 
     Where papers and libraries differ, the default is the reading that did best here; see
     `ratewise.rules.greedy` for the formulas.

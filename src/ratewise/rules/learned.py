@@ -62,7 +62,7 @@ class LearnedState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Policy(Weights):
-    """A network with all that is needed to use it; equal only to itself.
+    """A network with everything that is needed to use it. Two policies are equal only if identical.
 
     Args:
         weights: one [outputs, inputs] a layer, tanh between them; the last has one output.
@@ -93,7 +93,7 @@ class Policy(Weights):
 
     @classmethod
     def anchor(cls, horizon: Horizon, **settings: Any) -> Policy:
-        """Return a policy that leaves its anchor alone: what learning starts from.
+        """Return a policy whose correction is always 1: what learning starts from.
 
         Args:
             horizon: the anchor's ratio.
@@ -106,7 +106,7 @@ class Policy(Weights):
 
     @property
     def digest(self) -> str:
-        """What tells policies apart: 16 hexadecimal digits of all that decides."""
+        """16 hexadecimal digits that identify the policy: a hash of everything it decides by."""
         horizon = map(float, self.horizon)
         return self.fingerprint(float(self.bound), self.windows, *horizon, self.schedule)
 
@@ -138,7 +138,7 @@ class Policy(Weights):
 
 
 def init(zero: Any, *, xp: Any) -> LearnedState:
-    """Return the state before the first step: the anchor as it is.
+    """Return the state before the first step, with a correction of 1.
 
     Args:
         zero: an array of zeros of the runs' shape, float type and device.
@@ -150,7 +150,7 @@ def init(zero: Any, *, xp: Any) -> LearnedState:
 def decide(
     state: LearnedState, loss: Any, network: Network, *, step: int, total_steps: int, xp: Any
 ) -> tuple[LearnedState, Any]:
-    """Look at the window that ends here, and correct the anchor for the next one.
+    """Observe the window that ends here, and set the correction for the next one.
 
     Returns the state, and the features, [features, ...].
 

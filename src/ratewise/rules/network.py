@@ -24,7 +24,7 @@ MOST_WINDOWS = 10_000
 
 
 class Network(NamedTuple):
-    """A network's arrays, where they are needed."""
+    """A network's arrays, on the device where it is used."""
 
     layers: tuple[tuple[Any, Any], ...]
     low: Any
@@ -106,7 +106,7 @@ class Weights:
             raise invalid("windows", f"an integer from 2 to {MOST_WINDOWS}", windows, "pass 25")
 
     def fingerprint(self, *numbers: Any) -> str:
-        """Return 16 hexadecimal digits of the arrays and of whatever else decides."""
+        """Return 16 hexadecimal digits: a hash of the arrays and of `numbers`."""
         arrays = (*self.weights, *self.biases, self.low, self.high)
         content = b"".join(x.tobytes() for x in arrays) + repr(numbers).encode()
         return hashlib.sha256(content).hexdigest()[:16]

@@ -3,7 +3,7 @@
 A file may come from anybody, so it is data to be checked: its size, before it is opened; the
 types and names of its tensors; each field of the metadata against a declared table; then the
 policy as a whole; and the digest that was written with it against what was read. A file that
-passes is a policy of finite numbers, whose word is bounded; any other is `CorruptPolicy`.
+passes is a policy of finite numbers with bounded corrections; any other is `CorruptPolicy`.
 The digest finds damage. It is no signature: who writes a file can write its digest.
 """
 
@@ -177,7 +177,7 @@ def verify(path: Path, about: Mapping[str, Any], digest: str) -> None:
 
 
 def plain(name: str, value: Any) -> None:
-    """Check an object of JSON that is not deeper than `MOST_DEPTH`; it decides nothing."""
+    """Check an object of JSON, at most `MOST_DEPTH` deep, that nothing depends on."""
     schema.require(isinstance(value, dict), name, "an object", value)
     layer, depth = [value], 0
     while layer:
@@ -189,7 +189,7 @@ def plain(name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file's metadata are taken apart into `CorruptPolicy`."""
+    """Turn errors from reading a file's metadata into `CorruptPolicy`."""
     try:
         yield
     except CorruptPolicy:

@@ -82,7 +82,7 @@ def above(least: float, most: float = sys.float_info.max) -> Check:
 
 
 def count(least: int = 0, most: int = MOST) -> Check:
-    """Return the check of an integer in [least, most]; a boolean is none."""
+    """Return the check of an integer in [least, most]; booleans are refused."""
 
     def check(name: str, value: Any) -> None:
         legal = type(value) is int and least <= value <= most

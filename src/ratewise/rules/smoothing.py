@@ -120,7 +120,7 @@ class FloatWindow:
         return below[0]
 
     def mean(self) -> float:
-        """Return the mean of what is in the ring, which must hold something."""
+        """Return the mean of the values in the ring, of which there must be one."""
         return self._tree[-1][0] / self.count
 
     def values(self) -> list[float]:

@@ -151,7 +151,7 @@ def measures(steps: int, every: int) -> bool:
 
 
 def typical_rms(norms: Any, sizes: Any, matrices: Any, *, xp: Any = np) -> Any:
-    """Return the size of a model's typical weight: a geometric mean, in which elements count.
+    """Return the size of a model's typical weight: a geometric mean, weighted by elements.
 
     ``exp(sum n_i ln(||p_i|| / sqrt(n_i)) / sum n_i)`` over the tensors with two dimensions or more
     that are not zero, `LEAST_RMS` if there are none. Unlike a root mean square it is not drowned

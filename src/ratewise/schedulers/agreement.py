@@ -1,4 +1,4 @@
-"""One metric for all processes that train together, so that their rates never part.
+"""One metric for all processes that train together, so that their rates stay equal.
 
 Every rank's sum and count lie in slots of their own in one small tensor of zeros: its all-reduce
 adds only zeros to each slot, which is exact, so that all ranks hold the same numbers to the last
@@ -38,7 +38,7 @@ class Agreement:
 
     @property
     def active(self) -> bool:
-        """Whether there is anybody to agree with."""
+        """Whether there are other ranks to agree with."""
         return self.how is not None and _initialized() and self._world() > 1
 
     @property
@@ -104,8 +104,8 @@ def _initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def gravest(alarm: int, loss: Any) -> int:
-    """Return the highest alarm of any process, so that all do the same; `loss` says from where."""
+def highest_alarm(alarm: int, loss: Any) -> int:
+    """Return the highest alarm of any process, so that all do the same; `loss` gives the device."""
     if not _initialized() or dist.get_world_size() == 1:
         return alarm
     near = not isinstance(loss, Tensor) or loss.device.type == "cpu"

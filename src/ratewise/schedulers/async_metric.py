@@ -1,4 +1,4 @@
-"""A metric on its way from a device to a float: sent without waiting, read one period later."""
+"""A metric that is copied from a device without waiting, and read one period later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def is_far(loss: object) -> bool:
 
 
 class AsyncMetric:
-    """Holds the one metric that is under way.
+    """Holds the one metric that is being copied.
 
     `exchange` sends this period's and returns the one before it. By then the copy is long done;
     if it is not, it is waited for, so that a run's decisions never depend on timing.
@@ -46,14 +46,14 @@ class AsyncMetric:
         return before
 
     def read(self) -> tuple[float, float] | None:
-        """Return what is under way, after its copy has ended; None if nothing is."""
+        """Return what is being copied, once the copy has ended; None if there is nothing."""
         if self._done is not None:
             self._done.synchronize()
             self._done = None
         return None if self._sent is None else (float(self._sent[0]), float(self._sent[1]))
 
     def put(self, total: float, count: float) -> None:
-        """Take up a metric that was under way when a state was saved."""
+        """Take up a metric that was being copied when a state was saved."""
         self._sent, self._done = (
             torch.tensor([total, count], dtype=torch.float64, device="cpu"),
             None,

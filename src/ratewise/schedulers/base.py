@@ -34,7 +34,7 @@ from ratewise.schedulers.record import Record
 from ratewise.schedulers.resume import Place, at
 from ratewise.schedulers.schedule import Schedule, check_schedule, schedule_scale
 from ratewise.schedulers.source import RateSource
-from ratewise.schedulers.step_hooks import settle
+from ratewise.schedulers.step_hooks import undo_unfinished
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -174,7 +174,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             self._move_on(1)
             return 1
         since, self._alone = self._alone + steps, 0
-        if self._clock.heard:
+        if self._clock.observed:
             self._stride = max(self._stride, since)
         self._move_on(steps)
         return since
@@ -295,7 +295,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
 
         Between a step of the optimizer and the call of `step` that is the rate it was made with.
         """
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         return [_copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
@@ -346,7 +346,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
 
     def _prepare_to_write(self) -> None:
         """Take back what was lent to a step that raised an error, before rates are changed."""
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         self._source.check_usable()
 
     def _write(self) -> None:
@@ -356,7 +356,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         rates = [float(group["lr"]) for group in self._groups()]
         self._agreement.check(rates, self._now())
         self._source.check_agreement()
@@ -405,7 +405,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         Torch's own keys lie at the top; ours lie under ``"ratewise"`` with a format number. A
         schedule that is a function is not saved: construct the scheduler with it again.
         """
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         self._meet_new_groups()
         self._look_back()
         return {
@@ -491,10 +491,10 @@ class ScheduledLR(Explained, LRScheduler, ABC):
 
 
 def _initial(group: dict[str, Any]) -> float | Tensor:
-    """Return a group's base rate; one that nobody schedules may have none but its rate."""
+    """Return a group's base rate; one that is not scheduled may have only its rate."""
     return _copied(group.get("initial_lr", group["lr"]))
 
 
 def _copied(rate: float | Tensor) -> float | Tensor:
-    """Return a rate that nobody else writes to."""
+    """Return a copy of a rate that is a tensor."""
     return rate.clone() if isinstance(rate, Tensor) else rate

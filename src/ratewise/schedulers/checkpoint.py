@@ -37,7 +37,7 @@ def checked(
     """Return a copy of our part of `state_dict` in the current format.
 
     Args:
-        state_dict: what somebody wants to load.
+        state_dict: what is to be loaded.
         like: our part of the state of the scheduler that is to load it: which class it is of, how
             many groups and which.
         table: what checks each of its fields, besides the format and the scheduler's name.

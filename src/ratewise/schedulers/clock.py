@@ -23,12 +23,14 @@ TABLE: dict[str, Check] = {"elapsed": schema.count(), "uncounted": schema.count(
 
 
 class OptimizerClock:
-    """Hears the optimizer's steps through its public step hook; in a compiled step it only ever
-    stores a constant there, so that the step is not compiled again: several of those are one.
+    """Counts the optimizer's steps, in its public step hook.
+
+    In a compiled step the hook only stores a constant, so that the step is not compiled again:
+    several compiled steps between two calls count as one.
 
     Calls count without a step of the optimizer in two cases: in a dry run, where nothing was
     ever trained (losses fed by hand, to see what the schedule does), and where steps cannot be
-    heard: an optimizer whose steps are replayed by a CUDA graph, or that bypasses torch's hooks.
+    observed: an optimizer whose steps are replayed by a CUDA graph, or that bypasses torch's hooks.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -37,45 +39,45 @@ class OptimizerClock:
         self.elapsed = 0
         self._stepped = False  # since the schedule's last step
         self._steps = 0  # how often, as far as they can be counted
-        self._heard = False  # a step with gradients, ever
-        self._deaf = False
+        self._observed = False  # a step with gradients, ever
+        self._unobservable = False
         self._warned = False
         self._listen()
 
     def _listen(self) -> None:
-        """Hang on to the optimizer's steps for as long as this clock lives, and no longer."""
+        """Attach a hook to the optimizer's steps, which goes with this clock."""
         clock = weakref.ref(self)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            heard = clock()
-            if heard is not None:
-                heard._after_step(optimizer)
+            living = clock()
+            if living is not None:
+                living._after_step(optimizer)
 
         weakref.finalize(self, self._optimizer.register_step_post_hook(after_step).remove)
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._stepped = True
         if torch.compiler.is_compiling():
-            self._heard = True
+            self._observed = True
             return
         self._steps += 1
-        if not self._heard:
-            self._heard = _has_gradients(optimizer)
+        if not self._observed:
+            self._observed = _has_gradients(optimizer)
         if capturing():
-            self._deaf = True  # the graph's replays will not come by here
+            self._unobservable = True  # the graph's replays will not come by here
 
     @property
-    def heard(self) -> bool:
-        """Whether the optimizer was ever heard to train."""
-        return self._heard
+    def observed(self) -> bool:
+        """Whether a step of the optimizer with gradients was ever observed."""
+        return self._observed
 
     @property
     def uncounted(self) -> int:
-        """Steps that were heard since the schedule's last one."""
+        """Steps that were observed since the schedule's last one."""
         return max(self._steps, int(self._stepped))
 
     def take(self) -> int:
-        """Count the steps that were heard since the schedule's last one, and return how many."""
+        """Count the steps that were observed since the schedule's last one; return how many."""
         steps, self._steps, self._stepped = self.uncounted, 0, False
         self.elapsed += steps
         return steps
@@ -83,24 +85,24 @@ class OptimizerClock:
     def advance(self) -> int:
         """Return how many optimizer steps a call of the schedule brings, and count them.
 
-        0 is a call that does not count; where steps cannot be heard a call is one.
+        0 means that the call does not count. Where steps cannot be observed, each call is one.
         """
         steps = self.take()
-        if not steps and self._counts_unheard():
+        if not steps and self._counts_unobserved():
             steps = 1
             self.elapsed += 1
         return steps
 
-    def _counts_unheard(self) -> bool:
-        """Return whether a call counts although the optimizer was not heard to step."""
-        if self._deaf:
+    def _counts_unobserved(self) -> bool:
+        """Return whether a call counts although no step of the optimizer was observed."""
+        if self._unobservable:
             return True
-        if self._heard:
+        if self._observed:
             return False
         if not _has_gradients(self._optimizer):
             return True
         if getattr(self._optimizer, "_opt_called", False):
-            self._deaf = True  # torch saw a step that the hook did not
+            self._unobservable = True  # torch saw a step that the hook did not
             return True
         if not self._warned:
             self._warned = True
@@ -114,7 +116,7 @@ class OptimizerClock:
         return False
 
     def restart(self, elapsed: int = 0) -> None:
-        """Begin the schedule's run here; what was heard before belongs to another's."""
+        """Begin the schedule's run here; earlier steps belong to another schedule's."""
         self.take()
         self.elapsed = elapsed
 

@@ -1,4 +1,4 @@
-"""The ratewise schedulers inside torch's compositions, for layers that must find them."""
+"""Finds ratewise schedulers inside torch's SequentialLR and ChainedScheduler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def ratewise_parts(scheduler: Any) -> list[ScheduledLR]:
     """Return `scheduler`, or those that a SequentialLR or ChainedScheduler has in it.
 
     Args:
-        scheduler: anything; what is no scheduler of ours contains none.
+        scheduler: any object; one that is no such scheduler contains none.
     """
     if isinstance(scheduler, ScheduledLR):
         return [scheduler]

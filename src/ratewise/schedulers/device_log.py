@@ -1,4 +1,4 @@
-"""Events on a device: a ring of rows that the host reads only when somebody asks."""
+"""Events on a device: a ring of rows that are read only on demand."""
 
 from __future__ import annotations
 

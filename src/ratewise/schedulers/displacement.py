@@ -1,7 +1,7 @@
 """An optimizer's step measured and scaled, between its two step hooks.
 
 What a step moves is multiplied by a factor a tensor: ``p = p_old + f (p_new - p_old)``. As much of
-the factor as possible is lent to the rate beforehand (`ratewise.schedulers.prescale`), the rest is
+the factor as possible goes into the rate beforehand (`ratewise.schedulers.prescale`), the rest is
 applied afterwards. Where one factor holds for a whole group, nothing is left for afterwards, and a
 step that is not measured needs no copy of the weights.
 
@@ -33,7 +33,7 @@ PROBE = 1e4
 
 
 class Displacement:
-    """The factors of an optimizer's tensors, and the two halves of what is done to a step.
+    """The factors of an optimizer's tensors, and what is done before and after a step.
 
     Args:
         optimizer: whose steps they are; only its kind is looked at.
@@ -56,10 +56,10 @@ class Displacement:
         self._decided = 0  # which of them was measured last
         self.parameters = Parameters([], per)
         self._prescale = Prescale(optimizer)
-        self._raised: list[float] = []  # [groups], see `relate`
+        self._range_factors: list[float] = []  # [groups], see `relate`
         self._proportions: list[float] = []
         self._set(rule.init(self.parameters.count, zero=self.parameters.zero, xp=torch))
-        self._probe = torch.ones(0)  # [groups] what is lent to rates where nothing has moved yet
+        self._probe = torch.ones(0)  # [groups] the rates' factors where nothing has moved yet
         #: [tensors] ||dp|| / ||p|| as applied on the last measured step.
         self.ratios = torch.zeros(0)
         self._active: list[int] = []
@@ -68,7 +68,7 @@ class Displacement:
 
     def meet(self, groups: Groups) -> None:
         """Take in the groups' tensors as they are now; those that were known keep their factor."""
-        if self.parameters.still(groups):
+        if self.parameters.unchanged(groups):
             return
         new = Parameters(groups, self.parameters.per)
         factor, settled = (new.carry(self.parameters, units) for units in self.state[:2])
@@ -81,17 +81,17 @@ class Displacement:
         if self.policy is not None:
             self.policy.to(new.zero)
 
-    def relate(self, raised: Sequence[float], proportions: Sequence[float]) -> None:
-        """Say how the groups' base rates relate to usual ones, and to each other.
+    def relate(self, range_factors: Sequence[float], proportions: Sequence[float]) -> None:
+        """Take in how the groups' base rates relate to usual ones, and to each other.
 
         Args:
-            raised: what makes each group's rate a usual one (`ratewise.schedulers.base_rates`). The
-                rule's factors are those of a step at that rate.
+            range_factors: what brings each group's rate into the usual range
+                (`ratewise.schedulers.base_lrs`). The rule's factors are of steps at that rate.
             proportions: each group's share of the ratio.
         """
-        self._raised = [] if set(raised) <= {1.0} else list(raised)
+        self._range_factors = [] if set(range_factors) <= {1.0} else list(range_factors)
         self._proportions = [] if set(proportions) <= {1.0} else list(proportions)
-        if len(self.parameters.counts) == len(raised):
+        if len(self.parameters.counts) == len(range_factors):
             self._set(self.state)
 
     def _set(self, state: UpdateRatioState) -> None:
@@ -101,7 +101,11 @@ class Displacement:
     def _spread(self, units: Tensor) -> Tensor:
         """Return the rule's factors as what the tensors' displacements are multiplied by."""
         factors = self.parameters.spread(units)
-        return factors * self.parameters.by_group(self._raised) if self._raised else factors
+        return (
+            factors * self.parameters.by_group(self._range_factors)
+            if self._range_factors
+            else factors
+        )
 
     def factors(self) -> Tensor:
         """Return each tensor's factor, [tensors], where they lie; 0 if it was not measured yet."""
@@ -123,7 +127,7 @@ class Displacement:
     # -- a step -------------------------------------------------------------------------------
 
     def before(self, groups: Groups, scales: Sequence[Scale], closure: bool) -> None:
-        """Make ready for a step of the optimizer, after `meet`.
+        """Prepare for a step of the optimizer, after `meet`.
 
         Args:
             groups: the steered parameter groups.
@@ -142,12 +146,12 @@ class Displacement:
         self._scales = list(scales)
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
-        raised = self._raised or [1.0] * len(groups)
+        factors = self._range_factors or [1.0] * len(groups)
         probes = probe.unbind()
-        if self._raised:
-            probes = tuple(x * times for x, times in zip(probes, raised, strict=True))
-        self._prescale.lend(groups, self._highest, probes, raised)
-        whole = all(share is not None for share in self._prescale.lent)
+        if self._range_factors:
+            probes = tuple(x * times for x, times in zip(probes, factors, strict=True))
+        self._prescale.apply(groups, self._highest, probes, factors)
+        whole = all(share is not None for share in self._prescale.applied)
         if self._measuring or self.parameters.per == "tensor" or not whole:
             self._copy()
 
@@ -160,13 +164,13 @@ class Displacement:
         """Return what a step that was begun calls in the closure's place."""
         return self._prescale.around(closure) if self._active else closure
 
-    def settle(self) -> None:
-        """Give the groups their rates back, if a step was begun and never ended."""
-        self._prescale.give_back()
+    def undo_unfinished(self) -> None:
+        """Put the groups' rates back, if a step was begun and never ended."""
+        self._prescale.undo()
 
     def after(self) -> bool:
         """Scale what the step has moved, and return whether it was measured."""
-        self._prescale.give_back()
+        self._prescale.undo()
         active, measuring = bool(self._active), self._measuring
         if active and measuring:
             self._apply(self._decide())
@@ -188,8 +192,8 @@ class Displacement:
         norms = rule.floored(before, parameters.sizes, typical, floor=self.config.floor, xp=torch)
         taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
         whole = moved * parameters.by_group(self._prescale.whole(self._scales))
-        if self._raised:
-            whole = whole * parameters.by_group(self._raised)
+        if self._range_factors:
+            whole = whole * parameters.by_group(self._range_factors)
         against = parameters.together(taking_part)
         unit = torch.where(against > 0, parameters.together(whole) / against, 0.0)
         if self._proportions:  # the rule wants ratio / unit

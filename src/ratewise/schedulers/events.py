@@ -1,4 +1,4 @@
-"""Why the rate changed: every change is an event; a bounded log of them, and words for a person."""
+"""Changes of the rate as events: a bounded log of them, and a sentence for each."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ class Event(NamedTuple):
         'step 7: increase 0.01 -> 0.02; loss 0.5 (mean 0.6) was better than 0.7, run of 4'
         """
         rates = f"{_numbers(self.old_lr)} -> {_numbers(self.new_lr)}"
-        heard = f"loss {self.metric:.4g} (mean {self.smoothed:.4g})"
+        loss = f"loss {self.metric:.4g} (mean {self.smoothed:.4g})"
         against = "" if math.isnan(self.reference) else f" than {self.reference:.4g}"
         why = {
-            "increase": f"{heard} was better{against}, run of {self.good + 1}",
-            "decrease": f"{heard} was not better{against}, run of {self.bad + 1}",
-            "warmup": f"{heard}; the stage after an increase goes on",
-            "cooldown": f"{heard}; the stage after a decrease goes on",
-            "reset": f"{heard}; at its lower bound too often, back to the initial rate",
-            "rollback": f"{heard} was a spike: back to the last good weights",
-        }.get(self.reason, heard)
+            "increase": f"{loss} was better{against}, run of {self.good + 1}",
+            "decrease": f"{loss} was not better{against}, run of {self.bad + 1}",
+            "warmup": f"{loss}; the stage after an increase goes on",
+            "cooldown": f"{loss}; the stage after a decrease goes on",
+            "reset": f"{loss}; at its lower bound too often, back to the initial rate",
+            "rollback": f"{loss} was a spike: back to the last good weights",
+        }.get(self.reason, loss)
         return f"step {self.step}: {self.reason} {rates}; {why}"
 
 
@@ -71,9 +71,9 @@ def _numbers(rates: tuple[float, ...]) -> str:
 
 
 class EventLog:
-    """The last events, and who is told of each as it happens.
+    """The last events, and the listeners that are called with each as it happens.
 
-    Python's logging hears of every event at level INFO, logger ``"ratewise"``.
+    Every event also goes to Python's logging: level INFO, logger ``"ratewise"``.
     """
 
     def __init__(self) -> None:
@@ -82,11 +82,11 @@ class EventLog:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens now."""
+        """Whether there is a listener, or logging is on."""
         return bool(self.listeners) or logger.isEnabledFor(logging.INFO)
 
     def add(self, event: Event) -> None:
-        """Keep an event and tell the listeners."""
+        """Keep an event and call the listeners."""
         self._events.append(event)
         if logger.isEnabledFor(logging.INFO):
             logger.info(event.words())
@@ -98,7 +98,7 @@ class EventLog:
                 logger.exception("%r failed, and is not told of further changes", listener)
 
     def recall(self, events: Iterable[Event]) -> None:
-        """Keep events that the listeners have heard already."""
+        """Keep earlier events without calling the listeners again."""
         self._events.extend(events)
 
     def __iter__(self) -> Any:
@@ -112,7 +112,7 @@ class EventLog:
         return [[*event[:-2], list(event.old_lr), list(event.new_lr)] for event in self._events]
 
     def restore(self, rows: Iterable[list[Any]]) -> None:
-        """Take over what `state()` returned; listeners hear nothing again."""
+        """Take over what `state()` returned, without calling the listeners."""
         self._events.clear()
         rows = [[*row[:-2], tuple(row[-2]), tuple(row[-1])] for row in rows]
         self._events.extend(map(Event._make, rows))

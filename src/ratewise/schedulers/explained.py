@@ -1,4 +1,4 @@
-"""What a scheduler tells about itself: events, a trace, words, listeners, warnings."""
+"""What a scheduler reports: events, a trace, explanations, warnings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ratewise.errors import OverwrittenRateWarning, PastHorizonWarning, wrong_ty
 from ratewise.rules.checks import check_count
 from ratewise.schedulers.clock import OptimizerClock
 from ratewise.schedulers.events import Event, Listener
-from ratewise.schedulers.overwritten import find
+from ratewise.schedulers.rate_watch import overwriting
 from ratewise.schedulers.record import Record
 from ratewise.schedulers.schedule import Schedule
-from ratewise.schedulers.step_hooks import settle
+from ratewise.schedulers.step_hooks import undo_unfinished
 
 
 class Explained:
-    """The part of a scheduler that speaks of its decisions; abstract, mixed into `ScheduledLR`."""
+    """Events, trace, explanations and warnings of a scheduler; a mixin of `ScheduledLR`."""
 
     optimizer: Optimizer
     schedule: Schedule
@@ -30,7 +30,7 @@ class Explained:
     _rates: Any
     _clock: OptimizerClock
     _device: torch.device | None
-    _overwritten = False  # it was said that somebody else sets the rates
+    _overwritten = False  # whether that was warned of
     _told_past: bool  # and that the run is longer than it was to be
 
     def _now(self) -> int:
@@ -58,8 +58,8 @@ class Explained:
     def add_listener(self, listener: Listener) -> None:
         """Call `listener` with every event from now on.
 
-        With rates on a device it hears of them once in 100 steps: call `flush` at the end of a
-        run. One that raises is named in the log and not called again; training goes on.
+        With rates on a device it is called once in 100 steps: call `flush` at the end of a run. A
+        listener that raises an error is named in the log and not called again; training goes on.
         """
         if not callable(listener):
             fix = "pass e.g. ratewise.JSONLWriter('events.jsonl')"
@@ -67,18 +67,18 @@ class Explained:
         self._record.log.listeners.append(listener)
 
     def recall(self, events: Iterable[Event]) -> None:
-        """Put earlier events into the log; listeners, who have heard them, are not told again."""
+        """Put earlier events into the log, without calling the listeners again."""
         self._record.log.recall(events)
 
     def flush(self) -> None:
-        """Bring what is still on a device to the host: events to the listeners, and warnings."""
+        """Read what is still on a device: events go to the listeners, and warnings are given."""
         self._record.flush()
         self._look_back()
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print the last decisions in words, and where the rate stands."""
+        """Print the last decisions in words, and the rate as it is now."""
         check_count("last", last, 1)
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)
@@ -99,7 +99,7 @@ class Explained:
     def _tell_overwritten(self, late: bool = False) -> None:
         if self._overwritten:
             return
-        found = find(self._rates.watches, self.optimizer, self, late=late)
+        found = overwriting(self._rates.watches, self.optimizer, self, late=late)
         if found is not None:
             self._overwritten = True
             words = f"step {self.last_epoch}: {found}"

@@ -19,10 +19,10 @@ from ratewise.errors import SnapshotLost, TooManyRollbacks, invalid, wrong_type
 from ratewise.files import writing
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count, is_number
-from ratewise.schedulers.agreement import gravest
+from ratewise.schedulers.agreement import highest_alarm
 from ratewise.schedulers.events import Event
 from ratewise.schedulers.metric import as_float
-from ratewise.schedulers.step_hooks import settle
+from ratewise.schedulers.step_hooks import undo_unfinished
 
 #: Good losses that a new one is held against, and those whose mean shows a slow rise.
 HISTORY, RECENT = 50, 10
@@ -42,9 +42,9 @@ _STATE = schema.record(
 class SpikeGuard:
     r"""Keep the last good weights; go back to them, at a lower rate, when the loss spikes.
 
-    A first spike may be the batch's fault: it is passed over, the weights have not changed, and
-    running statistics (BatchNorm's) are put back.
-    If the next loss is not back to normal the weights are to blame, and the run goes back. Call it
+    A first spike may come from the batch: it is passed over, the weights have not changed, and
+    running statistics (BatchNorm's) are put back. If the next loss is not back to normal, the
+    weights are the cause, and the run goes back. Call it
     with the loss before `backward`, so that a bad batch never reaches the weights:
 
     .. code-block:: python
@@ -63,8 +63,8 @@ class SpikeGuard:
     rise: the run goes back at once. Where processes train together, a spike of one of them is a
     spike for all: call it on every rank.
 
-    It hears the loss alone: weights that a first huge step has ruined without the loss rising (a
-    network whose units have all died) look healthy to it.
+    It looks at the loss alone: it does not notice weights that a first huge step has ruined without
+    the loss rising (a network whose units have all died).
 
     Args:
         model: what is trained; its parameters and buffers are kept and restored.
@@ -160,7 +160,7 @@ class SpikeGuard:
         if self._calls % self._check_every:
             return False
         value = as_float(loss)
-        alarm = gravest(self._alarm(value), loss)
+        alarm = highest_alarm(self._alarm(value), loss)
         if self._sizes() != self._kept_sizes:  # the old snapshot does not fit the optimizer
             if alarm != _GOOD:
                 self._put_buffers_back()
@@ -177,7 +177,7 @@ class SpikeGuard:
         return True
 
     def _alarm(self, loss: float) -> int:
-        """Return whether a loss is good, a spike, or the last straw of a slow rise."""
+        """Return whether a loss is good, a spike, or completes a slow rise."""
         if not math.isfinite(loss):
             return _SPIKE
         if self._history:
@@ -239,7 +239,7 @@ class SpikeGuard:
             buffer.copy_(good)
 
     def _go_back(self, loss: float) -> None:
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         spiked_at = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._restore()
         restored = [float(group["lr"]) for group in self.optimizer.param_groups]

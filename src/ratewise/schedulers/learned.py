@@ -152,7 +152,7 @@ class LearnedLR(RatioViews, MetricLR):
             )
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print what is wanted and why, and which tensors' factors lie furthest out.
+        """Print wanted and measured ratios, the tensors' factors, and what the policy observes.
 
         Args:
             last: how many tensors to name.

@@ -1,4 +1,4 @@
-"""Where events may go as they happen: a file of JSON lines, TensorBoard. Both are listeners."""
+"""Listeners that write events as they happen: to a file of JSON lines, to TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BEGINNING = b'{"step": '
 class JSONLWriter:
     """Appends each event to a file as one line of JSON, at once.
 
-    ``scheduler.add_listener(JSONLWriter("events.jsonl"))``. A line is handed to the system before
-    the next event, so that it outlives a kill of the process. If a kill cut a line short, the
-    next writer adds its end where the event is whole, and cuts it off otherwise, so that every
-    line parses. A run that goes on from a checkpoint appends: the steps between the checkpoint
+    ``scheduler.add_listener(JSONLWriter("events.jsonl"))``. A line is flushed before the next
+    event, so that it is there after a kill of the process. If a kill left an incomplete last line,
+    the next writer ends it where the event is whole, and removes it otherwise, so that every line
+    parses. A run that goes on from a checkpoint appends: the steps between the checkpoint
     and the kill are then in the file twice. Processes that train together need a file each, or
     one of them the listener.
 

@@ -93,7 +93,7 @@ class MetricLR(ScheduledLR):
     # -- stepping -----------------------------------------------------------------------------
 
     def observe(self, loss: float | Tensor) -> None:
-        """Store a metric, at hardly any cost; the next decision takes the mean of those stored.
+        """Store a metric, without deciding; the next decision takes the mean of those stored.
 
         Raises:
             WrongType, InvalidArgument: `loss` is not one number, or on another device.
@@ -157,7 +157,7 @@ class MetricLR(ScheduledLR):
             )
 
     def _read_policy(self) -> None:
-        """Keep what every step asks for where it costs least."""
+        """Keep as attributes what every step looks up."""
         self._raises = self.on_nonfinite == "raise"
         self._period.own.skip = self.on_nonfinite == "skip"
         #: Whether a Python float needs no check.
@@ -185,7 +185,7 @@ class MetricLR(ScheduledLR):
         return value
 
     def _choose_runtime(self, metric: float | Tensor) -> None:
-        """Go on with tensors if this metric lies beside the rates; hear of others from afar."""
+        """Go on with tensors if this metric is on the rates' device; read others a period later."""
         if self._device is not None or not isinstance(metric, Tensor):
             return
         if metric.device == self._rates_device():

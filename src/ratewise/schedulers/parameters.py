@@ -1,4 +1,4 @@
-"""Which parameters are scaled and what has a factor of its own: vectors over tensors and units."""
+"""The parameters that are scaled: vectors over tensors, and over units with a factor each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Parameters:
         """How many units there are."""
         return {"tensor": len(self.params), "group": len(self.counts), "model": 1}[self.per]
 
-    def still(self, groups: Groups) -> bool:
+    def unchanged(self, groups: Groups) -> bool:
         """Return whether these are the groups' parameters now."""
         return self.counts == [len(group["params"]) for group in groups] and all(
             new is old for new, old in zip(tensors_of(groups), self.params, strict=True)

@@ -1,4 +1,4 @@
-"""What a policy makes of a training: its state on the parameters' device, and nothing read."""
+"""A policy's state during a training, on the parameters' device; no step reads it from there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST = torch.finfo(torch.float32).max
 
 
 class PolicyState:
-    """The factor by which a policy corrects the wanted ratio, and what it knows.
+    """The factor by which a policy corrects the wanted ratio, and what it has observed.
 
     Args:
         policy: what decides.
@@ -80,7 +80,7 @@ class PolicyState:
         return [f"{n} is {x:.3g}, seen {a:.3g} to {b:.3g}" for n, x, a, b, out in values if out]
 
     def words(self) -> list[str]:
-        """Return what the policy sees and does, in lines; waits for a device."""
+        """Return the policy's features and correction as lines of text; waits for a device."""
         seen = [f"{name} {x:.2f}" for name, x in zip(FEATURES, self.seen.tolist(), strict=True)]
         lines = [f"policy {self.policy.name}: the wanted ratio is multiplied by {self.value:.3g}"]
         lines += ["  " + ", ".join(seen[i : i + 4]) for i in range(0, len(seen), 4)]

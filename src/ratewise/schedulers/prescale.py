@@ -1,4 +1,4 @@
-"""The part of a step's factors that the rates can have, lent to them for that step alone.
+"""The part of a step's factors that the rates are multiplied by, for that step alone.
 
 A displacement that is too small to be rounded well cannot be made larger afterwards: bf16 weights
 would not have moved at all. So where the step is a multiple of the rate, the rate is multiplied by
@@ -22,7 +22,7 @@ Scale = float | Tensor
 
 
 def check_kind(optimizer: Any) -> None:
-    """Raise where scaling what a step moved would deceive the optimizer.
+    """Raise unless an optimizer's steps can be scaled from outside.
 
     Raises:
         InvalidArgument: it keeps past weights itself: LBFGS, Schedule-Free.
@@ -34,7 +34,7 @@ def check_kind(optimizer: Any) -> None:
 
 
 class Prescale:
-    """Lends factors to the groups' rates, and takes them back.
+    """Multiplies the groups' rates by factors for a step, and puts them back after it.
 
     Where a rate could not be written without a device's value on the host (a Python rate, weights
     on a device) it is only raised from far below usual rates; where the optimizer is not in
@@ -49,46 +49,47 @@ class Prescale:
         self._saved: list[tuple[dict[str, Any], Any]] = []
         self._terms: list[tuple[dict[str, Any], Tensor, Tensor, float]] = []
         #: What each group's rate was multiplied by; None is not at all.
-        self.lent: list[Scale | None] = []
+        self.applied: list[Scale | None] = []
 
-    def lend(
+    def apply(
         self,
         groups: Sequence[dict[str, Any]],
         factors: Sequence[Tensor],
         probes: Sequence[Tensor],
-        raised: Sequence[float],
+        range_factors: Sequence[float],
     ) -> None:
         """Multiply each group's rate by its factor.
 
         Args:
             groups: parameter groups.
             factors: one a group, on the parameters' device; 0 is not known yet.
-            probes: what is lent where nothing is known yet, one a group.
-            raised: what is lent where a factor could not be read, one a group; 1 is nothing.
+            probes: the factors where none is known yet, one a group.
+            range_factors: what rates are multiplied by where a factor cannot be read, one a
+                group.
         """
-        self.give_back()
-        self._terms = list(zip(groups, factors, probes, raised, strict=True))
-        self._lend_all()
+        self.undo()
+        self._terms = list(zip(groups, factors, probes, range_factors, strict=True))
+        self._apply_all()
 
     def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """Return the closure, with the rates given back for as long as it runs.
+        """Return the closure, with the groups' own rates for as long as it runs.
 
-        So it reads the groups' own rates, and where it raises an error nothing is left lent.
+        Where it raises an error, the rates are left as they were.
         """
 
         def closed() -> Any:
-            self.give_back()
+            self.undo()
             loss = closure()
-            self._lend_all()
+            self._apply_all()
             return loss
 
         return closed
 
-    def _lend_all(self) -> None:
-        self.lent = [self._lend(*terms) for terms in self._terms]
+    def _apply_all(self) -> None:
+        self.applied = [self._apply(*terms) for terms in self._terms]
 
-    def _lend(
-        self, group: dict[str, Any], factor: Tensor, probe: Tensor, raised: float
+    def _apply(
+        self, group: dict[str, Any], factor: Tensor, probe: Tensor, range_factor: float
     ) -> Scale | None:
         rate = group["lr"]
         if not self._linear:
@@ -101,14 +102,14 @@ class Prescale:
             rate.mul_(share)
             return share
         on_host = factor.device.type == "cpu"
-        if not on_host and raised == 1.0:
+        if not on_host and range_factor == 1.0:
             return None
-        number = float(factor) or float(probe) if on_host else raised
+        number = float(factor) or float(probe) if on_host else range_factor
         self._saved.append((group, rate))
         group["lr"] = rate * number
         return number
 
-    def give_back(self) -> None:
+    def undo(self) -> None:
         """Put the rates back as they were; also where a step was begun and never ended."""
         for group, rate in self._saved:
             if isinstance(rate, Tensor):
@@ -119,7 +120,7 @@ class Prescale:
 
     def shares(self) -> list[Scale]:
         """Return what each group's displacements have already been multiplied by."""
-        return [1.0 if share is None else share for share in self.lent]
+        return [1.0 if share is None else share for share in self.applied]
 
     def whole(self, scales: Sequence[Scale]) -> list[Scale]:
         """Return what makes the groups' displacements those of factor 1 at the full rate.

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ratewise.rules import schema
 from ratewise.schedulers.clock import capturing
-from ratewise.schedulers.overwritten import RateWatch
+from ratewise.schedulers.rate_watch import RateWatch
 
 Groups = Sequence[dict[str, Any]]
 
 #: After a change: the step that must contain it, and the next, which shows what others do alone.
 LOOKS = 2
-#: Steps on a device that are kept until somebody looks back.
+#: Steps on a device that are kept until they are read.
 KEPT = 100
 _RATES = schema.several(schema.rate)
 #: What `state()` of `HostRates` and `DeviceRates` must look like.
@@ -134,7 +134,7 @@ class HostRates:
 class DeviceRates:
     """The same on tensors: one vector of [groups] on the rates' device, no value read.
 
-    What `RateWatch` is to see stays there, too, until somebody reads from the device anyway.
+    What `RateWatch` is to see stays there, too, until the device is read anyway.
     """
 
     looking = 0  #: `look_back` has it

@@ -15,20 +15,20 @@ from ratewise.errors import InvalidArgument, InvalidState, RanksDisagree, invali
 from ratewise.rules.checks import check_count
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.schedulers import ratio_state
-from ratewise.schedulers.base_rates import (
+from ratewise.schedulers.base_lrs import (
     LEAST,
     MOST,
-    check_bases,
+    check_base_lrs,
     check_range,
     proportions,
-    raised,
+    range_factors,
 )
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.displacement import Displacement
 from ratewise.schedulers.policy_state import PolicyState
 from ratewise.schedulers.prescale import Scale, check_kind
 from ratewise.schedulers.source import RateSource
-from ratewise.schedulers.step_hooks import Closure, hang_on
+from ratewise.schedulers.step_hooks import Closure, attach_hooks
 from ratewise.schedulers.takeover import predecessors, replaced, take_over
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class RatioControl(RateSource):
-    """Base rates as they are, and a factor for what the optimizer's steps make of each tensor.
+    """Leaves base rates as they are, and scales what the optimizer's steps move of each tensor.
 
     The groups' rates follow the schedule, and the tensors' displacements are scaled besides:
     parameter groups stay as they are, and a step that a GradScaler skips is none.
@@ -92,7 +92,7 @@ class RatioControl(RateSource):
         return owner
 
     def __getstate__(self) -> dict[str, Any]:
-        """The scheduler that owns a copy introduces itself."""
+        """Without the scheduler: a copy's own calls `attach`."""
         return {name: value for name, value in self.__dict__.items() if name != "_owner"}
 
     def begin(self, first: bool) -> None:
@@ -101,28 +101,28 @@ class RatioControl(RateSource):
         groups = scheduler._groups()
         self.displacement.meet(groups)
         if first:
-            check_bases(scheduler.optimizer, groups, current=not predecessors(self))
+            check_base_lrs(scheduler.optimizer, groups, current=not predecessors(self))
             self._largest = max(float(group.get("initial_lr", group["lr"])) for group in groups)
             take_over(self, stacklevel=8)
 
     def listen(self) -> None:
-        """Hear of the optimizer's steps, and be the only one that scales them."""
+        """Attach to the optimizer's steps, as the only one that scales them."""
         if self._successor is None:
             if take_over(self, stacklevel=4):  # a shallow copy has the same optimizer
                 self.scheduler._write()
-            hang_on(self, self.scheduler.optimizer)
+            attach_hooks(self, self.scheduler.optimizer)
 
     def check_groups(self, groups: Sequence[dict[str, Any]]) -> None:
         """Raise unless the groups' base rates can be started from."""
-        check_bases(self.scheduler.optimizer, groups, current=False)
+        check_base_lrs(self.scheduler.optimizer, groups, current=False)
 
-    def give_up(self, successor: str) -> None:
+    def hand_over(self, successor: str) -> None:
         """Put the groups' rates back as they are without a schedule, and do nothing from now on.
 
         Args:
             successor: what controls the groups from now on, in words.
         """
-        self.settle()
+        self.undo_unfinished()
         scheduler = self.scheduler
         scheduler._rates.write(scheduler._groups(), self.rates())
         self._successor = successor
@@ -136,7 +136,7 @@ class RatioControl(RateSource):
 
     @torch.no_grad()
     def before_step(self, closure: bool) -> None:
-        """Make ready to scale a step of the optimizer; torch calls it.
+        """Prepare to scale a step of the optimizer; torch calls it.
 
         Args:
             closure: gradients come during the step.
@@ -149,7 +149,7 @@ class RatioControl(RateSource):
                 "this scheduler counts steps in Python, which no replay of a CUDA graph runs: step "
                 "the optimizer outside the captured graph"
             )
-        self.settle()
+        self.undo_unfinished()
         scheduler = self.scheduler
         scheduler.advance_alone()
         scheduler._meet_new_groups()
@@ -161,9 +161,9 @@ class RatioControl(RateSource):
         """Return the closure, with the groups' own rates for as long as it runs."""
         return self.displacement.around(closure)
 
-    def settle(self) -> None:
-        """Give the groups their rates back, if a step raised an error and never ended."""
-        self.displacement.settle()
+    def undo_unfinished(self) -> None:
+        """Put the groups' rates back, if a step raised an error and never ended."""
+        self.displacement.undo_unfinished()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -191,7 +191,7 @@ class RatioControl(RateSource):
                 scales.append(float(rate) / full)
         return scales
 
-    # -- what is to be seen of it ---------------------------------------------------------------
+    # -- what it reports ------------------------------------------------------------------------
 
     @property
     def ratio(self) -> float:
@@ -204,7 +204,7 @@ class RatioControl(RateSource):
         return self.displacement.parameters.per
 
     def lines(self, last: int) -> list[str]:
-        """Return what is wanted and what is, and `last` tensors' factors; reads a device."""
+        """Return wanted and measured displacements, and `last` tensors' factors; reads a device."""
         scheduler = self.scheduler
         step, share, horizon = scheduler._now(), scheduler.share(), scheduler.horizon
         of = "" if horizon is None else f" of {horizon}"
@@ -225,7 +225,7 @@ class RatioControl(RateSource):
         return found + [event.words() for event in scheduler._record.events()[-last:]]
 
     def consequences(self, saved: dict[str, Any]) -> str:
-        """Say whether the ratio is another now."""
+        """Return, for a message, whether the ratio has changed."""
         ratio = saved["config"]["ratio"]
         return "" if self.ratio == ratio else f", the ratio {self.ratio:.4g} instead of {ratio:.4g}"
 
@@ -266,10 +266,10 @@ class RatioControl(RateSource):
         self._relate()
 
     def _relate(self) -> None:
-        """Tell the displacements what the base rates say."""
+        """Hand the base rates' proportions on to the displacements."""
         alike = not self.keep_proportions or self.per == "model"
         wanted = [1.0] * len(self._full) if alike else self.proportions
-        self.displacement.relate(raised(self._full, self.per), wanted)
+        self.displacement.relate(range_factors(self._full, self.per), wanted)
 
     def rebase(self, base: Sequence[float], *, restart: bool) -> None:
         """Put other base rates in place; with `restart` the factors make up for them.
@@ -283,7 +283,7 @@ class RatioControl(RateSource):
                 allowed = f"one that leaves base rates in [{LEAST:g}, {MOST:g}]"
                 raise invalid("factor", allowed, f"a rate of {rate:g}", "pass one nearer to 1")
         if restart:
-            usual, now = raised(self._full, self.per), raised(base, self.per)
+            usual, now = range_factors(self._full, self.per), range_factors(base, self.per)
             all_of_them = zip(self._full, base, usual, now, strict=True)
             self.displacement.rescale([old / new * (u / n) for old, new, u, n in all_of_them])
             self._full = list(base)

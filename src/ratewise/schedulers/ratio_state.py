@@ -9,12 +9,12 @@ from ratewise.rules import schema
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.schema import SINGLE, Check
 from ratewise.rules.update_ratio import UpdateRatioConfig
-from ratewise.schedulers import base_rates
+from ratewise.schedulers import base_lrs
 from ratewise.schedulers.parameters import PER
 
 _RATES = schema.several(schema.above(0.0, schema.LARGEST_RATE))
 #: Rates that a scheduler of update ratios takes.
-_FULL = schema.several(schema.number(base_rates.LEAST, base_rates.MOST))
+_FULL = schema.several(schema.number(base_lrs.LEAST, base_lrs.MOST))
 #: Vectors of a number a unit, a tensor or a group: float32 on the parameters' device.
 _FACTORS = schema.several(schema.number(0.0, SINGLE))
 _FEATURE = schema.number(-SINGLE, SINGLE)

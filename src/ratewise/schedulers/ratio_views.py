@@ -1,4 +1,4 @@
-"""What a scheduler of update ratios shows of the control that it has."""
+"""What `UpdateRatioLR` and `LearnedLR` report of their `RatioControl`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.optim import Optimizer
 
 from ratewise.rules.checks import check_count
 from ratewise.schedulers.ratio_control import RatioControl
-from ratewise.schedulers.step_hooks import settle
+from ratewise.schedulers.step_hooks import undo_unfinished
 
 
 class RatioViews:
-    """Reads the control, and changes nothing; for schedulers that have one."""
+    """Ratios, factors and explanations of a scheduler that has a `RatioControl`; a mixin."""
 
     _control: RatioControl
     optimizer: Optimizer
@@ -46,13 +46,13 @@ class RatioViews:
         return self._control.displacement.ratios.clone()
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print what is wanted and what is, and which tensors' factors lie furthest out.
+        """Print wanted and measured ratios, and the tensors whose factors lie furthest from 1.
 
         Args:
             last: how many tensors to name.
             file: where to; None is standard output. Waits for a device.
         """
         check_count("last", last, 1)
-        settle(self.optimizer)
+        undo_unfinished(self.optimizer)
         self.flush()
         print(*self._control.lines(last), sep="\n", file=file)

@@ -1,4 +1,4 @@
-"""What a scheduler did and why: events, a thinned trace, and words; on the host or on a device."""
+"""What a scheduler did and why: events and a thinned trace, on the host or on a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ratewise.schedulers.trace import Trace
 
 
 class Record:
-    """Events and trace of one scheduler; those of a device stay there until somebody asks."""
+    """Events and trace of one scheduler; those on a device stay there until they are asked for."""
 
     def __init__(self) -> None:
         self.log = EventLog()

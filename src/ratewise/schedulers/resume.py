@@ -1,4 +1,4 @@
-"""A saved state is taken up: what the constructor was given holds, what it was not is restored.
+"""Loading a saved state: which arguments of the constructor hold, and which are restored.
 
 An argument that was given and differs from what was saved holds, with a warning; one that was left
 out, or is None, takes what was saved. Where the memory would not fit it is refused by name.
@@ -55,7 +55,7 @@ class Difference(NamedTuple):
         return f"{self.name}={self.given!r} (saved: {self.saved!r})"
 
 
-def prevail(
+def override(
     saved: State, now: State, places: Mapping[str, Place], given: Collection[str]
 ) -> list[Difference]:
     """Write the arguments that were given into a state that is to be loaded.
@@ -87,7 +87,7 @@ def prevail(
     return found
 
 
-def tell(differences: list[Difference], consequences: str, stacklevel: int) -> None:
+def warn_differences(differences: list[Difference], consequences: str, stacklevel: int) -> None:
     """Warn of arguments that hold against what was saved.
 
     Args:
@@ -120,7 +120,7 @@ def load(
     )
     try:
         before = copy.deepcopy(ours)
-        differences = prevail(ours, now["ratewise"], s._places, s._given)
+        differences = override(ours, now["ratewise"], s._places, s._given)
         names = {difference.name for difference in differences}
         s._follow(ours, before, names)
         if isinstance(ours["schedule"], str):
@@ -133,7 +133,7 @@ def load(
             raise
         raise InvalidState(f"state_dict['ratewise'] is damaged: {error}") from error
     if differences:
-        tell(differences, _consequences(s, before), stacklevel=3)
+        warn_differences(differences, _consequences(s, before), stacklevel=3)
 
 
 def _take_over(
@@ -161,12 +161,12 @@ def _take_over(
 
 
 def annealing(saved: State) -> bool:
-    """Return whether the run of a state is coming down already, which stands for any length."""
+    """Return whether the run of a state is annealing already; its end then stays where it is."""
     return bool(saved["begin"]) or saved["horizon"] != saved["length"]
 
 
 def _consequences(scheduler: ScheduledLR, saved: State) -> str:
-    """Say in a message what has become of the schedule, against our part of a state."""
+    """Return, for a message, how the schedule differs from the one in our part of a state."""
     s = scheduler
     words = s._source.consequences(saved["rule"])
     if annealing(saved):

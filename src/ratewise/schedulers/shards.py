@@ -1,8 +1,8 @@
-"""Parameters as a rule on norms needs them: the part that is here, and norms over all parts.
+"""The local parts of sharded parameters, and norms over all their parts.
 
 A parameter of `torch.distributed.tensor` (FSDP2, tensor parallelism) is its local shard here, and
 its norm is reduced over the processes that hold the others: one small all-reduce a measurement.
-Where the parts of one tensor cannot be told, an error says so.
+Where the parts of one tensor cannot be told apart, an error says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a scheduler has its groups' rates from, before schedule and ramp; an interface."""
+"""Where a scheduler's rates come from, before schedule and ramp; an interface."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class RateSource(ABC):
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `to_state` returned, onto Python floats."""
 
-    # -- what most have no need of --------------------------------------------------------------
+    # -- what most sources leave as it is -------------------------------------------------------
 
     def attach(self, scheduler: ScheduledLR) -> None:
         """Belong to this scheduler, which is being constructed, or was copied."""
         return
 
     def listen(self) -> None:
-        """Begin to hear of the optimizer's steps, if there is anything to do in them."""
+        """Attach to the optimizer's steps, if there is anything to do in them."""
         return
 
     def begin(self, first: bool) -> None:
-        """Hear that the scheduler begins; `first` is at construction."""
+        """Called when the scheduler begins; `first` is at construction."""
         return
 
     def check_groups(self, groups: Sequence[dict[str, Any]]) -> None:
@@ -83,7 +83,7 @@ class RateSource(ABC):
         return
 
     def consequences(self, saved: dict[str, Any]) -> str:
-        """Say in a message what is another now than in a state that was taken up."""
+        """Return, for a message, what differs now from a state that was loaded."""
         return ""
 
     def check_agreement(self) -> None:

@@ -1,7 +1,7 @@
-"""An optimizer's hooks, held for as long as somebody lives, and no longer; and who hangs on them.
+"""Hooks on an optimizer's steps, which go with the object that they call.
 
 What is done to an optimizer for the length of a step must be undone before anybody reads it, also
-where the step raised an error and never ended: `settle` undoes it.
+where the step raised an error and never ended: `undo_unfinished` undoes it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 Closure = Callable[[], Any]
 
 
-class AroundSteps(Protocol):
-    """What hears of each step of an optimizer: before it, and after it."""
+class StepListener(Protocol):
+    """An object that is called before and after each step of an optimizer."""
 
     @abstractmethod
     def before_step(self, closure: bool) -> None:
-        """Hear that a step begins; `closure` says whether it makes the gradients itself."""
+        """Called before a step; `closure` says whether the step computes the gradients itself."""
 
     @abstractmethod
     def around_closure(self, closure: Closure) -> Closure:
@@ -30,23 +30,23 @@ class AroundSteps(Protocol):
 
     @abstractmethod
     def after_step(self) -> None:
-        """Hear that it has ended; one that raised an error never does."""
+        """Called after a step, unless it raised an error."""
 
     @abstractmethod
-    def settle(self) -> None:
+    def undo_unfinished(self) -> None:
         """Undo what `before_step` did to the parameter groups."""
 
 
-_hanging: weakref.WeakKeyDictionary[
-    Optimizer, weakref.WeakKeyDictionary[AroundSteps, list[weakref.finalize[..., Any]]]
+_attached: weakref.WeakKeyDictionary[
+    Optimizer, weakref.WeakKeyDictionary[StepListener, list[weakref.finalize[..., Any]]]
 ] = weakref.WeakKeyDictionary()
 
 
-def hang_on(listener: AroundSteps, optimizer: Optimizer) -> None:
-    """Let `listener` hear of the optimizer's steps and states through torch's public hooks.
+def attach_hooks(listener: StepListener, optimizer: Optimizer) -> None:
+    """Call `listener` around the optimizer's steps and states, through torch's public hooks.
 
     Args:
-        listener: held weakly; with it the hooks go.
+        listener: held weakly; the hooks are removed with it.
         optimizer: whose steps they are. A copy of it has no hooks.
     """
     weakly = weakref.ref(listener)
@@ -70,36 +70,36 @@ def hang_on(listener: AroundSteps, optimizer: Optimizer) -> None:
         if living is not None:
             living.after_step()
 
-    def settled(optimizer: Optimizer, *state: Any) -> None:
+    def undone(optimizer: Optimizer, *state: Any) -> None:
         living = weakly()
         if living is not None:
-            living.settle()
+            living.undo_unfinished()
 
     # A compiled step is compiled without them: they read Python's counts, which change.
     before, after = torch.compiler.disable(before), torch.compiler.disable(after)
     handles = (
         optimizer.register_step_pre_hook(before),
         optimizer.register_step_post_hook(after),
-        optimizer.register_state_dict_pre_hook(settled),
-        optimizer.register_load_state_dict_pre_hook(settled),
+        optimizer.register_state_dict_pre_hook(undone),
+        optimizer.register_load_state_dict_pre_hook(undone),
     )
     removals = [weakref.finalize(listener, handle.remove) for handle in handles]
-    _hanging.setdefault(optimizer, weakref.WeakKeyDictionary())[listener] = removals
+    _attached.setdefault(optimizer, weakref.WeakKeyDictionary())[listener] = removals
 
 
-def let_go(listener: AroundSteps, optimizer: Optimizer) -> None:
-    """Let `listener` hear no more; its hooks are gone when this returns."""
-    hanging = _hanging.get(optimizer)
-    for removal in [] if hanging is None else hanging.pop(listener, []):
+def detach_hooks(listener: StepListener, optimizer: Optimizer) -> None:
+    """Remove the hooks that call `listener`."""
+    attached = _attached.get(optimizer)
+    for removal in [] if attached is None else attached.pop(listener, []):
         removal()
 
 
-def listeners(optimizer: Optimizer) -> list[AroundSteps]:
-    """Return who hears of the optimizer's steps, the oldest first."""
-    return list(_hanging.get(optimizer, {}))
+def listeners(optimizer: Optimizer) -> list[StepListener]:
+    """Return what is called around the optimizer's steps, the oldest first."""
+    return list(_attached.get(optimizer, {}))
 
 
-def settle(optimizer: Optimizer) -> None:
+def undo_unfinished(optimizer: Optimizer) -> None:
     """Undo what was done for a step that has raised an error: call it before rates are read."""
     for listener in listeners(optimizer):
-        listener.settle()
+        listener.undo_unfinished()

@@ -1,4 +1,4 @@
-"""One scheduler scales the steps of a parameter group: a new one takes over, and says so."""
+"""One scheduler scales the steps of a parameter group: a new one takes over, with a warning."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from ratewise.errors import SchedulerReplaced, SchedulerReplacedWarning
-from ratewise.schedulers.step_hooks import AroundSteps, let_go, listeners
+from ratewise.schedulers.step_hooks import StepListener, detach_hooks, listeners
 
 Chosen = Sequence[int] | None
 
 
-class Control(AroundSteps, Protocol):
+class Control(StepListener, Protocol):
     """The part of a scheduler that scales what the steps of its groups move."""
 
     @property
@@ -21,7 +21,7 @@ class Control(AroundSteps, Protocol):
         """The scheduler, which has an optimizer and a choice of its groups."""
 
     @abstractmethod
-    def give_up(self, successor: str) -> None:
+    def hand_over(self, successor: str) -> None:
         """Put the groups' rates back as they are without a schedule, and do nothing from now on."""
 
 
@@ -37,13 +37,13 @@ def overlap(one: Chosen, other: Chosen) -> bool:
 def predecessors(control: Control) -> list[Control]:
     """Return the living ones that scale the steps of a group of `control`'s."""
     mine = control.scheduler
-    # whoever hangs on an optimizer's steps is one that scales them
+    # what is attached to an optimizer's steps scales them
     others = cast("list[Control]", listeners(mine.optimizer))
     return [x for x in others if x is not control and overlap(mine._chosen, x.scheduler._chosen)]
 
 
 def take_over(control: Control, stacklevel: int) -> bool:
-    """Let those that scale the steps of a group of `control`'s give up; one warning names all.
+    """Make those that scale the steps of `control`'s groups hand over; one warning names all.
 
     Returns whether there were any.
     """
@@ -52,8 +52,8 @@ def take_over(control: Control, stacklevel: int) -> bool:
         return False
     name = _name(control)
     for other in older:
-        let_go(other, other.scheduler.optimizer)
-        other.give_up(name)
+        detach_hooks(other, other.scheduler.optimizer)
+        other.hand_over(name)
     names = " and ".join(map(_name, older))
     warnings.warn(
         f"a new {name} takes over from {names}, which controlled the same optimizer's steps: a "

@@ -57,8 +57,8 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
             kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
         start: share of the ratio at which a tensor begins, in (0, 1].
-        gain: how much of what is missing is made up for in one decision, in (0, 1]; 1 makes each
-            measured step's ratio the wanted one, whatever its gradient.
+        gain: share of the difference, in logarithms, that one decision makes up, in (0, 1]; with 1
+            each measured step has the wanted ratio, whatever its gradient.
         rise: most that a factor grows by in one optimizer step, > 1.
         fall: most that it is divided by, > 1.
         cap: no measured step moves a tensor by more than so many times its ratio, >= 1.
@@ -66,14 +66,14 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
             zero can move.
         reach: after the first 50 steps a factor grows to at most so many times what it was then,
             >= 1: where gradients vanish it would rise until the next large one.
-        bounds: of a factor; from base rates below 1e-6 or above 1e3, of one that is lent on top of
-            what makes them that.
+        bounds: of a factor. Base rates outside 1e-6 to 1e3 are first brought to the nearer end of
+            that range; the bounds are of the factor on top.
         keep_proportions: a group's ratio is `ratio` times its rate over the largest of all groups'
             rates, as they were at construction: layer-wise decay, or a backbone that is to move
             slowly, stay what they are. A group that is added later relates to the same rate, and
             gets at most `ratio`. With ``per="model"`` displacements have the proportion already.
-            False moves all groups alike: so where rates differ for another reason, as muP's 1 /
-            width, which is about absolute steps; a ratio is relative to the weights already.
+            False gives all groups the same ratio. That is right where rates differ for another
+            reason, such as muP's 1 / width, which is about absolute steps and not relative ones.
         groups: indices of the parameter groups to steer and schedule; None is all.
 
     Raises:

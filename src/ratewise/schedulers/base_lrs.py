@@ -1,8 +1,8 @@
-"""What a group's base rate says to a scheduler that steers: how far its tensors go beside others'.
+"""The groups' base rates under a scheduler of update ratios: their range, and their proportions.
 
-The size of a rate says nothing there, but for its sign: a rate far from those that weights are
-usually trained at is treated as the nearest of them, so that factors stay in the range of a float.
-The proportion of two groups' rates is what the user wants of them.
+Such a scheduler moves a tensor by a share of its own size, whatever the rate. So only the
+proportions of the groups' rates matter. A rate far from those that weights are usually trained at
+is treated as the nearest of them, so that factors stay within the range of a float.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ USUAL = (1e-6, 1e3)
 LEAST, MOST = 1e-30, 1e30
 
 
-def check_bases(optimizer: Optimizer, groups: Sequence[dict[str, Any]], *, current: bool) -> None:
+def check_base_lrs(
+    optimizer: Optimizer, groups: Sequence[dict[str, Any]], *, current: bool
+) -> None:
     """Raise unless the groups' base rates can be steered from.
 
     Args:
@@ -61,12 +63,12 @@ def check_range(optimizer: Optimizer, base: float) -> None:
         raise invalid("lr", f"at least {USUAL[0]:g} with {kind}", base, fix)
 
 
-def raised(bases: Sequence[float], per: str) -> list[float]:
+def range_factors(bases: Sequence[float], per: str) -> list[float]:
     """Return what each group's rate is multiplied by to be in `USUAL`: 1 for most.
 
     Where one factor is for the whole model, so is this.
 
-    >>> raised([1e6, 1e-3], "group"), raised([1e6, 1e-3], "model")
+    >>> range_factors([1e6, 1e-3], "group"), range_factors([1e6, 1e-3], "model")
     ([0.001, 1.0], [0.001, 0.001])
     """
     if per == "model":

@@ -2,7 +2,8 @@
 
 Rates are written as ``own * outside`` (`ratewise.schedulers.rates`), which respects what others
 *multiply* them by. Whoever *sets* a rate, as a training loop with a schedule of its own does,
-undoes the scheduler's part at each step. One step may look like either, three seldom do.
+undoes the scheduler's part at each step. A single step can look like either; three in a row
+seldom do.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class RateWatch:
     def __init__(self, rate: float) -> None:
         self._found = self._wrote = rate
         self._usual = self._ours = 0.0
-        #: Times running that a change of ours was missing; and that it was, or nothing could be
-        #: told since the others' part was another one, too.
+        #: Consecutive steps at which our change was missing; and at which it was, or might have
+        #: been, since the others' part changed, too.
         self.lost: float = 0
         self.strange: float = 0
         #: What was written and what was found instead, the last time that was so.
@@ -86,10 +87,10 @@ class RateWatch:
         self._usual = all_in_all if clear else theirs
 
 
-def find(
+def overwriting(
     watches: list[RateWatch], optimizer: Optimizer, scheduler: object, *, late: bool = False
 ) -> str | None:
-    """Return what is to be said of rates that somebody else sets, or None.
+    """Return a warning's text where somebody else sets the rates, or None.
 
     Where the others' part is another one at each step, as under a warmup, a rate that is set and
     one that is multiplied look the same. Then it counts as set by the training loop, unless

@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import (
 from ratewise import GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
 from ratewise.errors import OverwrittenRateWarning
 from ratewise.optimizers import HypergradientSGD
-from ratewise.schedulers.overwritten import RateWatch
+from ratewise.schedulers.rate_watch import RateWatch
 
 STEPS, BASE = 60, 0.1
 SCHEDULERS: dict[str, Callable[..., Any]] = {
