@@ -474,9 +474,8 @@ def _check(settings: dict[str, Any], state_file: Any) -> None:
         raise unknown("interval", interval, ("batch", "epoch"))
     if monitor.startswith("val_") and interval == "batch":
         raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
-    for name, least in (("decide_every", 1), ("warmup_steps", 0)):
-        value = settings[name]
-        check_count(name, value, least)
+    check_count("decide_every", settings["decide_every"], 1)
+    check_count("warmup_steps", settings["warmup_steps"], 0)
     low, high = settings["min_lr"], settings["max_lr"]
     for name, value in (("min_lr", low), ("max_lr", high)):
         if isinstance(value, bool) or not isinstance(value, int | float | None):

@@ -224,11 +224,8 @@ def _as_scalar(value: Any, dtype: Any) -> Any:
 
 def _check(decide_every: int, warmup_steps: int, min_scale: float, max_scale: float) -> None:
     """Raise unless the settings that are not the rule's own are in their ranges."""
-    for name, count, least in (
-        ("decide_every", decide_every, 1),
-        ("warmup_steps", warmup_steps, 0),
-    ):
-        check_count(name, count, least)
+    check_count("decide_every", decide_every, 1)
+    check_count("warmup_steps", warmup_steps, 0)
     if not (isinstance(min_scale, int | float) and 0.0 <= min_scale <= 1.0):
         raise invalid("min_scale", "a number in [0, 1]", min_scale, "pass e.g. 0.1")
     if not (isinstance(max_scale, int | float) and 1.0 <= max_scale < math.inf):

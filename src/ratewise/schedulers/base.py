@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import ramped
 from ratewise.rules.schema import Check
-from ratewise.schedulers import checkpoint, clock, events, rates, resume, trace
+from ratewise.schedulers import checkpoint, resume
 from ratewise.schedulers.agreement import Agreement
 from ratewise.schedulers.arguments import (
     check_capture,
@@ -29,7 +28,14 @@ from ratewise.schedulers.arguments import (
 )
 from ratewise.schedulers.clock import OptimizerClock, capturing
 from ratewise.schedulers.explained import Explained
-from ratewise.schedulers.rates import DeviceRates, HostRates, accumulator, own_tensors
+from ratewise.schedulers.rates import (
+    DeviceRates,
+    HostRates,
+    accumulator,
+    copied,
+    initial,
+    own_tensors,
+)
 from ratewise.schedulers.record import Record
 from ratewise.schedulers.resume import Place, at
 from ratewise.schedulers.schedule import Schedule, check_schedule, schedule_scale
@@ -65,22 +71,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         "warmup_steps": at("warmup_steps"),
     }
     #: What our part of a state must have, besides the source's.
-    _table: ClassVar[Mapping[str, Check]] = {
-        "schedule": checkpoint.SCHEDULE,
-        "length": schema.optional(schema.count(1)),
-        "horizon": schema.optional(schema.count(1)),
-        "begin": schema.count(),
-        "height": schema.number(0.0, 1.0),
-        "warmup_steps": schema.count(),
-        "groups": schema.optional(schema.several(schema.count())),
-        "clock": schema.record(clock.TABLE),
-        "ramp_end": schema.count(),
-        "alone": schema.count(),
-        "stride": schema.count(),
-        "events": events.CHECK,
-        "trace": trace.CHECK,
-        **rates.TABLE,
-    }
+    _table: ClassVar[Mapping[str, Check]] = checkpoint.TABLE
     decide_every = 1  #: steps between two decisions
     _given: frozenset[str]  #: names of the arguments that the constructor was given
     _device: torch.device | None = None  #: where the rates are tensors that are not read
@@ -275,8 +266,8 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         self._to_host()
         own_tensors(self._groups(), self.optimizer.param_groups)
         for group in self._groups()[self._group_count :]:
-            check_rate(len(self._source.base), float(_initial(group)))
-            base = float(group.setdefault("initial_lr", _copied(group["lr"])))
+            check_rate(len(self._source.base), float(initial(group)))
+            base = float(group.setdefault("initial_lr", copied(group["lr"])))
             self._source.add_group(base)
             self._rates.add(group, base)
         self._group_count = len(self._groups())
@@ -286,7 +277,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
     def _name_others(self) -> None:
         """Put the rates of groups where torch keeps base rates, scheduled or not."""
         new = self.optimizer.param_groups[len(self.base_lrs) :]
-        self.base_lrs += [_initial(group) for group in new]
+        self.base_lrs += [initial(group) for group in new]
 
     # -- rates ------------------------------------------------------------------------------------
 
@@ -296,7 +287,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         Between a step of the optimizer and the call of `step` that is the rate it was made with.
         """
         undo_unfinished(self.optimizer)
-        return [_copied(group["lr"]) for group in self.optimizer.param_groups]
+        return [copied(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the same as `get_last_lr`: rates change in `step` alone."""
@@ -338,7 +329,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         for group, rate in zip(self._groups(), self._source.base, strict=True):
             kept = group.get("initial_lr")
             group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
-        self.base_lrs = [_initial(group) for group in self.optimizer.param_groups]
+        self.base_lrs = [initial(group) for group in self.optimizer.param_groups]
 
     def _own_rates(self) -> list[Any]:
         share, rates = self.share(), self._source.rates()
@@ -488,13 +479,3 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         """
         if not resume.annealing(saved) and changed & {"total_steps", "schedule"}:
             ours["horizon"] = ours["length"]
-
-
-def _initial(group: dict[str, Any]) -> float | Tensor:
-    """Return a group's base rate; one that is not scheduled may have only its rate."""
-    return _copied(group.get("initial_lr", group["lr"]))
-
-
-def _copied(rate: float | Tensor) -> float | Tensor:
-    """Return a copy of a rate that is a tensor."""
-    return rate.clone() if isinstance(rate, Tensor) else rate

@@ -11,6 +11,7 @@ from ratewise.errors import InvalidState, RatewiseError
 from ratewise.rules import schema
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import Check
+from ratewise.schedulers import clock, events, rates, trace
 from ratewise.schedulers.schedule import check_schedule
 
 #: Format of our part of a state dict; another one is refused.
@@ -19,8 +20,23 @@ FORMAT = 3
 #: What others may have multiplied a rate by: a schedule of ours that ends near 0 is included.
 MOST_OUTSIDE = 1e60
 
-#: What is kept of a schedule; True is a function, which is not saved.
-SCHEDULE = schema.choice(None, True, *FIXED)
+#: What our part of every scheduler's state has, besides its source's.
+TABLE: dict[str, Check] = {
+    "schedule": schema.choice(None, True, *FIXED),  # True is a function, which is not saved
+    "length": schema.optional(schema.count(1)),
+    "horizon": schema.optional(schema.count(1)),
+    "begin": schema.count(),
+    "height": schema.number(0.0, 1.0),
+    "warmup_steps": schema.count(),
+    "groups": schema.optional(schema.several(schema.count())),
+    "clock": schema.record(clock.TABLE),
+    "ramp_end": schema.count(),
+    "alone": schema.count(),
+    "stride": schema.count(),
+    "events": events.CHECK,
+    "trace": trace.CHECK,
+    **rates.TABLE,
+}
 #: What torch has at the top that we take back, where it is there.
 #: (A scheduler that waits for its turn in a `SequentialLR` stands at -1.)
 THEIRS: dict[str, Check] = {"last_epoch": schema.count(-1), "_step_count": schema.count()}

@@ -114,19 +114,14 @@ class SpikeGuard:
             fix = "pass the ratewise scheduler itself, not what wraps it, or None"
             allowed = "a ratewise scheduler, or one of torch's that has base rates alone"
             raise wrong_type("scheduler", allowed, scheduler, fix)
-        for name, value, high, fix in (
-            ("spike", spike, math.inf, "pass e.g. 6"),
-            ("factor", factor, 1.0, "pass e.g. 0.5"),
-        ):
-            if not (is_number(value) and 0.0 < value <= high):
-                raise invalid(name, f"a number in (0, {high:g}]", value, fix)
-        for name, count, least in (
-            ("tolerate", tolerate, 0),
-            ("snapshot_every", snapshot_every, 1),
-            ("check_every", check_every, 1),
-            ("max_rollbacks", max_rollbacks, 1),
-        ):
-            check_count(name, count, least)
+        if not (is_number(spike) and spike > 0.0):
+            raise invalid("spike", "a number in (0, inf]", spike, "pass e.g. 6")
+        if not (is_number(factor) and 0.0 < factor <= 1.0):
+            raise invalid("factor", "a number in (0, 1]", factor, "pass e.g. 0.5")
+        check_count("tolerate", tolerate, 0)
+        check_count("snapshot_every", snapshot_every, 1)
+        check_count("check_every", check_every, 1)
+        check_count("max_rollbacks", max_rollbacks, 1)
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self._spike, self._factor = float(spike), float(factor)
         self._tolerate, self._most = tolerate, max_rollbacks

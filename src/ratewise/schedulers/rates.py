@@ -228,6 +228,16 @@ def own_tensors(scheduled: Groups, everything: Groups) -> None:
             seen.add(id(rate))
 
 
+def initial(group: dict[str, Any]) -> float | Tensor:
+    """Return a group's base rate; one that is not scheduled may have only its rate."""
+    return copied(group.get("initial_lr", group["lr"]))
+
+
+def copied(rate: float | Tensor) -> float | Tensor:
+    """Return a copy of a rate that is a tensor."""
+    return rate.clone() if isinstance(rate, Tensor) else rate
+
+
 def accumulator(device: torch.device) -> torch.dtype:
     """Return the widest float of a device; decisions in float64 are those of Python floats."""
     return torch.float32 if device.type == "mps" else torch.float64
