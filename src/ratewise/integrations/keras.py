@@ -26,7 +26,13 @@ from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import ramped
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
+from ratewise.rules.greedy_config import (
+    RELATIVE_BOUNDS,
+    GreedyConfig,
+    GreedyLimits,
+    bounded,
+    merged,
+)
 from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
 from ratewise.rules.period import Period, nonfinite
 from ratewise.schedulers.events import Event
@@ -350,9 +356,9 @@ class GreedyLR(keras.callbacks.Callback):
                 f"the state is of {len(base)} learning rates, the optimizer has {len(variables)}: "
                 "compile with the optimizer that it was saved with"
             )
-        self._bounds = [self._bound(*pair) for pair in zip(base, variables, strict=True)]
-        low, high = zip(*self._bounds, strict=True)
-        limits = GreedyLimits.absolute(base, low, high, self._config.eps)
+        bounds = [self._bound(*pair) for pair in zip(base, variables, strict=True)]
+        self._low, self._high = zip(*bounds, strict=True)
+        limits = GreedyLimits.absolute(base, self._low, self._high, self._config.eps)
         if not self._base:
             self._base, self._rule = base, FloatGreedy(self._config, limits)
         self._rule.limits = limits
@@ -382,20 +388,23 @@ class GreedyLR(keras.callbacks.Callback):
     def _take(self, value: float | None) -> None:
         """Count a step and, if it ends a period, decide; steps of the ramp are not decided on."""
         period, policy = self._period, self._config.on_nonfinite
-        counts = value is not None and self._step >= self.warmup_steps
-        if counts and policy == "raise" and not math.isfinite(total := period.total + value):
+        if value is None or self._step < self.warmup_steps:
+            self._step += 1
+            self._write()
+            return
+        total = period.total + value
+        if policy == "raise" and not math.isfinite(total):
             where = f"{self.interval} {self._step + 1}"
             raise nonfinite(value, where, name=self.monitor, total=total)
         self._step += 1
-        if counts:
-            period.add(value)
-            if period.seen == self.decide_every:
-                whole = policy == "skip" or period.count == period.seen
-                metric = period.mean() if whole else math.nan
-                period.clear()
-                self._decide(metric)
-                return
-        self._write()
+        period.add(value)
+        if period.seen < self.decide_every:
+            self._write()
+            return
+        whole = policy == "skip" or period.count == period.seen
+        metric = period.mean() if whole else math.nan
+        period.clear()
+        self._decide(metric)
 
     def _decide(self, metric: float) -> None:
         rule, old = self._rule, tuple(self._rates)
@@ -412,9 +421,9 @@ class GreedyLR(keras.callbacks.Callback):
 
     def _write(self) -> None:
         """Set the rates of the next step, where they differ from what was set last."""
-        for index, (low, high) in enumerate(self._bounds):
-            own = self._base[index] * self._rule.scale[index]
-            rate = ramped(min(max(own, low), high), self._step, self.warmup_steps)
+        own_rates = bounded(self._base, self._rule.scale, self._low, self._high)
+        for index, own in enumerate(own_rates):
+            rate = ramped(own, self._step, self.warmup_steps)
             if rate != self._rates[index]:
                 self._rates[index] = rate
                 self._variables[index].assign(rate)

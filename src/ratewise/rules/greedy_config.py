@@ -129,6 +129,18 @@ def merged(config: GreedyConfig | None, **arguments: Any) -> GreedyConfig:
     return replace(config, **given)
 
 
+def bounded(
+    base: Sequence[float], scale: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> list[float]:
+    """Return each group's rate: its base rate times its scale, within its bounds.
+
+    >>> bounded([0.1, 0.1], [2.0, 0.5], low=[0.08, 0.08], high=[1.0, 1.0])
+    [0.2, 0.08]
+    """
+    rates = [rate * times for rate, times in zip(base, scale, strict=True)]
+    return list(map(min, map(max, rates, low), high))
+
+
 class GreedyLimits(NamedTuple):
     """Bounds of each group's scale, one entry a group.
 

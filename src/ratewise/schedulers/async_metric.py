@@ -54,7 +54,5 @@ class AsyncMetric:
 
     def put(self, total: float, count: float) -> None:
         """Take up a metric that was being copied when a state was saved."""
-        self._sent, self._done = (
-            torch.tensor([total, count], dtype=torch.float64, device="cpu"),
-            None,
-        )
+        self._sent = torch.tensor([total, count], dtype=torch.float64, device="cpu")
+        self._done = None

@@ -46,16 +46,7 @@ class DeviceLog:
         return [self._event(rows[index % CAPACITY]) for index in range(first, count)]
 
     def _event(self, row: list[float]) -> Event:
-        step, metric, smoothed, reference, good, bad, reason = row[:_FIXED]
-        rates = row[_FIXED:]
-        return Event(
-            int(step),
-            metric,
-            smoothed,
-            reference,
-            int(good),
-            int(bad),
-            REASONS[int(reason)],
-            tuple(rates[: self._groups]),
-            tuple(rates[self._groups :]),
-        )
+        (step, *found, good, bad, reason), rates = row[:_FIXED], row[_FIXED:]
+        counts = int(good), int(bad)
+        old, new = tuple(rates[: self._groups]), tuple(rates[self._groups :])
+        return Event._make((int(step), *found, *counts, REASONS[int(reason)], old, new))

@@ -17,18 +17,9 @@ logger = logging.getLogger("ratewise")
 CAPACITY = 256
 
 _RATES = schema.several(schema.real)
+_COLUMNS = schema.count(), *[schema.real] * 3, *[schema.count()] * 2, schema.text, *[_RATES] * 2
 #: What `EventLog.state` must look like: rows as `Event` names their columns.
-CHECK = schema.several(
-    schema.row(
-        schema.count(),
-        *[schema.real] * 3,
-        *[schema.count()] * 2,
-        schema.text,
-        _RATES,
-        _RATES,
-    ),
-    most=CAPACITY,
-)
+CHECK = schema.several(schema.row(*_COLUMNS), most=CAPACITY)
 
 Listener = Callable[["Event"], None]
 

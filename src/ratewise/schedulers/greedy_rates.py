@@ -12,7 +12,7 @@ import torch
 from ratewise.errors import invalid, wrong_type
 from ratewise.rules import schema
 from ratewise.rules.checks import is_number
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, bounded
 from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
 from ratewise.schedulers.greedy_tensor import TensorGreedy
 from ratewise.schedulers.source import RateSource
@@ -59,14 +59,14 @@ class GreedyRates(RateSource):
 
     def rates(self) -> list[Any]:
         """Return each group's base rate times its scale, within its bounds."""
+        on_device = isinstance(self.rule, TensorGreedy)
+        if self._strict and not on_device:  # base * (bound / base) may miss by a rounding
+            return bounded(self.base, self.rule.scale, self._min_lr, self._max_lr)
         rates = [base * scale for base, scale in zip(self.base, self.rule.scale, strict=True)]
         if not self._strict:
             return rates
-        if isinstance(self.rule, TensorGreedy):
-            bounds = zip(rates, self._min_lr, self._max_lr, strict=True)
-            return [torch.clamp(rate, low, high) for rate, low, high in bounds]
-        # base * (bound / base) may miss by a rounding
-        return list(map(min, map(max, rates, self._min_lr), self._max_lr))
+        bounds = zip(rates, self._min_lr, self._max_lr, strict=True)
+        return [torch.clamp(rate, low, high) for rate, low, high in bounds]
 
     def move(self, device: torch.device | None, dtype: torch.dtype) -> None:
         """Decide on tensors on a device, or on Python floats for None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -150,13 +150,3 @@ class LearnedLR(RatioViews, MetricLR):
                 OutsideTrainingWarning,
                 stacklevel=5,
             )
-
-    def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print wanted and measured ratios, the tensors' factors, and what the policy observes.
-
-        Args:
-            last: how many tensors to name.
-            file: where to; None is standard output. Waits for a device.
-        """
-        super().explain(last, file)
-        print(*self._policy.words(), sep="\n", file=file)

@@ -226,10 +226,7 @@ class MetricLR(ScheduledLR):
 
     def _restore(self, ours: dict[str, Any]) -> None:
         super()._restore(ours)
-        self.missing, self.decide_every, self._seen = (
-            ours["missing"],
-            ours["decide_every"],
-            ours["seen"],
-        )
+        self.missing, self.decide_every = ours["missing"], ours["decide_every"]
+        self._seen = ours["seen"]
         self._period.restore(ours)
         self._read_policy()

@@ -222,7 +222,9 @@ class RatioControl(RateSource):
                 if own != 1.0
             ]
         found += self.displacement.words(last)
-        return found + [event.words() for event in scheduler._record.events()[-last:]]
+        found += [event.words() for event in scheduler._record.events()[-last:]]
+        policy = self.displacement.policy
+        return found if policy is None else found + policy.words()
 
     def consequences(self, saved: dict[str, Any]) -> str:
         """Return, for a message, whether the ratio has changed."""

@@ -46,7 +46,7 @@ class RatioViews:
         return self._control.displacement.ratios.clone()
 
     def explain(self, last: int = 10, file: TextIO | None = None) -> None:
-        """Print wanted and measured ratios, and the tensors whose factors lie furthest from 1.
+        """Print wanted and measured ratios, tensors with extreme factors, and a policy's features.
 
         Args:
             last: how many tensors to name.
