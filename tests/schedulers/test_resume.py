@@ -11,7 +11,7 @@ from tests.greedy_options import arguments
 from tests.rules.policies import random_policy
 from tests.schedulers.update_ratio_twin import BASE, Task, sgd
 
-from ratewise import GreedyLR, LearnedLR, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, UpdateRatioLR
 from ratewise.errors import InvalidArgument, InvalidState, SettingsDifferWarning
 from ratewise.rules.update_ratio import default_ratio
 
@@ -225,6 +225,18 @@ def test_every_argument_that_a_state_has_is_among_these():
     assert UPDATE_RATIO.keys() | {"schedule"} == UpdateRatioLR._places.keys()
     refused = {"window", "mode"}
     assert GREEDY.keys() | refused | {"schedule", "total_steps"} == GreedyLR._places.keys()
+
+
+def test_a_default_in_a_config_is_not_a_setting_that_was_given():
+    _, first = trained(greedy(config=GreedyConfig(reference="previous")), 3)
+    state = first.state_dict()
+    scheduler = loaded(greedy(config=GreedyConfig(reference="best")), state, warns=False)
+    assert settings(scheduler, "reference") == ["previous"]
+    scheduler = loaded(greedy(config=GreedyConfig(plateau="neutral")), state)
+    assert settings(scheduler, "reference") + settings(scheduler, "plateau") == [
+        "previous",
+        "neutral",
+    ]
 
 
 @pytest.mark.parametrize(("name", "one", "two"), [("window", 3, 5), ("mode", "min", "max")])

@@ -13,12 +13,7 @@ from torch.optim import Optimizer
 from ratewise.errors import InvalidState, RatewiseError, invalid, wrong_type
 from ratewise.optimizers.line_search_direction import adam_direction, check_adam, dot
 from ratewise.optimizers.line_search_outcome import LineSearchStep, warn_of
-from ratewise.optimizers.line_search_rate import (
-    LineSearchConfig,
-    first_trial,
-    search,
-    to_plain,
-)
+from ratewise.optimizers.line_search_rate import LineSearchConfig, first_trial, search
 from ratewise.optimizers.line_search_trials import Trials
 from ratewise.optimizers.saved_state import check_state
 from ratewise.rules import schema
@@ -270,7 +265,7 @@ class StochasticLineSearch(Optimizer):
     def _remember(self, **numbers: Any) -> None:
         # A new dict each time: a state dict that was taken before keeps the old one.
         states: dict[Any, Any] = self.state
-        states[KEY] = {**numbers, "config": to_plain(self._config)}
+        states[KEY] = {**numbers, "config": dict(vars(self._config))}
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the settings, too, and a model that is copied along."""

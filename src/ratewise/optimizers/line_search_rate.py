@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ratewise.errors import invalid
 from ratewise.rules.checks import check_choices, check_count, is_number
@@ -172,8 +172,3 @@ def _lower(rate: float, left: int, config: LineSearchConfig) -> float:
     if left <= config.max_trials // 2:
         factor = min(factor, (config.min_lr / rate) ** (1.0 / left))
     return max(rate * factor, config.min_lr)
-
-
-def to_plain(config: LineSearchConfig) -> dict[str, Any]:
-    """Return the settings as plain data, for a checkpoint."""
-    return dict(vars(config))

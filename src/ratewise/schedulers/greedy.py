@@ -48,7 +48,8 @@ class GreedyLR(MetricLR):
         config: all settings of the rule. The eight above are those that are set most often; the
             others choose between readings of the literature, as in
             ``config=GreedyConfig(reference="previous")``. An argument that is left out takes its
-            value from `config`, and that has `GreedyConfig`'s default where it has no other.
+            value from `config`. When a state is loaded, settings of `config` count as given where
+            they are not the default.
         min_lr: lower bound of the rate, a number or one a group; default 0.1 times the
             group's initial rate. What a schedule, another scheduler or a hand multiplies the
             rate by comes on top of the bounds.
