@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
@@ -69,6 +71,17 @@ class Growth(NamedTuple):
         """
         logs = [[math.log(value) for value in values] for values in (self.sizes, self.seconds)]
         return statistics.linear_regression(*logs).slope
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from what is timed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def interleaved(

@@ -19,7 +19,7 @@ from torch.nn import functional
 import ratewise
 from ratewise.learning.ppo import learn
 from ratewise.learning.tasks import OPTIMIZERS, Setting
-from ratewise.learning.update_ratio_env import UpdateRatioCourse, UpdateRatioSettings
+from ratewise.learning.update_ratio_env import UpdateRatioRecipe, UpdateRatioSettings
 from ratewise.simulate import Noise, Task
 
 
@@ -74,8 +74,8 @@ def main() -> None:
     decisions = 24 * 32 * (2 if arguments.quick else 30)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spirals.safetensors"
-        course = UpdateRatioCourse(draw, UpdateRatioSettings(decisions=decisions, **size))
-        learn(course, file, about={"tasks": ["spirals"]})
+        recipe = UpdateRatioRecipe(draw, UpdateRatioSettings(decisions=decisions, **size))
+        learn(recipe, file, about={"tasks": ["spirals"]})
         print(f"loss under the policy that ships: {train('default'):.4f}")
         print(f"loss under your own:              {train(file):.4f}")
 

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.compare.records import stored
@@ -24,23 +26,41 @@ from ratewise.rules import learned
 from ratewise.runs import Store
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "ratewise", *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=900)
+class Ended(NamedTuple):
+    """What a command leaves behind."""
+
+    status: int
+    stdout: str
+    stderr: str
 
 
-def test_compare_then_report(tmp_path: Path):
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch, capsys) -> Callable[..., Ended]:
+    """What a shell would start in `tmp_path`, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["ratewise", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Ended(end.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def test_compare_then_report(tmp_path: Path, command):
     asked = ["--tasks", "digits-mlp", "--schedules", "greedy,cosine", "--seeds", "2"]
     short = ["--rates", "0.001,0.01", "--steps", "20", "--out", "out"]
-    done = command("compare", *asked, *short, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command("compare", *asked, *short)
+    assert done.status == 0, done.stderr
     assert "digits-mlp, adamw" in done.stdout
     assert done.stdout.rstrip().endswith("report: out/index.html")
     for name in ("index.html", "report.md", "figures/schedules.png", "sweep.json"):
         assert (tmp_path / "out" / name).exists(), name
     (tmp_path / "out" / "index.html").unlink()
-    again = command("report", "out", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = command("report", "out")
+    assert again.status == 0, again.stderr
     assert again.stdout == done.stdout
     assert (tmp_path / "out" / "index.html").exists()
 
@@ -139,14 +159,14 @@ def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(tmp_path: 
     assert (tmp_path / "out" / "index.html").exists()
 
 
-def test_names_are_listed(tmp_path: Path):
-    done = command("compare", "--list", cwd=tmp_path)
+def test_names_are_listed(command):
+    done = command("compare", "--list")
     for name in ("pydoc-gru", "california-housing", "adafactor", "greedy-article"):
         assert name in done.stdout
 
 
-def test_kinds_of_tasks_are_listed(tmp_path: Path):
-    assert command("learn", "--list", cwd=tmp_path).stdout.split() == [*KINDS, "nmf"]
+def test_kinds_of_tasks_are_listed(command):
+    assert command("learn", "--list").stdout.split() == [*KINDS, "nmf"]
 
 
 def test_a_policy_is_learned_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -169,8 +189,15 @@ def test_a_policy_is_learned_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
     assert learned.load(out).digest == first.digest
 
 
-def test_version(tmp_path: Path):
-    assert command("--version", cwd=tmp_path).stdout.strip() == ratewise.__version__
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [("--version", 0, ratewise.__version__), ("report absent", 2, "a folder that exists")],
+)
+def test_the_package_is_a_command_in_a_process_of_its_own(tmp_path, arguments, status, words):
+    line = [sys.executable, "-m", "ratewise", *arguments.split()]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert done.returncode == status
+    assert words in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -193,11 +220,11 @@ def test_version(tmp_path: Path):
         (["report", "full"], "is not a ratewise store"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_status_2(tmp_path: Path, arguments, words):
+def test_what_is_wrong_is_one_line_and_status_2(tmp_path: Path, command, arguments, words):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    done = command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = command(*arguments)
+    assert done.status == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr

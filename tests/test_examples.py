@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import Ended, Python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -19,16 +18,16 @@ def scripts(folder: Path) -> list[Path]:
     return found
 
 
-def run(script: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(script: Path, folder: Path) -> Ended:
     """Run a script in a folder of its own; an example with nothing to shorten ignores `--quick`."""
-    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script), "--quick"]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
+    (folder / "own").mkdir()
+    return Python(str(script), "--quick", cwd=folder / "own", logs=folder / "logs").end()
 
 
 @pytest.mark.parametrize("script", scripts(EXAMPLES), ids=lambda script: script.name)
 def test_example_runs_and_prints(script: Path, tmp_path: Path) -> None:
     done = run(script, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     assert done.stdout.strip(), f"{script.name} printed nothing"
 
 
@@ -36,7 +35,7 @@ def test_a_broken_example_is_seen(tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text("print('fine so far')\nraise SystemExit('lost')\n")
     done = run(script, tmp_path)
-    assert done.returncode == 1
+    assert done.status == 1
     assert "lost" in done.stderr
 
 

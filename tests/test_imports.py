@@ -59,14 +59,14 @@ def test_scheduler_loads_torch_and_nothing_else() -> None:
     assert loaded_by(f"import ratewise; {names}") == {"torch"}
 
 
-@pytest.mark.parametrize("name", ["lightning", "optax", "keras", "transformers"])
-def test_an_integration_is_there_by_its_name_as_the_readme_writes_it(name: str) -> None:
+def test_an_integration_is_there_by_its_name_as_the_readme_writes_it() -> None:
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
-    code = f"import ratewise; print(ratewise.integrations.{name}.__name__)"
+    names = [f"ratewise.integrations.{x}" for x in ("optax", "keras", "transformers", "lightning")]
+    code = f"import ratewise\nfor x in ({', '.join(names)}): print(x.__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=900
     )
-    assert done.stdout.split() == [f"ratewise.integrations.{name}"], done.stderr
+    assert done.stdout.split() == names, done.stderr
 
 
 def test_an_integration_that_does_not_exist_is_named() -> None:

@@ -9,7 +9,6 @@ beside them. "No scheduler, again" differs from its neighbour in nothing: that i
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from evidence import page as pages
 from evidence.claims import Claim, outcome
 from evidence.language import Size
 from evidence.speed import kept
-from evidence.timing import Spread, measured_on
+from evidence.timing import Spread, measured_on, uncollected
 
 try:
     from transformers.optimization import GreedyLR as TransformersGreedyLR
@@ -158,9 +157,7 @@ class Bench:
 
         for step in range(WARM):
             train(step)
-        gc.collect()
-        gc.disable()
-        try:
+        with uncollected():
             if cuda:
                 begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                 torch.cuda.synchronize()
@@ -173,8 +170,6 @@ class Bench:
                 end.record()
                 end.synchronize()
             wall = time.perf_counter() - start
-        finally:
-            gc.enable()
         device = begin.elapsed_time(end) / 1e3 if cuda else wall
         return Times(*(1e6 * seconds / steps for seconds in (device, wall, in_call)))
 

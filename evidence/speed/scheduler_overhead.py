@@ -8,7 +8,6 @@ the same loop takes without a scheduler, in the same repetition, is subtracted.
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ import ratewise
 from evidence import page as pages
 from evidence.claims import Claim, outcome
 from evidence.speed import kept
-from evidence.timing import Spread, interleaved, measured_on
+from evidence.timing import Spread, interleaved, measured_on, uncollected
 
 try:
     from transformers.optimization import GreedyLR as TransformersGreedyLR
@@ -78,9 +77,7 @@ def seconds_a_step(
     step = None if build is None else build(optimizer).step
     train = optimizer.step
     train()  # without it torch warns that the scheduler goes first
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         start = time.perf_counter()
         if step is None:
             for _ in losses:
@@ -94,8 +91,6 @@ def seconds_a_step(
                 train()
                 step()
         return (time.perf_counter() - start) / len(losses)
-    finally:
-        gc.enable()
 
 
 def measure(size: Size, data: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ is the noise. Memory is the highest resident size of a process of its own that m
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import statistics
@@ -31,12 +30,12 @@ from evidence.claims import Claim, outcome
 from evidence.language import Size, loss
 from evidence.speed import kept
 from evidence.speed.tensor_rates import Heard
-from evidence.timing import added, interleaved, measured_on
+from evidence.timing import added, interleaved, measured_on, uncollected
 from ratewise.rules import update_ratio as rule
 from ratewise.schedulers import displacement
 
 BASE_LR = 1e-3
-EVERY = (1, 4, 10)
+MEASURE_EVERY = (1, 4, 10)
 GOAL, GOAL_LEARNED = 2.0, 1.0  #: percent of a step, at the default
 AGAIN = "no scheduler, again"
 OURS, GROUP, LEARNED = "per tensor", 'per="group"', "LearnedLR"
@@ -173,7 +172,6 @@ def timed(size: Size, repeats: int) -> dict[str, list[float]]:
     whole: list[float] = []
 
     def step(name: str) -> float:
-        gc.collect()
         start = time.perf_counter()
         backward()
         passes = time.perf_counter() - start
@@ -182,7 +180,8 @@ def timed(size: Size, repeats: int) -> dict[str, list[float]]:
             whole.append(passes + taken)
         return taken
 
-    found = interleaved({name: partial(step, name) for name in contenders}, repeats, warm=3)
+    with uncollected():
+        found = interleaved({name: partial(step, name) for name in contenders}, repeats, warm=3)
     return {"whole": whole[-repeats:], **found}
 
 
@@ -225,13 +224,13 @@ def operations(per: str, measuring: bool) -> tuple[int, int]:
     return len(ours.parameters.params), heard.kernels
 
 
-def fixed(every: int, steps: int = 300) -> float:
+def fixed(measure_every: int, steps: int = 300) -> float:
     """Return the milliseconds that a step of a model with four small tensors takes more."""
     model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4))
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     plain, steered = (AdamW(model.parameters(), lr=BASE_LR) for _ in range(2))
-    scheduler = ratewise.UpdateRatioLR(steered, measure_every=every)
+    scheduler = ratewise.UpdateRatioLR(steered, measure_every=measure_every)
     more = []
     for step in range(rule.EARLY + steps):
         times = [time.perf_counter()]
@@ -273,7 +272,7 @@ def measure(plan: Plan, data: str | None) -> dict[str, Any]:
             for kind in KINDS
             if sizes
         },
-        "fixed": {str(every): fixed(every) for every in EVERY},
+        "fixed": {str(n): fixed(n) for n in MEASURE_EVERY},
         "decision": decision(),
         "operations": {
             per: [operations(per, True), operations(per, False)] for per in ("tensor", "group")
@@ -288,15 +287,15 @@ def text(measured: dict[str, Any]) -> str:
     plain, whole = seconds[""], 1e3 * statistics.median(seconds["whole"])
     more = {name: added(_ms(seconds[name]), _ms(plain)) for name in NAMES}
 
-    def share(kind: str, every: int) -> float:
+    def share(kind: str, measure_every: int) -> float:
         both = more[f"{kind}: measured"].median, more[f"{kind}: between"].median
-        return 100 * (both[0] + (every - 1) * both[1]) / every / whole
+        return 100 * (both[0] + (measure_every - 1) * both[1]) / measure_every / whole
 
     default = inspect.signature(ratewise.UpdateRatioLR).parameters["measure_every"].default
     claimed = []
     for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
         taken = share(kind, default)
-        title = f"{name} takes at most {goal:g}% of a step, every={default}"
+        title = f"{name} takes at most {goal:g}% of a step, measure_every={default}"
         held = outcome(taken <= goal)
         claimed.append(Claim(title, f"<= {goal:g}%", f"{taken:.2f}%", "", held))
     return pages.render(
@@ -307,8 +306,8 @@ def text(measured: dict[str, Any]) -> str:
         default=default,
         goals=(GOAL, GOAL_LEARNED),
         rows=[[name, *x.cells(1), f"{x.median / whole:.2%}"] for name, x in more.items()],
-        every=EVERY,
-        shares=[[kind, *(f"{share(kind, n):.2f}%" for n in EVERY)] for kind in KINDS],
+        measure_every=MEASURE_EVERY,
+        shares=[[kind, *(f"{share(kind, n):.2f}%" for n in MEASURE_EVERY)] for kind in KINDS],
         peaks=[[kind, *(f"{mb:.0f}" for mb in mbs)] for kind, mbs in measured["memory"].items()],
         counts=[
             [f'per="{per}", {tensors} tensors, a Python rate', most, least]

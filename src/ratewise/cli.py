@@ -157,7 +157,7 @@ def learn(
         from ratewise.learning import factorisations
 
         run(
-            factorisations.FactorisationCourse(factorisations.FactorisationSettings(**chosen)),
+            factorisations.FactorisationRecipe(factorisations.FactorisationSettings(**chosen)),
             out,
             about={"tasks": kinds},
         )
@@ -165,10 +165,10 @@ def learn(
     else:
         from ratewise.learning import update_ratio_env
 
-        course = update_ratio_env.UpdateRatioCourse(
+        recipe = update_ratio_env.UpdateRatioRecipe(
             known.Drawn(kinds, folder=data), update_ratio_env.UpdateRatioSettings(**chosen)
         )
-        run(course, out, about={"tasks": kinds})
+        run(recipe, out, about={"tasks": kinds})
         use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
     typer.echo(f"policy: {out}; scores of each round: {out.stem}.curve.json beside it")
     typer.echo(f"use it: {use}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from ratewise.runs import Store
 QUICK: dict[str, Any] = {
     "schedules": ["greedy", "cosine"],
     "seeds": 2,
-    "rates": [0.001, 0.01, 0.1],
+    "rates": [0.01, 0.1, 1.0],  # the middle one is best: no grid is extended
     "steps": 20,
     "progress": False,
 }
@@ -38,8 +39,14 @@ def files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.parquet")}
 
 
-def test_grid_then_judged_on_fresh_seeds(tmp_path: Path):
-    done = compare.run("digits-mlp", **QUICK, out=tmp_path / "out")
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> compare.Comparison:
+    """A comparison in one process, which tests read and do not change."""
+    return compare.run("digits-mlp", **QUICK, out=tmp_path_factory.mktemp("quick") / "out")
+
+
+def test_grid_then_judged_on_fresh_seeds(quick: compare.Comparison):
+    done = quick
     records = done.records()
     grid = [run for run in records if run.role == "grid"]
     judged = [run for run in records if run.role == "judged"]
@@ -63,18 +70,16 @@ def test_an_optimum_at_the_edge_extends_the_grid(tmp_path: Path):
     assert rates[:4] == [1e-5, 1e-4, 1e-3, 1e-2]
 
 
-def test_same_seed_same_numbers_whatever_the_number_of_processes(tmp_path: Path):
-    one = compare.run("digits-mlp", **QUICK, out=tmp_path / "one")
+def test_same_seed_same_numbers_whatever_the_number_of_processes(tmp_path: Path, quick):
     two = compare.run("digits-mlp", **QUICK, out=tmp_path / "two", jobs=2)
-    a, b = one.records(), two.records()
+    a, b = quick.records(), two.records()
     assert [run.run_id for run in a] == [run.run_id for run in b]
     assert [run.test_loss for run in a] == [run.test_loss for run in b]
     assert {run.machine["torch_threads"] for run in b} == {1}
 
 
-def test_a_second_call_repeats_nothing_and_a_wider_one_adds(tmp_path: Path):
-    out = tmp_path / "out"
-    compare.run("digits-mlp", **QUICK, out=out)
+def test_a_second_call_repeats_nothing_and_a_wider_one_adds(tmp_path: Path, quick):
+    out = shutil.copytree(quick.store.folder, tmp_path / "out", copy_function=shutil.copy2)
     before = files(out)
     compare.run("digits-mlp", **QUICK, out=out)
     assert files(out) == before
@@ -87,18 +92,25 @@ def test_a_second_call_repeats_nothing_and_a_wider_one_adds(tmp_path: Path):
     assert {run.schedule for run in wider.store.load()} == {"cosine", "greedy"}
 
 
-KILLED = textwrap.dedent(
-    """
-    import sys
-    from ratewise import compare, pool
+KILLED: dict[str, Any] = {**QUICK, "task": ["digits-mlp", "diabetes-mlp"], "seeds": 3, "steps": 150}
 
-    if __name__ == "__main__":
-        compare.run(
-            ["digits-mlp", "diabetes-mlp"], schedules=["greedy", "cosine"], seeds=3,
-            rates=[0.001, 0.01, 0.1], steps=150, jobs=2, out=sys.argv[1], progress=False,
+
+def started(folder: Path, **changes: Any) -> subprocess.Popen[bytes]:
+    """Begin the comparison that is going to be killed, in a process with two workers."""
+    script = folder / "sweep.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            from ratewise import compare
+
+            if __name__ == "__main__":
+                compare.run(**{KILLED | changes!r}, jobs=2, out="out")
+            """
         )
-    """
-)
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script)], cwd=folder, start_new_session=True, stdout=subprocess.PIPE
+    )
 
 
 def whole(folder: Path) -> set[str]:
@@ -107,12 +119,7 @@ def whole(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("after", [1, 9])
 def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path: Path, after: int):
-    script, out = tmp_path / "sweep.py", tmp_path / "out"
-    script.write_text(KILLED)
-    command = [sys.executable, str(script), str(out)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE
-    )
+    out, process = tmp_path / "out", started(tmp_path)
     deadline = time.monotonic() + 120
     while len(whole(out)) < after and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -121,7 +128,7 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
     survivors = files(out)
     assert after <= len(survivors) < 36, "killed too early or too late to show anything"
     assert len(Store(out).load()) == len(survivors), "a file that is there is not whole"
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=900)
+    compare.run(**KILLED, out=out)
     finished = files(out)
     assert survivors.items() <= finished.items(), "a finished run was lost or repeated"
     assert len(analysis.load(Store(out)).records) == len(finished)
@@ -130,12 +137,7 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
-    script, out = tmp_path / "sweep.py", tmp_path / "out"
-    script.write_text(KILLED.replace("steps=150", "steps=600"))
-    command = [sys.executable, str(script), str(out)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE
-    )
+    out, process = tmp_path / "out", started(tmp_path, steps=600)
     deadline = time.monotonic() + 120
     while not whole(out) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -172,8 +174,16 @@ def own(**changes: Any) -> Task:
     return replace(task, **changes)
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are forks: they need not import torch first."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(pool, "get_context", lambda _: context)
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_task_of_one_s_own_in_this_process_and_in_several(tmp_path: Path):
-    options = {**QUICK, "schedules": ["greedy", "constant"]}
+    options = {**QUICK, "schedules": ["greedy", "constant"], "rates": [0.03, 0.3, 3.0]}
     one = compare.run(own(), **options, out=tmp_path / "one")
     two = compare.run(own(), **options, out=tmp_path / "two", jobs=2)
     assert [r.test_loss for r in one.records()] == [r.test_loss for r in two.records()]
@@ -205,9 +215,8 @@ def killing(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return loss(model, batch)
 
 
-def test_a_run_that_ends_its_process_is_named_and_the_others_are_kept(tmp_path: Path, monkeypatch):
-    forked = multiprocessing.get_context("fork")  # which need not import torch first
-    monkeypatch.setattr(pool, "get_context", lambda _: forked)
+@pytest.mark.usefixtures("forked")
+def test_a_run_that_ends_its_process_is_named_and_the_others_are_kept(tmp_path: Path):
     options = {**QUICK, "optimizers": ["sgd"], "schedules": ["constant"], "rates": [0.01, 1e6]}
     with pytest.raises(
         RunFailed, match=r"2 of 4 runs failed.*\n.*lr 1e\+06.*process ended 2 times"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 from tests.contracts.ranks import CASES, STEPS, follow, local_losses
 from tests.contracts.rules import ROWS, make_optimizer
+from tests.processes import Python
 
 ROOT = Path(__file__).parents[2]
 RESTARTS = (1, 3)
@@ -21,17 +19,15 @@ RESTARTS = (1, 3)
 def run_together(world: int, folder: Path, *names: str) -> None:
     """Run the cases on `world` processes and wait for them."""
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.contracts.ranks", str(rank), str(world), folder, *names],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
+        Python(
+            "-m", "tests.contracts.ranks", str(rank), str(world), str(folder), *names,
+            cwd=ROOT, logs=folder / f"logs-{world}-{rank}",
         )
         for rank in range(world)
-    ]
+    ]  # fmt: skip
     for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors.decode()
+        done = process.end()
+        assert done.status == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 import torch
 from tests.contracts.rules import ROWS, Row, every_row, make_optimizer, metrics
 from tests.contracts.training import STEPS, Training
+from tests.processes import Python
 
 from ratewise.errors import InvalidArgument, InvalidState, WrongType
 
@@ -44,9 +42,13 @@ def resumed(row: Row, stop: int, order: str = "optimizer first", **how: Any) -> 
 @every_row
 @pytest.mark.parametrize("order", ["optimizer first", "scheduler first"])
 def test_stopped_at_every_step_rates_and_weights_are_the_same_to_the_bit(row: Row, order: str):
-    whole = Training(row).run(STEPS)
+    whole, saved, files = Training(row).run(STEPS), Training(row), []
     for stop in range(STEPS):
-        again = resumed(row, stop, order)
+        saved.run(stop).save(file := io.BytesIO())
+        files.append(file)
+    for stop, file in enumerate(files):
+        file.seek(0)
+        again = Training(row, base=0.7).load(file, order).run(STEPS)
         assert again.rates == whole.rates, stop
         assert again.weights() == whole.weights(), stop
 
@@ -83,24 +85,18 @@ def test_a_state_that_lacks_something_is_noticed(part: str):
     assert differs
 
 
-def in_a_process(row: str, folder: Path, *flags: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.contracts.training", row]
+def in_a_process(row: str, folder: Path, *flags: str) -> Python:
     files = [str(folder / "checkpoint.pt"), str(STEPS), str(folder / "result.json")]
-    return subprocess.Popen(
-        [*command, *files, *flags],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-    )
+    line = ["-m", "tests.contracts.training", row, *files, *flags]
+    return Python(*line, cwd=ROOT, logs=folder / "logs")
 
 
 @pytest.mark.parametrize("stop", [3, 17, 31])
 def test_in_a_fresh_process_it_goes_on_to_the_bit(stop: int, tmp_path: Path):
     whole = Training(QUICK).run(STEPS)
     Training(QUICK).run(stop).save(tmp_path / "checkpoint.pt")
-    process = in_a_process(QUICK.name, tmp_path)
-    _, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors.decode()
+    done = in_a_process(QUICK.name, tmp_path).end()
+    assert done.status == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result == {"rates": whole.rates, "weights": whole.weights()}
 
@@ -111,14 +107,13 @@ def test_killed_in_mid_run_it_goes_on_to_the_bit(tmp_path: Path):
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=900)
+    process.kill()
+    assert process.end().status == -signal.SIGKILL
     reached = len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["rates"])
     assert 0 < reached <= STEPS // 2
     assert not (tmp_path / "result.json").exists()
-    second = in_a_process(QUICK.name, tmp_path)
-    _, errors = second.communicate(timeout=900)
-    assert second.returncode == 0, errors.decode()
+    done = in_a_process(QUICK.name, tmp_path).end()
+    assert done.status == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result == {"rates": whole.rates, "weights": whole.weights()}
 

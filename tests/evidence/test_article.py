@@ -31,9 +31,9 @@ SMALL = plan.Settings(
     rates=2,
     tuning_seeds=1,
     seeds=2,
-    steps=10,
+    steps=4,
     sizes={"10k": (16, 2, 2), "20k": (24, 2, 2)},
-    pretraining=20,
+    pretraining=5,
     cost=cost.Settings(models=("10k",), rounds=2, seconds=0.0),
 )
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from evidence.how import How
-from evidence.nmf import numbers, plan
+from evidence.nmf import numbers, plan, real
 from evidence.nmf import run as running
 from evidence.nmf.claims import WANTED, claims, reached, transferred
 from evidence.nmf.methods import METHODS, Stack, run_stack, tried
 from evidence.nmf.numbers import Outcome, Result, outcome
 from evidence.results import Results
 from ratewise.errors import StoreError
-from ratewise.learning.factorisations import FactorisationCourse, FactorisationSettings
+from ratewise.learning.factorisations import FactorisationRecipe, FactorisationSettings
 from ratewise.learning.noisy_descent import Step
 from ratewise.learning.ppo import learn
 from ratewise.learning.random_factorisations import Shape, draw
 from ratewise.nmf.learned import load
+
+
+def how(out: Path, page: Path, **options: Any) -> How:
+    """Return how the miniature is run: of the real sets, digits alone."""
+    return How(out, page, data=str(out), progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings,
             minibatch=24,
             seed=seed,
         )
-        learn(FactorisationCourse(settings), folder / f"seed-{seed}.safetensors", progress=False)
+        learn(FactorisationRecipe(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
     small = plan.Settings((2, 4), (3, 4), (2, 4), 60, 4, 50, 1, tuple(names))
-    running.run(How(folder / "found", folder / "page.md", progress=False), small)
+    running.run(how(folder / "found", folder / "page.md"), small)
     return folder, small, outcome(Results(folder / "found" / "nmf.parquet"), small)
 
 
@@ -66,7 +73,7 @@ def test_a_miniature_writes_page_and_figures_and_goes_on(made):
     kept = folder / "found" / "nmf.parquet"
     before = kept.stat().st_mtime_ns
     for only in (False, True):
-        running.run(How(kept.parent, folder / "page.md", page_only=only, progress=False), small)
+        running.run(how(kept.parent, folder / "page.md", page_only=only), small)
         assert (folder / "page.md").read_text() == text
     assert kept.stat().st_mtime_ns == before
 
@@ -79,7 +86,7 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(made, tmp_path: P
     units += list(plan.judging_units(small, found.chosen, policies))
     for unit in units[:-3]:  # stopped among the groups that are judged
         part.add(unit, whole.of(unit))
-    running.run(How(tmp_path, tmp_path / "page.md", progress=False), small)
+    running.run(how(tmp_path, tmp_path / "page.md"), small)
     assert (tmp_path / "page.md").read_text() == (folder / "page.md").read_text()
     again = Results(tmp_path / "nmf.parquet")
     assert all(again.of(unit) == whole.of(unit) for unit in units[:-3])  # with their seconds
@@ -104,6 +111,21 @@ def test_what_tunes_what_judges_and_what_teaches_are_different_problems():
     full = plan.Settings()
     assert full.judging[0] * full.judging[1] >= 500
     assert len(full.policies) >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("digits", 64), ("faces", 28 * 23), ("gene expression", 38)]
+)
+def test_parts_of_real_sets_are_stacks_for_each_kind_of_noise(name: str, columns: int):
+    if name != "digits" and not os.environ.get("RATEWISE_DATA"):
+        pytest.skip("RATEWISE_DATA names no data folder")
+    found = real.stacks(name, 2, None)
+    assert [one.name for one in found] == ["isotropic 0.1", "isotropic 0.5", "samples"]
+    for one in found:
+        assert one.problems.v.shape == (2, 100, columns)
+        assert one.problems.v.min() >= 0
+        torch.testing.assert_close(one.problems.v.mean((1, 2)), torch.ones(2))
+    assert real.matrix(name, None)[0].shape[1] == columns
 
 
 def stack() -> Stack:

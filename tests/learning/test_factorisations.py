@@ -15,8 +15,8 @@ from stable_baselines3.common.env_checker import check_env
 from ratewise.errors import InvalidArgument
 from ratewise.learning.factorisations import (
     FAR,
-    FactorisationCourse,
     FactorisationEnv,
+    FactorisationRecipe,
     Factorisations,
     FactorisationSettings,
     Run,
@@ -102,13 +102,13 @@ def test_training_and_use_see_the_same():
 
 def learned_file(out: Path, decisions: int = 72, **changes: Any) -> learned.NMFPolicy:
     settings = FactorisationSettings(decisions=decisions, **{**TINY, **changes})
-    return learn(FactorisationCourse(settings), out, about={"tasks": ["nmf"]}, progress=False)
+    return learn(FactorisationRecipe(settings), out, about={"tasks": ["nmf"]}, progress=False)
 
 
 def test_stopped_and_gone_on_with_it_is_the_same_and_another_seed_another(tmp_path: Path):
     whole = learned_file(tmp_path / "whole.safetensors")
     settings = FactorisationSettings(decisions=72, **TINY)
-    first = Learner(FactorisationCourse(settings), tmp_path / "parts.checkpoint.safetensors")
+    first = Learner(FactorisationRecipe(settings), tmp_path / "parts.checkpoint.safetensors")
     next(first.rounds())  # stopped after one round of three
     parts = learned_file(tmp_path / "parts.safetensors")
     assert whole.digest == parts.digest == learned.load(tmp_path / "parts.safetensors").digest

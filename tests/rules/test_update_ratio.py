@@ -42,7 +42,7 @@ UNITS = st.one_of(
     st.floats(1e-12, 1e9),
     st.sampled_from([math.nan, math.inf, -math.inf, 1e-323, 1e308]),
 )
-COURSES = st.lists(st.tuples(UNITS, st.integers(1, 20)), min_size=1, max_size=30)
+TRAJECTORIES = st.lists(st.tuples(UNITS, st.integers(1, 20)), min_size=1, max_size=30)
 
 
 def twin(factor: float, unit: float, steps: int, c: UpdateRatioConfig) -> tuple[float, float]:
@@ -60,10 +60,10 @@ def twin(factor: float, unit: float, steps: int, c: UpdateRatioConfig) -> tuple[
 
 
 @settings(max_examples=200, deadline=None)
-@given(CONFIGS, COURSES)
-def test_it_is_the_literal_twin_at_every_step(config: UpdateRatioConfig, course: Any):
+@given(CONFIGS, TRAJECTORIES)
+def test_it_is_the_literal_twin_at_every_step(config: UpdateRatioConfig, trajectory: Any):
     state, factor = init(1), 0.0
-    for unit, steps in course:
+    for unit, steps in trajectory:
         with np.errstate(all="ignore"):
             applied, state = update(state, unit=np.array([unit]), config=config, steps=steps)
         wanted, factor = twin(factor, unit, steps, config)
@@ -72,10 +72,10 @@ def test_it_is_the_literal_twin_at_every_step(config: UpdateRatioConfig, course:
 
 
 @settings(max_examples=100, deadline=None)
-@given(CONFIGS, COURSES)
-def test_numpy_and_torch_agree(config: UpdateRatioConfig, course: Any):
+@given(CONFIGS, TRAJECTORIES)
+def test_numpy_and_torch_agree(config: UpdateRatioConfig, trajectory: Any):
     one, other = init(2), init(2, zero=torch.tensor(0.0, dtype=torch.float64), xp=torch)
-    for unit, steps in course:
+    for unit, steps in trajectory:
         units = np.array([unit, 0.1])
         with np.errstate(all="ignore"):
             first, one = update(one, unit=units, config=config, steps=steps)
@@ -87,10 +87,12 @@ def test_numpy_and_torch_agree(config: UpdateRatioConfig, course: Any):
 
 
 @settings(max_examples=200, deadline=None)
-@given(CONFIGS, COURSES)
-def test_no_step_exceeds_the_cap_and_no_factor_its_limits(config: UpdateRatioConfig, course: Any):
+@given(CONFIGS, TRAJECTORIES)
+def test_no_step_exceeds_the_cap_and_no_factor_its_limits(
+    config: UpdateRatioConfig, trajectory: Any
+):
     state = init(1)
-    for unit, steps in course:
+    for unit, steps in trajectory:
         old = float(state.factor[0])
         with np.errstate(all="ignore"):
             applied, state = update(state, unit=np.array([unit]), config=config, steps=steps)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.processes import Python
 from tests.schedulers.update_ratio_ranks import MODES, network, seen, train
 
 ROOT = Path(__file__).parents[2]
@@ -22,17 +20,15 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks saw, case and mode -> result."""
     folder = tmp_path_factory.mktemp("ranks")
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.schedulers.update_ratio_ranks", str(rank), "2", folder],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
+        Python(
+            "-m", "tests.schedulers.update_ratio_ranks", str(rank), "2", str(folder),
+            cwd=ROOT, logs=folder / f"logs-{rank}",
         )
         for rank in range(2)
-    ]
+    ]  # fmt: skip
     for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors.decode()
+        done = process.end()
+        assert done.status == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -247,7 +247,7 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return seen, reward, run.done, False, {}
 
 
-class FactorisationCourse:
+class FactorisationRecipe:
     """What `ratewise.learning.ppo` learns for StochasticNMF: corrections of a cosine schedule.
 
     Args:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
 from ratewise import __version__
@@ -29,7 +30,7 @@ from ratewise.rules.network import LARGEST
 from ratewise.rules.policy_files import plain
 
 
-class Course(Protocol):
+class Recipe(Protocol):
     """What a policy is learned on, and with which settings."""
 
     settings: Any  #: a dataclass: seed, lr, epochs, minibatch, and numbers a_round and rounds
@@ -39,7 +40,7 @@ class Course(Protocol):
         """Return a VecEnv with `round`, `ended`, and the range of its features, `low`, `high`."""
 
     def options(self) -> dict[str, Any]:
-        """Return keyword arguments of PPO beside those that all courses share."""
+        """Return keyword arguments of PPO beside those that all recipes share."""
 
     def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> Any:
         """Return the policy that these arrays make; it has a method `save`.
@@ -67,13 +68,13 @@ class Learner:
     resumed gives the same policy as one that was not.
 
     Args:
-        course: what the policy is learned on, and how.
+        recipe: what the policy is learned on, and how.
         checkpoint: file that is written after every round.
     """
 
-    def __init__(self, course: Course, checkpoint: Path) -> None:
-        self._course, self._checkpoint = course, _Checkpoint(checkpoint)
-        self.settings = settings = course.settings
+    def __init__(self, recipe: Recipe, checkpoint: Path) -> None:
+        self._recipe, self._checkpoint = recipe, _Checkpoint(checkpoint)
+        self.settings = settings = recipe.settings
         self.curve: list[dict[str, Any]] = []  #: one entry a setting that has ended
         saved, tensors = self._checkpoint.read() or (None, {})
         if saved is not None and saved["settings"] != asdict(settings):
@@ -84,7 +85,7 @@ class Learner:
                 "pass the same, or another --out"
             )
         self.done = saved["rounds"] if saved else 0
-        self.env = course.environment()
+        self.env = recipe.environment()
         self.env.round = self.done
         self._ppo = PPO(
             "MlpPolicy",
@@ -95,10 +96,11 @@ class Learner:
             ent_coef=0.0,
             seed=settings.seed,
             device="cpu",
-            **course.options(),
+            **recipe.options(),
         )
-        if course.start:
-            torch.nn.init.constant_(self._ppo.policy.action_net.bias, course.start)
+        self._ppo.set_logger(Logger(None, []))  # its own makes a folder, and leaves it empty
+        if recipe.start:
+            torch.nn.init.constant_(self._ppo.policy.action_net.bias, recipe.start)
         if saved is not None:
             self._restore(saved, tensors)
 
@@ -143,7 +145,7 @@ class Learner:
             "settings": asdict(self.settings),
             "rounds": self.done,
         }
-        return self._course.policy(learned, {**made, **provenance})
+        return self._recipe.policy(learned, {**made, **provenance})
 
     def _save(self) -> None:
         actor = self._ppo.policy
@@ -216,12 +218,12 @@ class _Checkpoint:
 
 
 def learn(
-    course: Course, out: Path, *, about: dict[str, Any] | None = None, progress: bool = True
+    recipe: Recipe, out: Path, *, about: dict[str, Any] | None = None, progress: bool = True
 ) -> Any:
     """Learn a policy, write its weight file and return it; if killed, at most one round is lost.
 
     Args:
-        course: what it is learned on, and how: `UpdateRatioCourse` of
+        recipe: what it is learned on, and how: `UpdateRatioRecipe` of
             `ratewise.learning.update_ratio_env`, for one.
         out: the file to write; the checkpoint and the scores of each setting (NAME.curve.json) are
             written beside it.
@@ -232,8 +234,8 @@ def learn(
     threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     try:
-        learner = Learner(course, out.with_name(f"{out.stem}.checkpoint.safetensors"))
-        left = course.settings.rounds - learner.done
+        learner = Learner(recipe, out.with_name(f"{out.stem}.checkpoint.safetensors"))
+        left = recipe.settings.rounds - learner.done
         for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
             learner.policy(**(about or {})).save(out)
         policy = learner.policy(**(about or {}))

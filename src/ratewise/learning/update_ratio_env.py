@@ -60,7 +60,7 @@ class UpdateRatioSettings:
         return -(-self.decisions // self.a_round)
 
 
-class UpdateRatioCourse:
+class UpdateRatioRecipe:
     """What `ratewise.learning.ppo` learns for LearnedLR: corrections of UpdateRatioLR's ratio.
 
     Args:
