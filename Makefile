@@ -12,8 +12,9 @@ demo: .venv/.demo
 		--optimizers adamw --schedules greedy,greedy-cosine,cosine,linear,constant \
 		--seeds 5 --jobs 2 --out demo
 
+# In their order the short files (doctests) come last, and both processes end at about the same time.
 test: check
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m tests.kernels --numprocesses 2 --dist load
 
 # The tests marked `numerics` again, under the kernels that other processors would choose.
