@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,23 @@ class Peer:
     Args:
         package: its distribution; "torch" for the control.
         module: what is imported of it.
-        build: from the module, the parameters and the run's length, the optimizer.
-        settings: what `build` was told, as data; a run's identity.
+        build: from the module, what makes the optimizer of parameters and settings.
+        settings: its arguments; "warmup", a share of the run, becomes `warmup_steps`.
         schedule: a name of `ratewise.rules.fixed`.
     """
 
     package: str
     module: str
-    build: Callable[[Any, list[nn.Parameter], int], Optimizer]
+    build: Callable[[Any], Callable[..., Optimizer]]
     settings: dict[str, Any] = field(hash=False)
     schedule: str = "cosine"
+
+    def optimizer(self, module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
+        """Return the method's optimizer for a run of so many steps."""
+        settings = dict(self.settings)
+        if "warmup" in settings:
+            settings["warmup_steps"] = max(1, round(settings.pop("warmup") * steps))
+        return self.build(module)(parameters, **settings)
 
     def imported(self) -> Any:
         """Return the module.
@@ -60,36 +68,22 @@ class Peer:
             ) from error
 
 
-def _prodigy(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
-    return module.Prodigy(parameters, lr=1.0, safeguard_warmup=True)
-
-
-def _d_adaptation(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
-    return module.DAdaptAdam(parameters, lr=1.0)
-
-
-def _schedule_free(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
-    return module.AdamWScheduleFree(parameters, lr=0.0025, warmup_steps=max(1, round(steps / 20)))
-
-
-def _mechanic(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
-    return module.mechanize(torch.optim.AdamW)(parameters, lr=1.0)
-
-
-def _control(module: Any, parameters: list[nn.Parameter], steps: int) -> Optimizer:
-    return module.AdamW(parameters, lr=1e-3)
-
-
 CONTROL = "adamw 1e-3 cosine"
 METHODS: dict[str, Peer] = {
-    "prodigy": Peer("prodigyopt", "prodigyopt", _prodigy, {"lr": 1.0, "safeguard_warmup": True}),
-    "d-adaptation": Peer("dadaptation", "dadaptation", _d_adaptation, {"lr": 1.0}),
-    "schedule-free": Peer(
-        "schedulefree", "schedulefree", _schedule_free, {"lr": 0.0025, "warmup": 0.05}, "constant"
+    "prodigy": Peer(
+        "prodigyopt", "prodigyopt", attrgetter("Prodigy"), {"lr": 1.0, "safeguard_warmup": True}
     ),
-    "mechanic": Peer("mechanic-pytorch", "mechanic_pytorch", _mechanic, {"lr": 1.0}),
-    CONTROL: Peer("torch", "torch.optim", _control, {"lr": 1e-3}),
-}
+    "d-adaptation": Peer("dadaptation", "dadaptation", attrgetter("DAdaptAdam"), {"lr": 1.0}),
+    "schedule-free": Peer(
+        "schedulefree", "schedulefree", attrgetter("AdamWScheduleFree"),
+        {"lr": 0.0025, "warmup": 0.05}, "constant",
+    ),
+    "mechanic": Peer(
+        "mechanic-pytorch", "mechanic_pytorch", lambda module: module.mechanize(torch.optim.AdamW),
+        {"lr": 1.0},
+    ),
+    CONTROL: Peer("torch", "torch.optim", attrgetter("AdamW"), {"lr": 1e-3}),
+}  # fmt: skip
 
 
 def named(method: str) -> Peer:
@@ -153,7 +147,7 @@ class _Loop:
     def __init__(self, task: Task, peer: Peer, module: Any, steps: int, seed: int) -> None:
         self._task, self._steps, self._seed = task, steps, seed
         self._model = task.model()
-        self._optimizer = peer.build(module, list(self._model.parameters()), steps)
+        self._optimizer = peer.optimizer(module, list(self._model.parameters()), steps)
         scale = partial(fixed_scale, peer.schedule, total_steps=steps)
         self._scheduler = LambdaLR(self._optimizer, scale)
         self._data: Data = task.data_for(seed)

@@ -7,6 +7,7 @@ import math
 import sys
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -229,16 +230,13 @@ def test_averaged_weights_are_what_is_evaluated(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_run_ends_at_a_loss_that_is_not_finite(monkeypatch: pytest.MonkeyPatch):
-    wild = replace(peers.named(peers.CONTROL), build=_wild)
+    control = peers.named(peers.CONTROL)
+    wild = replace(control, build=attrgetter("SGD"), settings={"lr": 1e30})
     monkeypatch.setitem(peers.METHODS, peers.CONTROL, wild)
     found = peers.run(judged.task(ADAM), peers.CONTROL, steps=20, seed=101)
     assert 1 < found.diverged_at[0] < 20
     assert found.diverged().all()
     assert np.isnan(found.loss[0, -1])
-
-
-def _wild(module, parameters, steps):
-    return module.SGD(parameters, lr=1e30)
 
 
 @pytest.mark.parametrize("method", [name for name in peers.METHODS if name != peers.CONTROL])

@@ -42,6 +42,10 @@ def draw(rng: np.random.Generator) -> Setting:
     return setting(int(rng.choice([40, 60])))
 
 
+def draw_longer(rng: np.random.Generator) -> Setting:
+    return setting(int(rng.choice([100, 150])))
+
+
 def anchor(**changes: Any) -> Policy:
     return Policy.anchor(**{"horizon": DEFAULT, "bound": 1.5, "windows": 5, **changes})
 
@@ -107,7 +111,7 @@ def test_all_trainings_end_together_whatever_their_length():
     assert all("terminal_observation" in info for info in infos)
 
 
-def learned_file(out: Path, decisions: int = 96, **changes: Any) -> Policy:
+def learned_file(out: Path, decisions: int = 96, draw: Any = draw, **changes: Any) -> Policy:
     return learn(
         UpdateRatioRecipe(draw, UpdateRatioSettings(decisions=decisions, **{**TINY, **changes})),
         out,
@@ -174,7 +178,14 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
     """The right answer is known: act up. The control: paid for the opposite, it learns that."""
     low = Horizon(level=0.002, power=0.0, least=1e-5, most=1.0, unknown=0.01)
     monkeypatch.setattr("ratewise.learning.update_ratio_env.DEFAULT", low)
-    more = {"decisions": 16 * 64, "groups": 1, "trainings": 2, "copies": 8, "minibatch": 32}
+    more = {
+        "draw": draw_longer,
+        "decisions": 16 * 64,
+        "groups": 1,
+        "trainings": 2,
+        "copies": 8,
+        "minibatch": 32,
+    }
     learned_file(tmp_path / "up.safetensors", **more)
     curve = json.loads((tmp_path / "up.curve.json").read_text())["curve"]
     means = [entry["mean"] for entry in curve]
