@@ -13,10 +13,16 @@ import jinja2
 
 from evidence import claims
 from evidence.claims import Claim
-from ratewise.compare.report.tables import Table, number, ratio
+from ratewise.compare.report.tables import Table, chance, number, ratio, told
+from ratewise.compare.statistics import ENOUGH_SETS
 
 #: Draws a figure into the file that it is given.
 Draw = Callable[[Path], None]
+#: How ratios over several tasks are made, in the words of every page.
+HOW_POOLED = (
+    f"where they share fewer than {ENOUGH_SETS} data sets there is also one over data sets, and "
+    "the wider is printed and followed (`python -m evidence coverage`: how often they err)"
+)
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
@@ -41,8 +47,10 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     found.globals |= {"table": table, "claims_table": claims.table, "titles": claims.titles}
+    found.globals |= {"chance": chance, "how_pooled": HOW_POOLED}
     found.filters |= {
         "ratio": ratio,
+        "told": told,
         "number": number,
         "g": lambda x, digits=6: f"{x:.{digits}g}",
         "f": lambda x, digits=3: f"{x:.{digits}f}",
@@ -63,7 +71,7 @@ def render(template: str, claimed: Sequence[Claim], /, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: the template asks for something that is not given.
     """
-    text = _environment().get_template(template).render(claims=claimed, **values)
+    text = _environment().get_template(template).render(claims=claims.corrected(claimed), **values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -6,13 +6,11 @@ import math
 from typing import NamedTuple
 
 from evidence.article import numbers
-from evidence.article.numbers import Cell, Count, Parts, Speed, cell, methods
+from evidence.article.numbers import GOAL, Cell, Count, Parts, Speed, cell, methods
 from evidence.article.plan import Settings
-from evidence.claims import Claim, outcome
-from ratewise.compare.statistics import Interval
+from evidence.claims import UNJUDGED, Claim, below, outcome
+from ratewise.compare.statistics import MARGIN, Interval, cell_interval
 
-#: "in more than 90%" of comparisons.
-GOAL = 0.9
 _KINDS = {"element": "a rate a parameter", "tensor": "a rate a tensor"}
 
 
@@ -31,12 +29,8 @@ class Rival(NamedTuple):
     @property
     def held(self) -> bool | None:
         """Whether GreedyLR is sooner than a line search, or ends below hypergradient descent."""
-        if self.speed is not None:
-            s = self.speed
-            sooner = s.seconds < 1.0 and s.sooner > s.later
-            return sooner or (False if s.seconds > 1.0 and s.later > s.sooner else None)
-        _, low, high = self.counts.overall.ratio()
-        return high < 1.0 or (False if low > 1.0 else None)
+        found = self.counts.overall if self.speed is None else self.speed.seconds
+        return found.high < 0.0 or (False if found.low > 0.0 else None)
 
 
 class Found(NamedTuple):
@@ -75,32 +69,27 @@ def found(parts: Parts, settings: Settings) -> Found:
 
 def claims(said: Found) -> list[Claim]:
     """Return the sentences as claims."""
-    counts, claimed = said.schedules, []
-    for words, share in (
-        ("by intervals", counts.as_good),
-        ("by the paper's count, which forgives 0.1", counts.paper_as_good),
-    ):
-        title = f"as good as the usual schedules in more than 90% of comparisons, {words}"
-        claimed.append(Claim(title, "> 90%", f"{100 * share:.0f}%", "", outcome(share > GOAL)))
+    counts, goal = said.schedules, said.schedules.goal
+    title = "as good as the usual schedules in more than 90% of comparisons, by "
+    held = goal.low > GOAL or (False if goal.high < GOAL else None)
+    span = f"[{goal.low:.0%}, {goal.high:.0%}] over {goal.n} {goal.over}"
+    shares = f"{counts.as_good:.0%}", f"{counts.paper_as_good:.0%}"
+    claimed = [Claim(title + "intervals", "> 90%", shares[0], span, outcome(held), p=goal.p)]
+    title += "the paper's count, which forgives 0.1"
+    claimed.append(Claim(title, "> 90%", shares[1], "", UNJUDGED))
     for one in said.rivals:
         if one.speed is not None:
-            title, seconds = f"faster than stochastic line search ({one.name})", one.speed.seconds
-            value = "-" if math.isnan(seconds) else f"{seconds:.2f}"
-            claimed.append(Claim(title, "< 1 times its time", value, "", outcome(one.held)))
+            title = f"faster than stochastic line search ({one.name}), in time"
+            claimed.append(below(title, one.speed.seconds))
         else:
             title = f"lower than hypergradient descent ({one.name}, {one.kind})"
-            claimed.append(_ratio(title, "< 1", one.counts.overall, one.held))
+            claimed.append(below(title, one.counts.overall))
     value, span = f"{said.slope.estimate:+.4f}", f"[{said.slope.low:+.4f}, {said.slope.high:+.4f}]"
     title = "especially for large models: the change of ln(loss / cosine's) a tenfold"
-    claimed.append(Claim(title, "< 0", value, span, outcome(said.larger)))
+    larger = Claim(title, "< 0", value, span, outcome(said.larger), p=said.slope.p)
+    claimed.append(larger)
     if said.lora is not None:
-        word = said.lora.verdict
-        held = False if word == "worse" else None if word == "undecided" else True
-        title = "LoRA: as good as tuned cosine"
-        claimed.append(_ratio(title, "<= 1.02 [95%]", said.lora.interval, held))
+        ratios = said.lora.log_ratios
+        against = cell_interval(ratios, null=math.log(MARGIN))
+        claimed.append(below("LoRA: as good as tuned cosine", against, MARGIN))
     return claimed
-
-
-def _ratio(title: str, wanted: str, interval: Interval, held: bool | None) -> Claim:
-    middle, low, high = interval.ratio()
-    return Claim(title, wanted, f"{middle:.3f}", f"[{low:.3f}, {high:.3f}]", outcome(held))

@@ -12,13 +12,16 @@ import numpy as np
 from evidence.article.cost import Cost
 from evidence.article.plan import RIVALS
 from ratewise.compare import statistics
-from ratewise.compare.analysis import BOOTSTRAP_SEED, PAPER_MARGIN, loss_at, median
+from ratewise.compare.analysis import PAPER_MARGIN, loss_at, median
 from ratewise.compare.statistics import Interval
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
 
 #: Shares of the steps at which losses are compared.
 SHARES = (0.1, 0.5, 1.0)
+#: "in more than 90%" of comparisons; what counts as as good.
+GOAL = 0.9
+AS_GOOD = ("better", "tie", "non-inferior")
 Judged = Mapping[MethodOnTask, list[RunRecord]]
 
 
@@ -81,7 +84,7 @@ def cell(
         log_ratios=ratios,
         ours=median([loss_at(a, share) for a, _ in pairs]),
         theirs=median([loss_at(b, share) for _, b in pairs]),
-        interval=statistics.cell_interval(ratios, seed=BOOTSTRAP_SEED),
+        interval=statistics.cell_interval(ratios),
     )
 
 
@@ -99,12 +102,13 @@ class Count:
     cells: int
     verdicts: Counter[str]
     paper: Mapping[str, int]
-    overall: Interval  #: of all log-ratios, tasks and seeds within them as the units
+    overall: Interval  #: of the mean log-ratio, tasks or their data sets as the units
+    goal: Interval  #: of the share of cells that are as good, a value a task, against `GOAL`
 
     @property
     def as_good(self) -> float:
         """Share of cells that are better, a tie or non-inferior."""
-        return self.share("better", "tie", "non-inferior")
+        return self.share(*AS_GOOD)
 
     @property
     def paper_as_good(self) -> float:
@@ -128,15 +132,26 @@ def count(cells: Sequence[Cell]) -> Count:
     by_task: dict[str, list[Cell]] = {}
     for one in cells:
         by_task.setdefault(one.task, []).append(one)
-    groups = [_stacked(group) for group in by_task.values()]
+    sets = [data_set(task) for task in by_task]
+    good = [[float(one.verdict in AS_GOOD) for one in group] for group in by_task.values()]
     return Count(
         cells=len(cells),
         verdicts=Counter(one.verdict for one in cells),
         paper=statistics.paper_count(
             [one.ours for one in cells], [one.theirs for one in cells], PAPER_MARGIN
         ),
-        overall=statistics.pooled_interval(groups, seed=BOOTSTRAP_SEED),
+        overall=statistics.mean_interval(map(_stacked, by_task.values()), sets),
+        goal=statistics.mean_interval([np.mean(x, keepdims=True) for x in good], sets, null=GOAL),
     )
+
+
+def data_set(task: str) -> str:
+    """Return what a task is learned from.
+
+    >>> data_set("cifar-resnet")
+    'cifar'
+    """
+    return task.split("-")[0]
 
 
 def _stacked(group: Sequence[Cell]) -> np.ndarray:
@@ -152,8 +167,8 @@ class Speed:
     pairs: int
     ours: int  #: runs that reached it
     theirs: int
-    steps: float  #: median ratio of optimizer steps, ours over theirs
-    seconds: float  #: median ratio of training seconds
+    steps: Interval  #: median of ln of the ratio of optimizer steps, ours over theirs
+    seconds: Interval  #: the same of training seconds
     sooner: int  #: pairs where ours took less time
     later: int
 
@@ -170,16 +185,22 @@ def speed(
         pairs: ours and theirs, on the same task.
         targets: validation loss by task.
     """
-    steps, seconds, reached = [], [], [0, 0]
+    logs, reached = [], [0, 0]  # an array a task, [pairs, steps or seconds]
     for ours, theirs in pairs:
+        own = []
         for two in _pairs(judged, ours, theirs):
             times = [time_to(run, targets[ours.task]) for run in two]
             for side in (0, 1):
                 reached[side] += math.isfinite(times[side][0])
-            steps.append(_ratio(times[0][0], times[1][0]))
-            seconds.append(_ratio(times[0][1], times[1][1]))
-    sooner, later = sum(x < 1.0 for x in seconds), sum(x > 1.0 for x in seconds)
-    return Speed(len(steps), reached[0], reached[1], median(steps), median(seconds), sooner, later)
+            own.append([_log_ratio(*both) for both in zip(*times, strict=True)])
+        logs.append(np.reshape(own, (-1, 2)))
+    sets = [data_set(ours.task) for ours, _ in pairs]
+    steps, seconds = (
+        statistics.median_interval([x[:, i : i + 1] for x in logs], sets) for i in (0, 1)
+    )
+    spent = np.concatenate([x[:, 1] for x in logs]) if logs else np.empty(0)
+    counts = int((spent < 0).sum()), int((spent > 0).sum())
+    return Speed(len(spent), reached[0], reached[1], steps, seconds, *counts)
 
 
 def time_to(run: RunRecord, target: float) -> tuple[float, float]:
@@ -190,10 +211,16 @@ def time_to(run: RunRecord, target: float) -> tuple[float, float]:
     return math.inf, math.inf
 
 
-def _ratio(ours: float, theirs: float) -> float:
+def _log_ratio(ours: float, theirs: float) -> float:
     if math.isinf(ours) and math.isinf(theirs):
-        return 1.0
-    return ours / theirs
+        return 0.0
+    return (
+        math.inf
+        if math.isinf(ours)
+        else -math.inf
+        if math.isinf(theirs)
+        else math.log(ours / theirs)
+    )
 
 
 def targets(judged: Judged, base: str) -> dict[str, float]:
@@ -214,7 +241,7 @@ def slope(by_size: Sequence[tuple[int, Cell]]) -> Interval:
     x = np.log10([size for size, _ in by_size])
     y = np.array([one.log_ratios for _, one in by_size])  # [sizes, seeds]
     x = x - x.mean()
-    return statistics.paired_t_interval((x @ y / (x @ x)).tolist())
+    return statistics.cell_interval((x @ y / (x @ x)).tolist())
 
 
 def present(judged: Judged) -> list[str]:

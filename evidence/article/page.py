@@ -99,7 +99,7 @@ def _rival(judged: Judged, ours: str, name: str) -> list[str]:
 def _speed(judged: Judged, name: str) -> list[str]:
     found = numbers.rival_speed(judged, "greedy", name)
     counts = map(str, (found.pairs, found.ours, found.theirs))
-    times = number(found.steps), number(found.seconds)
+    times = ratio(found.steps), ratio(found.seconds)
     return [name, *counts, *times, f"{found.sooner} / {found.later}"]
 
 

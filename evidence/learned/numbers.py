@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from evidence import peers
+from evidence import judged, peers
 from evidence.judged import FAMILIES
 from evidence.learned.plan import RULES, USUAL
-from ratewise.compare.statistics import CAP, Interval, bootstrap_interval, capped_loss
+from ratewise.compare.statistics import CAP, Interval, capped_loss, mean_interval, median_interval
 from ratewise.runs import RunRecord
 
 MEASURES = ("training", "held-out")
@@ -30,6 +30,10 @@ COSINE, TUNED_RATIO, AT_USUAL = "cosine", "update-ratio tuned", "cosine at 1e-3"
 RATIO, ANCHOR = "update-ratio", "anchor"
 #: What is run at several rates, or ratios, to choose one of them.
 GRIDS = (*RULES, TUNED_RATIO)
+
+
+#: By task, its values: one, or [seed, ...].
+Groups = Mapping[str, np.ndarray]
 
 
 class Runs(NamedTuple):
@@ -71,6 +75,10 @@ class Numbers:
         """Return the families that have tasks."""
         known = [name for name in FAMILIES if name in self.family]
         return known + sorted(set(self.family) - set(known))
+
+    def data_sets(self) -> list[str]:
+        """Return what the tasks are learned from, each once; random teachers count as one."""
+        return sorted(set(_data_sets(self.tasks)))
 
     def keep(self, family: str | None = None) -> np.ndarray:
         """Return which tasks are of a family, [task]; of None, all."""
@@ -118,20 +126,29 @@ class Numbers:
         found: np.ndarray = values[np.arange(len(self.tasks)), self.where(method, measure)]
         return found
 
-    def same_rate(
-        self, ours: str, measure: int, keep: np.ndarray, theirs: str = COSINE
-    ) -> list[np.ndarray]:
-        """Return log-ratios at every rate of theirs, one array a task, [seed, rate]."""
+    def same_rate(self, ours: str, measure: int, keep: np.ndarray, theirs: str = COSINE) -> Groups:
+        """Return log-ratios at every rate of theirs, by task, [seed, rate]."""
         base = self.methods[theirs].loss[measure]
         mine = (
             self.methods[ours].loss[measure] if ours in RULES else self.at(ours, measure)[:, None]
         )
-        return _groups(np.moveaxis(mine - base, -1, 1)[keep])
+        return self._groups(np.moveaxis(mine - base, -1, 1), keep)
 
-    def against(self, ours: str, theirs: str, measure: int, keep: np.ndarray) -> np.ndarray:
-        """Return log-ratios, means over seeds, each method as in `at`; one a task that has both."""
-        values = _mean((self.at(ours, measure) - self.at(theirs, measure))[keep])
-        return values[~np.isnan(values)]
+    def _groups(self, x: np.ndarray, keep: np.ndarray) -> Groups:
+        """Return what is there of [task, seed, ...], without columns and seeds that have no run."""
+        found = {}
+        for i in np.flatnonzero(keep):
+            one = x[i].reshape(len(x[i]), -1)
+            one = one[:, ~np.isnan(one).all(0)]
+            one = one[~np.isnan(one).any(1)]
+            if one.size:
+                found[self.tasks[i]] = one
+        return found
+
+    def against(self, ours: str, theirs: str, measure: int, keep: np.ndarray) -> Groups:
+        """Return log-ratios, means over seeds, each method as in `at`, by task that has both."""
+        values = _mean(self.at(ours, measure) - self.at(theirs, measure))
+        return {self.tasks[i]: values[i] for i in np.flatnonzero(keep & ~np.isnan(values))}
 
     def failures(self, method: str, keep: np.ndarray) -> tuple[int, int]:
         """Return how many runs diverged or ended above their start, and of how many."""
@@ -158,6 +175,10 @@ class Numbers:
         high = np.where(there, loss, -np.inf).max(1)
         low = np.where(there, loss, np.inf).min(1)
         return float(np.exp((high - low)[there.any(1)].max()))
+
+    def targets(self, shares: np.ndarray) -> Groups:
+        """Return ln of shares, [task, seed], by task; one never reached counts as `NEVER`."""
+        return self._groups(np.log(np.minimum(shares, NEVER)), self.keep())
 
     def shares(self, method: str) -> np.ndarray:
         """Return the share of a run's steps to tuned cosine's final training loss, [task, seed].
@@ -188,32 +209,42 @@ class Numbers:
         return int(((best == 0) | (best == last))[last > 0].sum())
 
 
-def interval(groups: Iterable[Any]) -> Interval:
-    """Return the median log-ratio with its 95% interval; a group, a task, is one cluster.
+def interval(groups: Groups, most: float = 1.0) -> Interval:
+    """Return the median log-ratio with its interval, over tasks or data sets; `p` is of a bound.
 
-    >>> interval(np.zeros((3, 2))).ratio()
-    (1.0, 1.0, 1.0)
+    >>> interval({"lenet digits adamw 300": np.zeros(2), "gru shakespeare sgd 300": 0.0}).ratio()
+    (1.0, 0.0, inf)
     """
-    arrays = [np.atleast_1d(np.asarray(group, dtype=float)) for group in groups]
-    return bootstrap_interval(arrays, seed=0, resamples=2000)
+    return median_interval(groups.values(), _data_sets(groups), null=math.log(most))
 
 
-def counts(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
+def share(groups: Groups, limit: float) -> Interval:
+    """Return the share of values below a limit, a value a task, with its interval."""
+    shares = [[np.mean(np.asarray(x) < limit)] for x in groups.values()]
+    return mean_interval(shares, _data_sets(groups))
+
+
+def _data_sets(tasks: Iterable[str]) -> list[str]:
+    """Return what each task is learned from; random teachers count as one."""
+    return [judged.named(task).data for task in tasks]
+
+
+def values(groups: Groups) -> np.ndarray:
+    """Return all values, whatever their task."""
+    return np.concatenate([np.ravel(x) for x in groups.values()]) if groups else np.empty(0)
+
+
+def counts(groups: Groups) -> tuple[float, float, float]:
     """Return the shares of wins, ties and losses.
 
-    >>> counts([np.log([0.5, 0.98, 1.0, 1.5])])
+    >>> counts({"a": np.log([0.5, 0.98, 1.0, 1.5])})
     (0.5, 0.25, 0.25)
     """
     if not groups:
         return math.nan, math.nan, math.nan
-    x = np.exp(np.concatenate([group.ravel() for group in groups]))
+    x = np.exp(values(groups))
     won, lost = x < WIN, x > LOSS
     return float(won.mean()), float((~won & ~lost).mean()), float(lost.mean())
-
-
-def steps_interval(shares: np.ndarray) -> Interval:
-    """Return the median of shares, ln, [task, seed]; one never reached counts as `NEVER`."""
-    return interval(_groups(np.log(np.minimum(shares, NEVER))))
 
 
 def smoothed(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
@@ -288,14 +319,3 @@ def _mean(x: np.ndarray) -> np.ndarray:
     """Return means over the last axis, without what is missing; NaN where all is."""
     count = (~np.isnan(x)).sum(-1)
     return np.where(count > 0, np.nansum(x, -1) / np.maximum(count, 1), np.nan)
-
-
-def _groups(x: np.ndarray) -> list[np.ndarray]:
-    """Return one array a task, [seed, ...], without seeds and columns that have no run."""
-    found = []
-    for task in (one.reshape(len(one), -1) for one in x):
-        task = task[:, ~np.isnan(task).all(0)]
-        task = task[~np.isnan(task).any(1)]
-        if task.size:
-            found.append(task)
-    return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evidence import page as pages
-from evidence.claims import HELD, MISSED, UNDECIDED, Claim
+from evidence.claims import HELD, MISSED, UNDECIDED, UNJUDGED, Claim, corrected
 from evidence.learned import figures, numbers, plan
 from evidence.learned.claims import claims, ratio, shown, upper
 from evidence.learned.numbers import AT_USUAL, COSINE, MEASURES, RATIO, TUNED_RATIO, Numbers
@@ -71,7 +71,7 @@ def text(
         pictures: file names, by what they show.
         drawn: the tasks whose schedules are.
     """
-    judged = {name: claims(found, measure) for measure, name in enumerate(MEASURES)}
+    judged = _corrected({name: claims(found, m) for m, name in enumerate(MEASURES)})
     candidates = [name for name in found.free() if name not in found.controls()]
     of_policies = [
         replace(claim, title=f"{claim.title}, {name} loss")
@@ -97,7 +97,7 @@ def text(
         rates=found.methods[COSINE].rates.shape[1],
         families=[f"{int(found.keep(x).sum())} {x}" for x in found.families()],
         ours=_comparisons(found),
-        own_steps=shown(numbers.steps_interval(found.shares(COSINE)).ratio()[0]),
+        own_steps=ratio(numbers.interval(found.targets(found.shares(COSINE)))),
         at_an_end=[found.at_an_end(COSINE, m) for m in range(len(MEASURES))],
         pictures=pictures or {},
         drawn=drawn,
@@ -112,6 +112,12 @@ def text(
         grid=_grid(found),
         made=[(load(name).name, told(load(name).provenance)) for name in policies],
     )
+
+
+def _corrected(judged: dict[str, list[Claim]]) -> dict[str, list[Claim]]:
+    """Return the claims by measure, with Holm's correction over all of them together."""
+    each = iter(corrected([claim for found in judged.values() for claim in found]))
+    return {name: [next(each) for _ in found] for name, found in judged.items()}
 
 
 def _by_all(found: Sequence[Claim], word: str, names: Sequence[str]) -> list[str]:
@@ -137,7 +143,9 @@ def _short(found: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
 
 def _reached(found: Sequence[Claim], name: str) -> tuple[int, int, list[Claim]]:
     """Return how many values a method reaches, of how many, and those that it misses."""
-    judged = [claim for claim in found if claim.of == name and claim.outcome != UNDECIDED]
+    judged = [
+        claim for claim in found if claim.of == name and claim.outcome not in (UNDECIDED, UNJUDGED)
+    ]
     missed = [claim for claim in judged if claim.outcome == MISSED]
     return len(judged) - len(missed), len(judged), missed
 
@@ -161,7 +169,7 @@ _GROUPS = {"perceptrons": "mlp", "all families": None}
 
 def _pairs(found: Numbers, measure: int) -> list[int]:
     groups = [found.same_rate(COSINE, measure, found.keep(x)) for x in _GROUPS.values()]
-    return [sum(x.size for x in group) for group in groups]
+    return [numbers.values(group).size for group in groups]
 
 
 def _same(found: Numbers, measure: int) -> Rows:
@@ -169,9 +177,9 @@ def _same(found: Numbers, measure: int) -> Rows:
     for name in [*found.free(), *(x for x in found.grids() if x != COSINE)]:
         row = [name]
         for family in _GROUPS.values():
-            values = found.same_rate(name, measure, found.keep(family))
-            shares = (f"{100 * x:.0f}" for x in numbers.counts(values))
-            row += [ratio(numbers.interval(values)), f"{'/'.join(shares)}%" if values else "-"]
+            groups = found.same_rate(name, measure, found.keep(family))
+            shares = (f"{100 * x:.0f}" for x in numbers.counts(groups))
+            row += [ratio(numbers.interval(groups)), f"{'/'.join(shares)}%" if groups else "-"]
         rows.append(row)
     return rows
 
@@ -186,7 +194,7 @@ def _tuned(found: Numbers) -> Rows:
 
     def cells(name: str, measure: int) -> list[str]:
         x = found.against(name, COSINE, measure, found.keep())
-        lower = f"{(x < 0).mean():.0%}" if x.size else "-"
+        lower = f"{(numbers.values(x) < 0).mean():.0%}" if x else "-"
         return [ratio(numbers.interval(x)), _number(upper(x)), lower]
 
     return [[name, *_each(partial(cells, name))] for name in names if name in found.methods]
@@ -219,7 +227,7 @@ def _failures(found: Numbers) -> Rows:
 def _rivals(found: Numbers) -> Rows:
     def cells(name: str, rival: str, measure: int) -> list[str]:
         x = found.against(name, rival, measure, found.keep())
-        return [ratio(numbers.interval(x)), f"{int((x < 0).sum())}/{len(x)}"]
+        return [ratio(numbers.interval(x)), f"{int((numbers.values(x) < 0).sum())}/{len(x)}"]
 
     others = [RATIO, TUNED_RATIO, *found.controls(), *found.peers()]
     return [
@@ -236,7 +244,7 @@ def _steps(found: Numbers) -> Rows:
     names = [*found.free(), TUNED_RATIO, *found.grids(), AT_USUAL]
     for name in (x for x in names if x in found.methods):
         shares = found.shares(name)
-        each = [numbers.steps_interval(x) for x in (shares, *found.times(name))]
+        each = [numbers.interval(found.targets(x)) for x in (shares, *found.times(name))]
         reached = f"{np.isfinite(shares).sum()}/{(~np.isnan(shares)).sum()}"
         rows.append([name, *(ratio(x, 2) for x in each), reached])  # three fit no line
     return rows

@@ -15,7 +15,6 @@ from evidence.nmf import plan
 from evidence.nmf.plan import MISFIT, Chosen, Settings
 from evidence.results import Results
 from ratewise.compare import statistics
-from ratewise.compare.analysis import BOOTSTRAP_SEED
 from ratewise.compare.statistics import Interval
 from ratewise.learning.noisy_descent import log_share
 from ratewise.nmf.learned import load
@@ -121,18 +120,13 @@ def _judged(results: Results, digest: str, group: str) -> Result:
 
 
 def median_interval(result: Result, ours: str, theirs: str) -> Interval:
-    """Return the median of ln(ours / theirs), resampled over stacks and problems within them."""
-    return statistics.bootstrap_interval(_columns(result, ours, theirs), seed=BOOTSTRAP_SEED)
+    """Return the median of ln(ours / theirs), a stack of problems of one shape being one unit."""
+    return statistics.median_interval(result.log_ratios(ours, theirs), over="stacks")
 
 
 def mean_interval(result: Result, ours: str, theirs: str) -> Interval:
     """Return the mean of ln(ours / theirs), whose exponential is the geometric mean."""
-    groups = _columns(result, ours, theirs)
-    return statistics.bootstrap_interval(groups, seed=BOOTSTRAP_SEED, statistic=np.mean)
-
-
-def _columns(result: Result, ours: str, theirs: str) -> list[np.ndarray]:
-    return [x[:, None] for x in result.log_ratios(ours, theirs)]
+    return statistics.mean_interval(result.log_ratios(ours, theirs), over="stacks")
 
 
 def parts(result: Result, ours: str, theirs: str) -> dict[bool, list[np.ndarray]]:

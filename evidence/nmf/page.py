@@ -11,14 +11,13 @@ import numpy as np
 
 from evidence import page as pages
 from evidence.nmf import estimator, numbers
-from evidence.nmf.claims import TAIL, WANTED, claims
+from evidence.nmf.claims import WANTED, claims
 from evidence.nmf.figures import panels
 from evidence.nmf.methods import METHODS
 from evidence.nmf.numbers import Outcome, Result, mean_interval, median_interval, tail
 from evidence.nmf.plan import Settings
 from evidence.results import Results
 from ratewise.compare import statistics
-from ratewise.compare.analysis import BOOTSTRAP_SEED
 from ratewise.compare.report.tables import ratio
 from ratewise.nmf.learned import load
 from ratewise.plotting import save_panels
@@ -44,7 +43,6 @@ def text(found: Outcome, settings: Settings) -> str:
         settings=settings,
         learned_runs=_learned_runs(found),
         policies=[name.removeprefix("learned ") for name in policies],
-        wanted_tail=TAIL,
         results=[(result, _statistics(result, policies)) for result in found.results],
         misfit={
             words: [_part(held, name, policies, free) for name in WANTED]
@@ -92,8 +90,7 @@ def _part(held: Result, name: str, policies: list[str], free: bool) -> list[str]
     each = [numbers.parts(held, policy, name)[free] for policy in policies]
     row = [name, str(sum(len(x) for x in each[0]))]
     for values in each:
-        kept = [x[:, None] for x in values if len(x)]
-        row.append(ratio(statistics.bootstrap_interval(kept, seed=BOOTSTRAP_SEED)) if kept else "-")
+        row.append(ratio(statistics.median_interval(values, over="stacks")))
     return row
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from evidence.claims import Claim, outcome
+from evidence.claims import Claim, below, outcome
 from evidence.robustness.numbers import (
     QUIET,
     WHERE,
@@ -15,6 +16,7 @@ from evidence.robustness.numbers import (
     Numbers,
     as_in_the_paper,
     interval,
+    middle,
 )
 from evidence.robustness.plan import OURS, SWEEP_BOUNDS, sweep_name
 from ratewise.compare.statistics import Interval, verdict
@@ -58,26 +60,14 @@ class Reason(NamedTuple):
 class Recovery(NamedTuple):
     """Claim: it recovers further (134x in the median) and sooner (12 steps, not 45)."""
 
-    recovery: dict[str, float]  #: by schedule, ours first
+    recovery: dict[str, float]  #: by schedule, ours first, pooled
     steps: dict[str, float]
+    further: dict[str, Interval]  #: by rival, its recovery over ours, paired
+    sooner: dict[str, Interval]  #: by rival, our steps over its
 
-    @property
-    def further(self) -> bool:
-        """Whether ours comes down further than every rival."""
-        ours, *rivals = self.beside(self.recovery)
-        return ours > max(rivals)
-
-    @property
-    def sooner(self) -> bool:
-        """Whether ours does so in fewer steps."""
-        ours, *rivals = self.beside(self.steps)
-        return ours < min(rivals)
-
-    @staticmethod
-    def beside(values: dict[str, float]) -> list[float]:
-        """Return the value of ours, then those of the rivals."""
-        first, *rest = values
-        return [values[name] for name in (first, *(name for name in rest if name in RIVALS))]
+    def held(self, found: dict[str, Interval]) -> bool:
+        """Whether it is so against every rival."""
+        return all(verdict(one) == "better" for one in found.values())
 
 
 class Threshold(NamedTuple):
@@ -99,19 +89,14 @@ def claims(numbers: Numbers) -> list[Claim]:
     found = []
     for one in lower(numbers):
         for name, ratio in one.found.items():
-            middle, low, high = ratio.ratio()
-            word = verdict(ratio)
-            held = {"better": True, "worse": False, "tie": False}.get(word)
-            title = f"noise on the loss: {one.ours} ends lower than {name}"
-            span = f"[{low:.3f}, {high:.3f}]"
-            found.append(Claim(title, "< 1", f"{middle:.3f}", span, outcome(held)))
+            found.append(below(f"noise on the loss: {one.ours} ends lower than {name}", ratio))
     both = recovery(numbers)
-    (far, *rivals), (soon, *steps) = both.beside(both.recovery), both.beside(both.steps)
-    for title, wanted, value, held in (
-        ("it recovers further", f"> {max(rivals):.3g}x", f"{far:.3g}x", both.further),
-        ("it recovers sooner", f"< {min(steps):.3g} steps", f"{soon:.3g}", both.sooner),
-    ):
-        found.append(Claim(title, wanted, value, "", outcome(held)))
+    for title, each in (
+        ("it recovers further: how far {} does, over how far it does", both.further),
+        ("it recovers sooner: its steps over those of {}", both.sooner),
+    ):  # medians are too coarse to be corrected
+        said = [below(title.format(name), ratio) for name, ratio in each.items()]
+        found += [replace(claim, p=None) for claim in said]
     for sweep in threshold(numbers):
         title = f"F below 0.5 diverges, above it does not, in bounds {sweep.bounds}"
         value = f"{sweep.risen[0.25]:.1%} risen, {sweep.risen[0.5]:.1%} at 0.5"
@@ -166,9 +151,16 @@ def _to_cosine(numbers: Numbers, ours: str, keep: Keep) -> tuple[Interval, Inter
 def recovery(numbers: Numbers) -> Recovery:
     """Return how far and how soon the schedules come down."""
     names = [n for n in ("greedy-paper", "greedy", *RIVALS) if n in numbers.settings.schedules]
+    ours, rivals = names[0], [n for n in names if n in RIVALS]
+
+    def paired(measure: str, mine: str, theirs: str) -> Interval:
+        return middle(numbers.come_down(measure, mine, theirs, as_in_the_paper))
+
     return Recovery(
         {n: float(np.median(numbers.pooled("recovery", n, as_in_the_paper))) for n in names},
         {n: _middle(numbers, "steps", n) for n in names},
+        {n: paired("recovery", n, ours) for n in rivals},
+        {n: paired("steps", ours, n) for n in rivals},
     )
 
 

@@ -44,5 +44,5 @@ def draw_forest(numbers: Numbers, path: Path) -> None:
                 if found.n > 1:
                     label = f"{ours} / {theirs}, {where}"
                     bars.append(Bar(label, colour, *found.ratio()))
-    title = "Clean final loss at the same rate: median ratio, 95% interval"
+    title = "Clean final loss at the same rate: geometric mean, 95% interval"
     save_forest(Forest(title, "ratio of losses", bars), path)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from evidence.results import Results
 from evidence.robustness import plan
-from evidence.robustness.plan import OPEN_LOOP, Cell, Settings
-from ratewise.compare.statistics import CAP, Interval, bootstrap_interval
+from evidence.robustness.plan import FAMILIES, OPEN_LOOP, Cell, Settings
+from ratewise.compare.statistics import CAP, Interval, mean_interval, median_interval
 
 #: Clean losses below this share of the initial one count as it: below lies rounding.
 FLOOR = 1e-8
@@ -22,6 +22,8 @@ MEASURES = ("score", "last", "recovery", "steps")
 #: The noise of arXiv 2512.14527, all of it on the loss.
 PAPER_KINDS = ("none", "gaussian", "periodic-spike", "random-spike", "adversarial")
 Keep = Callable[[Condition], bool]
+#: By family, an array each.
+Groups = Mapping[str, np.ndarray]
 #: Where noise was, in the words of the tables.
 WHERE: dict[str, Keep] = {
     "no noise": lambda c: c == QUIET,
@@ -62,14 +64,14 @@ class Numbers:
         values = np.concatenate([part.ravel() for part in parts])
         return values[~np.isnan(values)]
 
-    def log_ratios(self, ours: str, theirs: str, keep: Keep) -> list[np.ndarray]:
-        """Return paired log-ratios of the clean loss, one array a family, [rates x seeds, kinds].
+    def log_ratios(self, ours: str, theirs: str, keep: Keep) -> Groups:
+        """Return paired log-ratios of the clean loss, by family, [rates x seeds, kinds].
 
         A family without any of the conditions is left out.
         """
         return self._compared(keep, ours, theirs, lambda score: score)
 
-    def tuned_log_ratios(self, ours: str, theirs: str, keep: Keep) -> list[np.ndarray]:
+    def tuned_log_ratios(self, ours: str, theirs: str, keep: Keep) -> Groups:
         """Return the same with each schedule at its own best rate, [seeds, kinds] a family.
 
         The rate is chosen, for each family, condition and seed, on the other seeds: a run never
@@ -79,14 +81,27 @@ class Numbers:
 
     def _compared(
         self, keep: Keep, ours: str, theirs: str, of: Callable[[np.ndarray], np.ndarray]
-    ) -> list[np.ndarray]:
+    ) -> Groups:
         def difference(family: str, at: list[int]) -> np.ndarray:
             mine, other = (of(self.of("score", family, x)[..., at]) for x in (ours, theirs))
             return mine - other
 
         return self._by_family(keep, difference)
 
-    def costs(self, schedule: str, keep: Keep) -> list[np.ndarray]:
+    def come_down(self, measure: str, ours: str, theirs: str, keep: Keep) -> Groups:
+        """Return paired log-ratios of `recovery` or `steps`, shaped as `log_ratios`.
+
+        Where neither comes down, or both at once, they are alike.
+        """
+
+        def difference(family: str, at: list[int]) -> np.ndarray:
+            mine, other = (self.of(measure, family, x)[..., at] for x in (ours, theirs))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.where(mine == other, 0.0, np.log(mine) - np.log(other))
+
+        return self._by_family(keep, difference)
+
+    def costs(self, schedule: str, keep: Keep) -> Groups:
         """Return log-ratios of noisy to quiet runs of one schedule, shaped as `log_ratios`."""
 
         def cost(family: str, at: list[int]) -> np.ndarray:
@@ -95,27 +110,35 @@ class Numbers:
 
         return self._by_family(keep, cost)
 
-    def _by_family(
-        self, keep: Keep, values: Callable[[str, list[int]], np.ndarray]
-    ) -> list[np.ndarray]:
-        """Return a family's values under the conditions kept, those that it has not left out."""
+    def _by_family(self, keep: Keep, values: Callable[[str, list[int]], np.ndarray]) -> Groups:
+        """Return families' values under the conditions kept, those that they have not left out."""
         at = [i for i, condition in enumerate(self.conditions) if keep(condition)]
-        groups = []
+        groups = {}
         for family in self.settings.families:
             x = values(family, at).reshape(-1, len(at))
             x = x[:, ~np.isnan(x).all(0)]
             if x.size:
-                groups.append(x)
+                groups[family] = x
         return groups
 
 
-def interval(groups: Sequence[np.ndarray], resamples: int = 1000) -> Interval:
-    """Return the median log-ratio with its interval, each family one cluster.
+def interval(groups: Groups) -> Interval:
+    """Return the mean log-ratio with its interval, over families or over their data sets.
 
-    >>> interval([np.zeros((2, 1)), np.zeros((2, 1))]).ratio()
+    >>> interval({"mlp": np.zeros((2, 1)), "gru": np.zeros((2, 1))}).ratio()
     (1.0, 1.0, 1.0)
     """
-    return bootstrap_interval(groups, seed=0, resamples=resamples)
+    return mean_interval(groups.values(), _data_sets(groups), over="families")
+
+
+def middle(groups: Groups) -> Interval:
+    """Return the median with its interval, likewise: of what may be infinite."""
+    return median_interval(groups.values(), _data_sets(groups), over="families")
+
+
+def _data_sets(families: Iterable[str]) -> list[str]:
+    """Return what each family learns from; a function without data is one of its own."""
+    return [str(FAMILIES[name][1].get("data", name)) for name in families]
 
 
 def _tuned(score: np.ndarray) -> np.ndarray:

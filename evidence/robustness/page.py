@@ -91,7 +91,7 @@ def _paired(numbers: Numbers, ours: str, *, tuned: bool) -> list[list[str]]:
 def _short(found: Interval) -> str:
     """Return a ratio, its interval and one sign for the verdict.
 
-    >>> _short(Interval(-0.1, -0.2, -0.05, 5, "t"))
+    >>> _short(Interval(-0.1, -0.2, -0.05, 5))
     '0.905 [0.82, 0.95] +'
     """
     if found.n <= 1:

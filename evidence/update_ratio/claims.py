@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evidence.claims import Claim, outcome
+from evidence.claims import Claim, below, outcome
 from evidence.update_ratio import numbers as of
 from evidence.update_ratio.numbers import FLAT, MEASURES, RULES, Numbers, criterion, scores
 from ratewise.compare.statistics import MARGIN
@@ -130,10 +130,7 @@ def claims(numbers: Numbers, found: Fit) -> list[Claim]:
         ),
     ]
     for m, name in enumerate(MEASURES):
-        interval = numbers.interval(m, np.ones_like(numbers.steps, bool))
-        middle, low, high = interval.ratio()
-        held = True if high <= MARGIN else False if low > MARGIN else None
+        found_there = numbers.interval(m, np.ones_like(numbers.steps, bool), MARGIN)
         title = f"the default ends no higher than tuned cosine, {name} loss"
-        shown = f"[{low:.3f}, {high:.3f}]" if interval.n > 1 else ""
-        said.append(Claim(title, f"<= {MARGIN:g} [95%]", f"{middle:.3f}", shown, outcome(held)))
+        said.append(below(title, found_there, MARGIN))
     return said

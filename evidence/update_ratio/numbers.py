@@ -11,7 +11,7 @@ import numpy as np
 
 from evidence.update_ratio import plan
 from evidence.update_ratio.plan import Settings
-from ratewise.compare.statistics import CAP, Interval, bootstrap_interval
+from ratewise.compare.statistics import CAP, Interval, mean_interval
 from ratewise.errors import StoreError
 from ratewise.rules.update_ratio import DEFAULT, Horizon
 from ratewise.runs import Store
@@ -48,10 +48,12 @@ class Numbers(NamedTuple):
         groups = {"all": np.ones_like(small), "large": ~small, "small": small}
         return {name: mask for name, mask in groups.items() if mask.any()}
 
-    def interval(self, measure: int, keep: np.ndarray) -> Interval:
-        """Return the median at the default; what shares a task stays together."""
-        groups = [self.default[measure, keep & (self.tasks == x)] for x in self.settings.tasks]
-        return bootstrap_interval([group[None] for group in groups if group.size], seed=0)
+    def interval(self, measure: int, keep: np.ndarray, most: float = 1.0) -> Interval:
+        """Return the mean at the default, over tasks or data sets; its `p` is about a bound."""
+        names = [x for x in self.settings.tasks if (keep & (self.tasks == x)).any()]
+        groups = [self.default[measure, keep & (self.tasks == x)][:, None] for x in names]
+        sets = [plan.data_set(name) for name in names]
+        return mean_interval(groups, sets, null=math.log(most))
 
 
 def load(store: Store, settings: Settings) -> Numbers:

@@ -74,11 +74,11 @@ def _against(numbers: Numbers) -> list[list[str]]:
 def _short(found: Interval) -> str:
     """Return a ratio with its interval in two digits.
 
-    >>> _short(Interval(0.0, -0.0513, 0.0488, 5, "bootstrap"))
+    >>> _short(Interval(0.0, -0.0513, 0.0488, 5))
     '1.00 [0.95, 1.05]'
     """
     middle, low, high = found.ratio()
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]" if found.n > 1 else f"{middle:.2f}"
+    return f"{middle:.2f}" if math.isinf(high) else f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _medians(values: np.ndarray) -> list[str]:

@@ -80,6 +80,11 @@ def task(name: str) -> simulate.Task:
     return held_apart(simulate.family(family, **options))
 
 
+def data_set(name: str) -> str:
+    """Return what a task is learned from; random teachers count as one."""
+    return str(TASKS[name][1]["data"])
+
+
 def methods(settings: Settings, optimizer: str) -> list[Method]:
     """Return what every unit of an optimizer is trained under."""
     low = 1e-3 if optimizer == "sgd" else 1e-4

@@ -84,7 +84,7 @@ def test_the_terminal_s_table_fits(written):
 
 
 def test_numbers_and_ratios_read_well():
-    assert tables.ratio(Interval(math.nan, -math.inf, math.inf, 0, "none")) == "-"
+    assert tables.ratio(Interval(math.nan, -math.inf, math.inf, 0)) == "-"
     table = tables.Table("c", ["a", "number"], [["x", "1"], ["yy", "22"]])
     assert table.markdown().splitlines() == [
         "| a  | number |",

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ratewise.compare import statistics
 from ratewise.compare.statistics import Interval
@@ -15,39 +16,56 @@ LOG = math.log
 
 
 def interval(low: float, high: float) -> Interval:
-    return Interval((low + high) / 2, low, high, 5, "t")
+    return Interval((low + high) / 2, low, high, 5)
 
 
-@pytest.mark.parametrize(
-    ("freedom", "level", "wanted"),
-    [  # any table of Student's t, two-sided
-        (1, 0.95, 12.7062),
-        (2, 0.95, 4.3027),
-        (3, 0.95, 3.1824),
-        (4, 0.95, 2.7764),
-        (7, 0.95, 2.3646),
-        (10, 0.99, 3.1693),
-        (30, 0.90, 1.6973),
-        (1000, 0.95, 1.9623),
-    ],
-)
-def test_t_quantile_equals_the_tables(freedom, level, wanted):
-    assert statistics.t_quantile(level, freedom) == pytest.approx(wanted, abs=6e-5)
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 60])
+def test_the_t_interval_is_scipy_s(n):
+    x = np.random.default_rng(n).normal(0.1, 1.0, n)
+    wanted = stats.ttest_1samp(x, 0.2)
+    found = statistics.cell_interval(x, null=0.2)
+    assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+    assert found.p == pytest.approx(wanted.pvalue)
 
 
-def test_paired_t_by_hand():
+@pytest.mark.parametrize("n", [6, 7, 8, 9, 12, 20, 86])
+def test_the_median_s_interval_is_scipy_s(n):
+    x = np.random.default_rng(n).normal(0.3, 1.0, n)
+    wanted = stats.quantile_test(x, q=0.0, p=0.5)
+    found = statistics.median_interval(x)
+    assert (found.low, found.high) == tuple(wanted.confidence_interval(0.95))
+    assert found.p == pytest.approx(wanted.pvalue)
+
+
+@pytest.mark.parametrize("n", [6, 9, 12])
+def test_the_interval_leaves_0_out_exactly_where_p_says_so(n):
+    rng = np.random.default_rng(n)
+    for shift in np.linspace(-1.5, 1.5, 41):
+        x = np.round(rng.normal(shift, 1.0, n), 1)  # some are 0, and some are equal
+        for found in (statistics.cell_interval(x), statistics.median_interval(x)):
+            assert (found.p <= 0.05) == (not found.low <= 0.0 <= found.high)
+
+
+def test_a_cell_by_hand():
     # mean 0.02, standard deviation 0.01, so 0.02 +- 4.3027 * 0.01 / sqrt(3)
-    found = statistics.paired_t_interval([0.01, 0.02, 0.03])
+    found = statistics.cell_interval([0.01, 0.02, 0.03])
     assert found.estimate == pytest.approx(0.02)
     assert found.high - found.estimate == pytest.approx(4.30265 * 0.01 / math.sqrt(3), rel=1e-5)
     assert found.low == pytest.approx(0.04 - found.high)
 
 
-def test_one_run_decides_nothing():
-    found = statistics.paired_t_interval([-5.0])
-    assert (found.low, found.high) == (-math.inf, math.inf)
-    assert statistics.verdict(found) == "undecided"
-    assert statistics.verdict(statistics.paired_t_interval([])) == "undecided"
+@pytest.mark.parametrize("x", [[-5.0], []])
+def test_one_run_decides_nothing(x):
+    for found in (statistics.cell_interval(x), statistics.mean_interval([x])):
+        assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
+        assert statistics.verdict(found) == "undecided"
+
+
+def test_runs_that_agree_entirely_have_no_width():
+    same = statistics.cell_interval([0.0] * 4)
+    assert (same.low, same.high, same.p) == (0.0, 0.0, 1.0)
+    apart = statistics.cell_interval([0.5] * 4)
+    assert (apart.low, apart.high, apart.p) == (0.5, 0.5, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -98,48 +116,53 @@ def test_paper_count_by_hand():
     assert list(found.values()) == [1, 2, 1, 1]
 
 
-def test_bootstrap_is_seeded_and_contains_its_estimate():
-    rng = np.random.default_rng(0)
-    groups = [rng.normal(size=(6, 2)) for _ in range(4)]
-    first, again, other = (
-        statistics.bootstrap_interval(groups, seed=seed, statistic=np.mean) for seed in (1, 1, 2)
-    )
-    assert first == again
-    assert first != other
-    assert first.low < first.estimate < first.high
-    assert first.n == 24
+def test_tasks_are_the_units_whatever_their_seeds():
+    few, many = [[0.0, 0.2], [0.4]], [[0.0, 0.2] * 50, [0.4] * 30]
+    for groups in (few, many):
+        found = statistics.mean_interval(groups)
+        assert found[:3] == pytest.approx(statistics.cell_interval([0.1, 0.4])[:3])
+        assert (found.n, found.over) == (2, "tasks")
 
 
-def test_tasks_with_different_numbers_of_seeds_are_resampled_alike():
-    """Two paths in the code, one distribution: adding one seed hardly moves the interval."""
-    rng = np.random.default_rng(0)
-    groups = [rng.normal(size=(30, 1)) for _ in range(6)]
-    even = statistics.bootstrap_interval(groups, seed=1, statistic=np.mean)
-    uneven = [*groups[:-1], np.vstack([groups[-1], groups[-1].mean(keepdims=True)])]
-    odd = statistics.bootstrap_interval(uneven, seed=1, statistic=np.mean)
-    assert odd.low == pytest.approx(even.low, abs=0.03)
-    assert odd.high == pytest.approx(even.high, abs=0.03)
+def test_one_task_has_its_seeds_as_units():
+    found = statistics.mean_interval([[[0.0, 0.2], [0.3, 0.5], [0.1, 0.1]]])
+    assert found == statistics.cell_interval([0.1, 0.4, 0.1])
 
 
-def test_bootstrap_of_constants_has_no_width():
-    found = statistics.bootstrap_interval([[0.5] * 4, [0.5] * 4], seed=0)
-    assert (found.low, found.estimate, found.high) == (0.5, 0.5, 0.5)
+def test_few_data_sets_widen_what_their_tasks_say():
+    """Eight tasks on two data sets that differ: eight agree with themselves, two say little."""
+    x = [0.1, 0.11, 0.09, 0.1, 0.3, 0.31, 0.29, 0.3]
+    found = statistics.mean_interval(x, list("aaaabbbb"))
+    assert (found.n, found.over) == (2, "data sets")
+    assert found[:3] == pytest.approx(statistics.cell_interval([0.1, 0.3])[:3])
+    assert found.beside == statistics.mean_interval(x)
+    assert found.p > found.beside.p
+    assert statistics.mean_interval(x, list("abcdefgh")).beside is None
 
 
-def test_bootstrap_resamples_tasks_first():
-    """With tasks that differ and seeds that do not, all width comes from the tasks."""
-    apart = [[-0.5] * 8, [0.5] * 8, [0.0] * 8]
-    by_task = statistics.bootstrap_interval(apart, seed=0, statistic=np.mean)
-    pooled = statistics.bootstrap_interval([np.ravel(apart)], seed=0, statistic=np.mean)
-    assert by_task.high - by_task.low > 1.5 * (pooled.high - pooled.low)
+def test_tasks_that_differ_on_data_sets_that_do_not_keep_their_own_interval():
+    found = statistics.mean_interval([-1.0, 1.0, -1.0, 1.0, -1.0, 1.01], list("aabbcc"))
+    assert (found.over, found.beside.over) == ("tasks", "data sets")
 
 
-def test_bootstrap_keeps_what_shares_a_seed_together():
-    """Two columns that cancel within a seed leave a mean of 0 in every resample."""
-    x = np.random.default_rng(0).normal(size=(8, 1))
-    found = statistics.bootstrap_interval([np.hstack([x, -x])], seed=0, statistic=np.mean)
-    assert found.high - found.low < 1e-12
-    assert statistics.bootstrap_interval([x], seed=0, statistic=np.mean).high > 0.1
+def test_many_data_sets_are_the_units():
+    x, sets = np.random.default_rng(0).normal(size=24), [str(i // 2) for i in range(24)]
+    found = statistics.mean_interval(x, sets)
+    assert (found.n, found.over, found.beside) == (12, "data sets", None)
+    assert found.estimate == pytest.approx(x.mean())
+
+
+def test_a_median_takes_what_is_infinite_and_needs_six_units():
+    assert statistics.median_interval([0.1] * 5).low == -math.inf
+    found = statistics.median_interval([math.inf, *[0.1] * 6, -math.inf])
+    assert (found.estimate, found.low, found.high) == (0.1, -math.inf, math.inf)
+    assert statistics.median_interval([[0.0, 0.1, 9.0]] * 6).estimate == 0.1
+
+
+def test_holm_steps_down():
+    assert statistics.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8, 12])
@@ -147,21 +170,10 @@ def test_a_method_against_itself_is_rarely_declared_different(seeds):
     """Negative control: equal methods with 5% noise; 5% of the cells may err, plus chance."""
     rng = np.random.default_rng(seeds)
     said = [
-        statistics.verdict(statistics.cell_interval(rng.normal(0, 0.05, seeds).tolist(), seed=0))
-        for _ in range(150)
+        statistics.verdict(statistics.cell_interval(rng.normal(0, 0.05, seeds))) for _ in range(150)
     ]
     assert said.count("better") <= 16
     assert said.count("worse") <= 16
-
-
-def test_a_percentile_bootstrap_of_three_would_err_far_more_often():
-    rng = np.random.default_rng(3)
-    false = 0
-    for _ in range(150):
-        x = rng.normal(0, 0.05, 3)
-        found = statistics.bootstrap_interval([x], seed=0, statistic=np.mean, resamples=300)
-        false += not found.low <= 0 <= found.high
-    assert false >= 20
 
 
 @pytest.mark.parametrize("seeds", [5, 8, 12])
@@ -170,14 +182,9 @@ def test_three_percent_more_loss_is_never_called_non_inferior(seeds):
     rng = np.random.default_rng(seeds)
     for _ in range(100):
         x = LOG(1.03) + rng.normal(0, 0.005, seeds)
-        said = statistics.verdict(statistics.cell_interval(x.tolist(), seed=0))
+        said = statistics.verdict(statistics.cell_interval(x))
         assert said in ("worse", "undecided")
 
 
-def test_pooled_interval_does_not_bootstrap_a_handful_of_runs():
-    assert statistics.pooled_interval([[0.1, 0.2], [0.3]], seed=0).method == "t"
-    assert statistics.pooled_interval([[0.1] * 4, [0.3] * 4], seed=0).method == "bootstrap"
-
-
 def test_ratio_is_the_exponential_and_does_not_overflow():
-    assert Interval(LOG(1.5), LOG(0.5), 1e6, 5, "t").ratio() == pytest.approx((1.5, 0.5, math.inf))
+    assert Interval(LOG(1.5), LOG(0.5), 1e6, 5).ratio() == pytest.approx((1.5, 0.5, math.inf))

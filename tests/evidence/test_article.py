@@ -15,6 +15,7 @@ from tests.compare.records import record
 from evidence.article import cost, plan
 from evidence.article import run as running
 from evidence.article import tasks as made_tasks
+from evidence.article.claims import Rival
 from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
 from evidence.how import How
 from ratewise.compare.tuning import MethodOnTask
@@ -159,9 +160,25 @@ def test_speed_knows_that_a_method_with_fewer_steps_may_take_longer():
         (MethodOnTask(t, "sgd", "greedy"), MethodOnTask(t, "sgd", "cosine")) for t in ("a", "b")
     ]
     found = speed(runs, pairs, {"a": 0.93, "b": 0.93})
-    assert found.steps <= 1.0 < found.seconds
+    assert found.steps.estimate <= 0.0 < found.seconds.estimate
+    assert (found.seconds.n, found.seconds.over, found.seconds.high) == (2, "tasks", math.inf)
     never = speed(runs, pairs, {"a": 0.01, "b": 0.01})
-    assert (never.ours, never.theirs, never.steps) == (0, 0, 1.0)
+    assert (never.ours, never.theirs, never.steps.estimate) == (0, 0, 0.0)
+
+
+def test_who_is_sooner_is_decided_over_tasks():
+    """Six tasks that agree decide, five leave it open: pairs are no units."""
+    for many, held in ((6, True), (5, None)):
+        tasks = [f"task{i}" for i in range(many)]
+        runs = {}
+        for task in tasks:
+            for optimizer, spent in (("sgd", 1.0), ("line-search", 2.0)):
+                one = [_run(task, "greedy", 0.5, seed, spent) for seed in range(5)]
+                runs[MethodOnTask(task, optimizer, "greedy")] = one
+        pairs = [tuple(MethodOnTask(t, o, "greedy") for o in ("sgd", "line-search")) for t in tasks]
+        found = speed(runs, pairs, dict.fromkeys(tasks, 1.3))
+        assert (found.pairs, found.sooner) == (5 * many, 5 * many)
+        assert Rival("line-search", count([]), found).held is held
 
 
 @pytest.mark.parametrize("gain", [-0.1, 0.0, 0.1])

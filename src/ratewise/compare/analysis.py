@@ -22,8 +22,6 @@ from ratewise.errors import StoreError
 from ratewise.runs import RunRecord, Store
 
 CONDITIONS = ("tuned", "same rate")
-#: Seed of every bootstrap; printed in the report.
-BOOTSTRAP_SEED = 20231
 #: Shares of the steps after which losses are compared.
 SHARES = (0.1, 0.5, 1.0)
 #: The paper's absolute margin on the loss.
@@ -44,6 +42,7 @@ class Runs:
         self.tasks: list[str] = list(asked["tasks"])
         self.optimizers: list[str] = list(asked["optimizers"])
         self.schedules: list[str] = list(asked["schedules"])
+        self.data_sets: dict[str, str] = asked.get("data_sets") or {}
         self._grids = {(task, optimizer): rates for task, optimizer, rates in asked["grids"]}
         self.tuned: dict[MethodOnTask, Tuned] = tuned_rates(self.records)
         self._found: dict[tuple[str, MethodOnTask], list[RunRecord]] = defaultdict(list)
@@ -128,7 +127,7 @@ class Pair:
     baseline: str
     condition: str
     cells: tuple[TaskComparison, ...]
-    overall: Interval  #: of all log-ratios, tasks and seeds within them as the units
+    overall: Interval  #: of the mean log-ratio, tasks or their data sets as the units
     interquartile: float  #: interquartile mean of all log-ratios
     improvement: float  #: mean over cells of P(ours < theirs)
 
@@ -189,12 +188,14 @@ def compare(
     ]
     values = [cell.log_ratios.ravel() for cell in cells]
     pooled = np.concatenate(values) if values else np.empty(0)
+    by_task = _by_task(cells)
+    sets = [runs.data_sets.get(task, task) for task in by_task]
     return Pair(
         ours=ours,
         baseline=baseline,
         condition=condition,
         cells=tuple(cells),
-        overall=statistics.pooled_interval(_by_task(cells), seed=BOOTSTRAP_SEED),
+        overall=statistics.mean_interval(by_task.values(), sets),
         interquartile=statistics.interquartile_mean(pooled.tolist()),
         improvement=float(np.mean([_improvement(cell) for cell in cells])) if cells else math.nan,
     )
@@ -239,23 +240,23 @@ def _cell(
         theirs=losses[..., 1],
         log_ratios=ratios,
         unpaired=total - 2 * len(seeds) * len(rates),
-        interval=statistics.cell_interval(ratios.mean(axis=1).tolist(), seed=BOOTSTRAP_SEED),
+        interval=statistics.cell_interval(ratios.mean(axis=1).tolist()),
     )
 
 
-def _by_task(cells: Sequence[TaskComparison]) -> list[np.ndarray]:
-    """Return one array [seeds, values] a task: what shares a task's seed is drawn together."""
+def _by_task(cells: Sequence[TaskComparison]) -> dict[str, np.ndarray]:
+    """Return one array [seeds, values] a task."""
     groups = defaultdict(list)
     for cell in cells:
         groups[cell.task].append(cell)
-    arrays = []
-    for group in groups.values():
+    arrays = {}
+    for task, group in groups.items():
         shared = set(group[0].seeds).intersection(*(cell.seeds for cell in group))
         rows = [
             cell.log_ratios[[i for i, seed in enumerate(cell.seeds) if seed in shared]]
             for cell in group
         ]
-        arrays.append(np.hstack(rows))
+        arrays[task] = np.hstack(rows)
     return arrays
 
 

@@ -31,6 +31,7 @@ class Plan:
     grids: dict[tuple[str, str], tuple[float, ...]]  #: (task, optimizer) -> base rates asked for
     seeds: int
     tuning_seeds: int
+    data_sets: dict[str, str]  #: task -> what it is learned from
 
     def methods(self) -> list[MethodOnTask]:
         """Return every task, optimizer and schedule."""
@@ -75,6 +76,7 @@ class Plan:
             "schedules": [schedule.name for schedule in self.schedules],
             "grids": [[*key, list(rates)] for key, rates in self.grids.items()],
             "tuning_seeds": list(range(self.tuning_seeds)),
+            "data_sets": self.data_sets,
             "judged_seeds": [JUDGED_SEEDS + seed for seed in range(self.seeds)],
         }
 
@@ -132,7 +134,8 @@ def make(
         for name in sources
         for optimizer in stepped
     }
-    return Plan(sources, stepped, chosen, grids, seeds, tuning_seeds)
+    data_sets = {name: one.data_set or name for name, one in loaded.items()}
+    return Plan(sources, stepped, chosen, grids, seeds, tuning_seeds, data_sets)
 
 
 def _grid(task: Task, optimizer: Optimizer, rates: Sequence[float] | int | None) -> Sequence[float]:

@@ -1,16 +1,18 @@
 """Paired comparisons of losses: intervals on the log-ratio, verdicts, what divergence counts.
 
 With l the losses of two methods on the same task, optimizer and seed, x = log(l_ours / l_theirs):
-x < 0 means ours is lower. NumPy alone; everything random takes a seed.
+x < 0 means ours is lower. NumPy and scipy's distributions alone; `python -m evidence coverage`
+measures how often these intervals err.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special  # type: ignore[import-untyped]
 
 from ratewise.errors import invalid
 
@@ -18,28 +20,29 @@ from ratewise.errors import invalid
 CAP = 10.0
 #: Claims, as ratios of losses: within TIE is a tie, not above MARGIN is non-inferior.
 TIE, MARGIN = 1.01, 1.02
-#: From this many seeds on a cell gets a bootstrap interval; below it a percentile bootstrap is
-#: falsely significant far too often, and a paired t interval is used.
-BOOTSTRAP_FROM = 8
 #: Coverage of all intervals.
 LEVEL = 0.95
+#: From this many data sets on they alone are the units of what is pooled.
+ENOUGH_SETS = 10
 #: From best to worst. "undecided" is the width of an interval speaking, not a tie.
 VERDICTS = ("better", "tie", "non-inferior", "undecided", "worse")
 
 
 class Interval(NamedTuple):
-    """An estimate between its bounds, on the log scale, from `n` values."""
+    """An estimate between its bounds, on the log scale, from `n` independent units."""
 
     estimate: float
     low: float
     high: float
     n: int
-    method: str  #: "t", "bootstrap" or "none"
+    over: str = "seeds"  #: what the units are: "seeds", "tasks", "data sets"
+    p: float = 1.0  #: two-sided, of no difference (or of the `null` that was asked about)
+    beside: Interval | None = None  #: the narrower one, where tasks share few data sets
 
     def ratio(self) -> tuple[float, float, float]:
         """Return estimate, low and high as ratios of losses; an unbounded end is 0 or inf.
 
-        >>> Interval(0.0, -math.inf, math.inf, 1, "t").ratio()
+        >>> Interval(0.0, -math.inf, math.inf, 1).ratio()
         (1.0, 0.0, inf)
         """
         low, middle, high = (
@@ -80,114 +83,149 @@ def log_ratio(ours: float, theirs: float, initial: float) -> float:
     return math.log(pair[0] / pair[1])
 
 
-def t_quantile(level: float, freedom: int) -> float:
-    """Return t with P(|T| < t) = level for Student's T, by bisection of its closed form.
+class Bounds(NamedTuple):
+    """What `t_bounds` and `order_bounds` return, an entry a row of units."""
 
-    Source: Abramowitz & Stegun, 26.7.3 (odd) and 26.7.4 (even degrees of freedom).
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
 
-    >>> round(t_quantile(0.95, 4), 4), round(t_quantile(0.95, 1), 3)
-    (2.7764, 12.706)
+
+def t_bounds(x: np.ndarray, null: float = 0.0) -> Bounds:
+    """Return the mean with its t interval along the last axis, two units or more.
+
+    Units with different variances make it cautious, not bold.
+    Source: Ibragimov & Müller 2010, Journal of Business & Economic Statistics 28, 453-468.
+
+    >>> [round(float(v), 4) for v in t_bounds(np.array([0.0, 0.1, 0.2]))]
+    [0.1, -0.1484, 0.3484, 0.2254]
     """
-    low, high = 0.0, 1e9
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _central(middle, freedom) < level else (low, middle)
-    return high
+    n = x.shape[-1]
+    mean, error = x.mean(-1), x.std(-1, ddof=1) / math.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * error
+    with np.errstate(divide="ignore", invalid="ignore"):  # units that agree entirely
+        t = np.where(mean == null, 0.0, np.abs(mean - null) / error)
+    return Bounds(mean, mean - half, mean + half, 2 * special.stdtr(n - 1, -t))
 
 
-def _central(t: float, freedom: int) -> float:
-    """P(|T| < t)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine = math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for k in range(1 + odd, freedom, 2):  # terms k + 1 = 2, 4, ... or 3, 5, ...
-        total += term
-        term *= cosine * cosine * k / (k + 1)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+def order_bounds(x: np.ndarray, null: float = 0.0) -> Bounds:
+    """Return the median between order statistics along the last axis: the sign test's interval.
 
+    Below 6 units none covers, and it is unbounded.
+    Source: Thompson 1936, Annals of Mathematical Statistics 7, 122-128.
 
-def paired_t_interval(x: Sequence[float]) -> Interval:
-    """Return the mean of paired log-ratios with its t interval; of one value, unbounded.
-
-    >>> interval = paired_t_interval([0.0, 0.1, 0.2])
-    >>> [round(v, 4) for v in interval[:3]]
-    [0.1, -0.1484, 0.3484]
+    >>> [float(order_bounds(np.arange(n)).low) for n in (5, 6, 9)]
+    [-inf, 0.0, 1.0]
     """
-    n = len(x)
-    if n == 0:
-        return Interval(math.nan, -math.inf, math.inf, 0, "none")
-    mean = math.fsum(x) / n
-    if n == 1:
-        return Interval(mean, -math.inf, math.inf, 1, "t")
-    half = t_quantile(LEVEL, n - 1) * float(np.std(x, ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n, "t")
+    n, ordered = x.shape[-1], np.sort(x, -1)
+    outside = special.bdtr(np.arange(n), n, 0.5) <= (1 - LEVEL) / 2  # P(at most k below it)
+    left_out = int(outside.sum())
+    unbounded = np.full(x.shape[:-1], np.inf)
+    low = ordered[..., left_out - 1] if left_out else -unbounded
+    high = ordered[..., n - left_out] if left_out else unbounded
+    fewer = np.minimum((x < null).sum(-1) + (x == null).sum(-1), (x >= null).sum(-1))
+    p = np.minimum(1.0, 2 * special.bdtr(np.asarray(fewer, float), n, 0.5))
+    return Bounds(np.median(x, -1), low, high, p)
 
 
-def bootstrap_interval(
-    groups: Sequence[Any],
+def _over(x: Sequence[float], bounds: Callable[..., Bounds], null: float, over: str) -> Interval:
+    """Return the interval over units; of one unit it is unbounded."""
+    if len(x) < 2:
+        return Interval(x[0] if len(x) else math.nan, -math.inf, math.inf, len(x), over)
+    with np.errstate(invalid="ignore"):  # of what is infinite
+        estimate, low, high, p = map(float, bounds(np.asarray(x, dtype=float), null))
+    if math.isnan(low):
+        low, high, p = -math.inf, math.inf, 1.0
+    return Interval(estimate, low, high, len(x), over, p)
+
+
+def cell_interval(x: Sequence[float], null: float = 0.0) -> Interval:
+    """Return the mean log-ratio of paired seeds with its t interval, uncorrected.
+
+    >>> cell_interval([0.0, 0.1, 0.2]).ratio()[0] == math.exp(0.1)
+    True
+    """
+    return _over(x, t_bounds, null, "seeds")
+
+
+def mean_interval(
+    groups: Iterable[Any],
+    sets: Sequence[str] | None = None,
     *,
-    seed: int,
-    statistic: Callable[..., Any] = np.median,
-    resamples: int = 2000,
+    null: float = 0.0,
+    over: str = "tasks",
 ) -> Interval:
-    """Return a statistic of grouped log-ratios with its percentile interval.
+    """Return the mean log-ratio, whose exponential is a geometric mean, with its t interval.
 
-    Each resample draws the groups (tasks) with replacement, then within each drawn group its
-    rows (seeds): runs of one task resemble each other, and an interval that forgets it is too
-    narrow.
+    A task is one unit, whatever its seeds and optimizers; one task alone has its seeds as units.
+    Tasks on one data set resemble each other: with 10 data sets or more those are the units, with
+    2 to 9 of them the wider interval of the two is returned, the other `beside` it.
 
     Args:
         groups: one array a task, [seeds] or [seeds, k]: what shares a seed stays together.
-        seed: of the resampling.
-        statistic: of all values drawn, called with an array and `axis`.
-        resamples: number of resamples.
+        sets: the name of each task's data set; None where no two tasks share one.
+        null: what `p` is about.
+        over: what a group is called.
     """
-    arrays = [np.asarray(group, dtype=float) for group in groups]
-    arrays = [a.reshape(len(a), -1) for a in arrays if a.size]
-    n = sum(len(a) for a in arrays)
-    if n == 0:
-        return Interval(math.nan, -math.inf, math.inf, 0, "none")
-    estimate = float(statistic(np.concatenate([a.ravel() for a in arrays]), axis=-1))
-    if n == 1:
-        return Interval(estimate, -math.inf, math.inf, 1, "bootstrap")
-    rng = np.random.default_rng(seed)
-    if len({a.shape for a in arrays}) == 1:  # as nearly always: all resamples at once
-        stacked = np.stack(arrays)
-        tasks = rng.integers(len(arrays), size=(resamples, len(arrays), 1))
-        rows = rng.integers(len(arrays[0]), size=(resamples, len(arrays), len(arrays[0])))
-        drawn = statistic(stacked[tasks, rows].reshape(resamples, -1), axis=-1)
-    else:
-        drawn = np.empty(resamples)
-        for i in range(resamples):
-            picked = (arrays[j] for j in rng.integers(len(arrays), size=len(arrays)))
-            values = [a[rng.integers(len(a), size=len(a))].ravel() for a in picked]
-            drawn[i] = statistic(np.concatenate(values), axis=-1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(estimate, float(low), float(high), n, "bootstrap")
+    return _pooled(groups, sets, np.mean, t_bounds, null, over)
 
 
-def cell_interval(x: Sequence[float], *, seed: int) -> Interval:
-    """Return the interval of one cell's mean log-ratio: t below 8 seeds, bootstrap from 8 on."""
-    if len(x) < BOOTSTRAP_FROM:
-        return paired_t_interval(x)
-    return bootstrap_interval([x], seed=seed, statistic=np.mean)
+def median_interval(
+    groups: Iterable[Any],
+    sets: Sequence[str] | None = None,
+    *,
+    null: float = 0.0,
+    over: str = "tasks",
+) -> Interval:
+    """Return the median of the tasks' medians, between order statistics, and as the mean otherwise.
 
-
-def pooled_interval(groups: Sequence[Any], *, seed: int) -> Interval:
-    """Return the interval over several tasks: of the median, bootstrapped as above.
-
-    Below 8 runs in all, where a bootstrap is not to be trusted, of the mean by Student's t.
-
-    Args:
-        groups: one array a task, [seeds] or [seeds, k].
-        seed: of the resampling.
+    Over data sets it is the mean of their medians, with its t interval: order statistics of few
+    would not cover. What is infinite there leaves it without an interval.
     """
-    rows = [float(np.mean(row)) for group in groups for row in group]
-    if len(rows) < BOOTSTRAP_FROM:
-        return paired_t_interval(rows)
-    return bootstrap_interval(groups, seed=seed)
+    return _pooled(groups, sets, np.median, order_bounds, null, over)
+
+
+def _pooled(
+    groups: Iterable[Any],
+    sets: Sequence[str] | None,
+    centre: Callable[..., Any],
+    bounds: Callable[..., Bounds],
+    null: float,
+    over: str,
+) -> Interval:
+    arrays = [np.atleast_1d(np.asarray(group, dtype=float)) for group in groups]
+    there = [i for i, array in enumerate(arrays) if array.size]
+    if len(there) == 1:
+        rows = arrays[there[0]]
+        return _over([float(centre(row)) for row in rows], bounds, null, "seeds")
+    values = {i: float(centre(arrays[i])) for i in there}
+    fine = _over(list(values.values()), bounds, null, over)
+    by_set: dict[str, list[float]] = {}
+    for i, value in values.items():
+        by_set.setdefault(sets[i] if sets else str(i), []).append(value)
+    if not 1 < len(by_set) < len(values):
+        return fine
+    coarse = _over([float(centre(x)) for x in by_set.values()], t_bounds, null, "data sets")
+    if len(by_set) >= ENOUGH_SETS:
+        return coarse
+    wide, narrow = sorted((coarse, fine), key=lambda one: one.low - one.high)
+    return wide._replace(p=max(coarse.p, fine.p), beside=narrow)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return the p-values of several claims corrected for their number, in the same order.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p)[order])
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in corrected]
 
 
 def verdict(interval: Interval) -> str:
@@ -196,7 +234,7 @@ def verdict(interval: Interval) -> str:
     "better": below 0. "tie": within 1% either way. "non-inferior": below log 1.02, the claim
     that counts. "worse": above 0. Otherwise "undecided".
 
-    >>> verdict(Interval(0.0, -0.05, 0.05, 5, "t"))
+    >>> verdict(Interval(0.0, -0.05, 0.05, 5))
     'undecided'
     """
     if interval.high < 0:

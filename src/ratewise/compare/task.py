@@ -33,6 +33,8 @@ class Task:
             act once an epoch (ReduceLROnPlateau) take for an epoch.
         preset: ``"small"``, ``"full"`` or a name of your own; part of a run's identity.
         rates: base rates to try, by optimizer name; the optimizer's own grid where absent.
+        data_set: what it is learned from; tasks that share it are not counted as independent.
+            The task's own name where absent.
 
     Raises:
         WrongType, InvalidArgument: a field outside its range.
@@ -52,10 +54,13 @@ class Task:
     evaluations: int = 20
     preset: str = "small"
     rates: Mapping[str, Sequence[float]] | None = None
+    data_set: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise wrong_type("Task.name", "a string that is not empty", self.name, "name the task")
+        if self.data_set is not None and not isinstance(self.data_set, str):
+            raise wrong_type("Task.data_set", "a string or None", self.data_set, "name the data")
         for field in ("model", "loss"):
             if not callable(getattr(self, field)):
                 raise wrong_type(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ratewise.compare.analysis import Pair
 from ratewise.compare.outcomes import Outcome
-from ratewise.compare.statistics import VERDICTS, Interval
+from ratewise.compare.statistics import LEVEL, VERDICTS, Interval
 
 
 class Table(NamedTuple):
@@ -77,13 +77,33 @@ def escaped(text: str) -> str:
 def ratio(interval: Interval) -> str:
     """Return a ratio with its interval.
 
-    >>> ratio(Interval(0.0, -0.0513, 0.0488, 5, "t")), ratio(Interval(0, -math.inf, 1, 1, "t"))
-    ('1.000 [0.950, 1.050]', '1.000 (one run)')
+    >>> ratio(Interval(0.0, -0.0513, 0.0488, 5)), ratio(Interval(0, -math.inf, math.inf, 1))
+    ('1.000 [0.950, 1.050]', '1.000 (no interval)')
     """
     middle, low, high = interval.ratio()
-    if interval.n <= 1:
-        return f"{middle:.3f} (one run)" if interval.n else "-"
+    if math.isinf(interval.high):
+        return f"{middle:.3f} (no interval)" if interval.n else "-"
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def told(interval: Interval) -> str:
+    """Return a ratio with its interval, its units, and the narrower interval beside it.
+
+    >>> told(Interval(0.0, -0.0513, 0.0488, 4, "data sets", 1.0, Interval(0, -0.01, 0.01, 8)))
+    '1.000 [0.950, 1.050] over 4 data sets (1.000 [0.990, 1.010] over 8 seeds)'
+    """
+    said = f"{ratio(interval)} over {interval.n} {interval.over}"
+    return f"{said} ({told(interval.beside)})" if interval.beside else said
+
+
+def chance(cells: int) -> str:
+    """Return how many false decisions a table of uncorrected intervals is to be expected to have.
+
+    >>> chance(56)
+    'of 56 cells without a difference about 2.8 would be called better or worse'
+    """
+    said = f"of {cells} cells without a difference about {(1 - LEVEL) * cells:.2g}"
+    return f"{said} would be called better or worse"
 
 
 def number(value: float) -> str:
@@ -106,6 +126,7 @@ def verdict_table(pairs: Sequence[Pair]) -> Table:
         "cells",
         *VERDICTS,
         "ratio over all [95%]",
+        "units",
         "IQM",
         "P(<)",
     ]
@@ -117,6 +138,7 @@ def verdict_table(pairs: Sequence[Pair]) -> Table:
             str(len(pair.cells)),
             *(str(pair.verdicts[name]) for name in VERDICTS),
             ratio(pair.overall),
+            f"{pair.overall.n} {pair.overall.over}",
             f"{math.exp(pair.interquartile):.3f}" if pair.cells else "-",
             f"{pair.improvement:.2f}" if pair.cells else "-",
         ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratewise.compare.analysis import BOOTSTRAP_SEED, Pair, Runs, TaskComparison
-from ratewise.compare.report.tables import ratio
-from ratewise.compare.statistics import BOOTSTRAP_FROM, CAP, MARGIN, TIE
+from ratewise.compare.analysis import Pair, Runs, TaskComparison
+from ratewise.compare.report.tables import chance, ratio, told
+from ratewise.compare.statistics import CAP, ENOUGH_SETS, LEVEL, MARGIN, TIE, holm
 
 #: Losses named one by one; the table holds all.
 _NAMED = 4
@@ -15,11 +15,12 @@ _NAMED = 4
 def losses(pairs: Sequence[Pair]) -> list[str]:
     """Return a sentence for each pair in which ours lost, or one that says that it lost nowhere."""
     said = [_lost(pair) for pair in pairs if pair.verdicts["worse"]]
+    corrected = holm([pair.overall.p for pair in pairs])
     said += [
         f"{pair.ours} lost to {pair.baseline} over all cells, each at its tuned rate: "
-        f"ratio of test losses {ratio(pair.overall)}."
-        for pair in pairs
-        if pair.cells and pair.overall.low > 0
+        f"ratio of test losses {told(pair.overall)}."
+        for pair, p in zip(pairs, corrected, strict=True)
+        if pair.cells and pair.overall.estimate > 0 and p <= 1 - LEVEL
     ]
     if said:
         return said
@@ -65,7 +66,7 @@ def claims(pairs: Sequence[Pair]) -> list[str]:
             f"{pair.ours} against {pair.baseline}, both tuned: non-inferior (at most "
             f"{MARGIN - 1:.0%} worse) in {pair.non_inferior} of {len(pair.cells)} cells, of which "
             f"better in {pair.verdicts['better']}; worse in {pair.verdicts['worse']}, undecided "
-            f"in {undecided}; ratio of test losses over all {ratio(pair.overall)}."
+            f"in {undecided}; ratio of test losses over all {told(pair.overall)}."
         )
     return said
 
@@ -84,14 +85,14 @@ def methods(runs: Runs, reference: str) -> list[str]:
         f"({edge} of {len(runs.tuned)} optima still lie at an edge).",
         f"Judged on the test part with fresh seeds {_span(judged)}. The same seed means the same "
         "initial weights and batch order for every method, so that runs are paired.",
-        f"A ratio below 1 is a lower test loss than the baseline's. Cells with fewer than "
-        f"{BOOTSTRAP_FROM} seeds get a paired t interval of the mean log-ratio, others a "
-        "percentile bootstrap; the ratio over all cells is the median, bootstrapped over tasks "
-        f"first, then seeds within tasks (seed {BOOTSTRAP_SEED}, 95%); below "
-        f"{BOOTSTRAP_FROM} runs in all, the geometric mean with a t interval.",
+        "A ratio below 1 is a lower test loss than the baseline's, and ratios are geometric means. "
+        "A cell (a task with an optimizer) has a paired t interval over its seeds, 95%, "
+        f"uncorrected: {chance(len(runs.cells()))}. The ratio over all cells has a t interval over "
+        f"tasks; where they share fewer than {ENOUGH_SETS} data sets the one over data sets is "
+        "made, too, and what is said follows the wider. That ours lost over all is said where "
+        f"Holm's correction for the number of baselines bears it.",
         f"better: the interval lies below 1. tie: within {TIE - 1:.0%}. non-inferior: below "
-        f"{MARGIN}. worse: above 1. undecided: none of these. Intervals are not corrected for "
-        "the number of comparisons.",
+        f"{MARGIN}. worse: above 1. undecided: none of these.",
         f"A diverged run counts as {CAP:g} times the initial loss in ratios and means; "
         "none is dropped. IQM is the interquartile mean of the ratios, P(<) the chance that a run "
         "of ours ends lower than one of the baseline's.",

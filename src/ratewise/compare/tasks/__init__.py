@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ratewise.compare.task import Task
@@ -17,7 +18,7 @@ from ratewise.errors import unknown
 PRESETS = ("small", "full")
 BUNDLED = "bundled"
 
-#: name -> (what it needs, builder of (preset, data folder))
+#: name, which begins with its data set -> (what it needs, builder of (preset, data folder))
 _TASKS: dict[str, tuple[str, Callable[[str, Path | None], Task]]] = {
     "digits-mlp": (BUNDLED, tabular.digits_mlp),
     "diabetes-mlp": (BUNDLED, tabular.diabetes_mlp),
@@ -74,7 +75,7 @@ def load(name: str, preset: str = "small", data: str | Path | None = None) -> Ta
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     # The folder is part of the key: the environment may name another one by the next call.
-    return _cached(build, preset, folder(data))
+    return _cached(name, build, preset, folder(data))
 
 
 def _entry(name: str) -> tuple[str, Callable[[str, Path | None], Task]]:
@@ -84,5 +85,7 @@ def _entry(name: str) -> tuple[str, Callable[[str, Path | None], Task]]:
 
 
 @functools.lru_cache(maxsize=32)
-def _cached(build: Callable[[str, Path | None], Task], preset: str, data: Path | None) -> Task:
-    return build(preset, data)
+def _cached(
+    name: str, build: Callable[[str, Path | None], Task], preset: str, data: Path | None
+) -> Task:
+    return replace(build(preset, data), data_set=name.rpartition("-")[0])
