@@ -44,6 +44,9 @@ STUDIES = {
         needs=("faces", "leukemia"),
         keeps=True,
     ),
+    "coverage": Study(
+        "coverage.run", "how often the intervals of all pages err", "2 minutes", keeps=True
+    ),
     "update-ratio": Study(
         "update_ratio.run",
         "UpdateRatioLR's ratio, by the length of a run",

@@ -1,0 +1,1 @@
+"""How often the intervals err that the pages and the report print."""
