@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -230,6 +231,36 @@ def targets(judged: Judged, base: str) -> dict[str, float]:
         for method, runs in judged.items()
         if (method.optimizer, method.schedule) == (base, "constant")
     }
+
+
+class Diversity(NamedTuple):
+    """How much the schedules differ that one method draws: of ln(rate / base rate)."""
+
+    between: float  #: standard deviation over tasks, their means over seeds, over progress
+    within: float  #: over the seeds of a task and optimizer
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much they differ between tasks as within one."""
+        return self.between / self.within if self.within else math.inf
+
+
+def diversity(judged: Judged, schedule: str) -> Diversity:
+    """Return how much a method's schedules differ between tasks, and between seeds of one."""
+    progress = np.linspace(0.0, 1.0, 50)
+    drawn = [
+        [
+            np.interp(progress * run.steps, run.train_step, np.log(np.divide(run.lr, run.base_lr)))
+            for run in runs
+            if run.lr
+        ]
+        for method, runs in judged.items()
+        if method.schedule == schedule
+    ]
+    means = [np.mean(one, axis=0) for one in drawn if one]
+    apart = [np.var(one, axis=0, ddof=1) for one in drawn if len(one) > 1]
+    between = float(np.sqrt(np.var(means, axis=0, ddof=1).mean())) if len(means) > 1 else math.nan
+    return Diversity(between, float(np.sqrt(np.mean(apart))) if apart else math.nan)
 
 
 def slope(by_size: Sequence[tuple[int, Cell]]) -> Interval:

@@ -155,7 +155,8 @@ def _comparisons(found: Numbers) -> dict[str, Any] | None:
     ours = next(iter(found.free()), None)
     if ours is None:
         return None
-    said: dict[str, Any] = {"name": ours, "by": {}}
+    over = numbers.interval(found.targets(found.shares(ours) / found.shares(COSINE)))
+    said: dict[str, Any] = {"name": ours, "by": {}, "over_own": ratio(over)}
     for measure, name in enumerate(MEASURES):
         groups = found.same_rate(ours, measure, found.keep())
         tuned = numbers.interval(found.against(ours, COSINE, measure, found.keep()))

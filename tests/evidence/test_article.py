@@ -15,9 +15,10 @@ from tests.compare.records import record
 from evidence.article import cost, plan
 from evidence.article import run as running
 from evidence.article import tasks as made_tasks
-from evidence.article.claims import Rival
-from evidence.article.numbers import Parts, cell, count, slope, speed, time_to
+from evidence.article.claims import Found, Rival
+from evidence.article.numbers import Parts, cell, count, diversity, slope, speed, time_to
 from evidence.how import How
+from ratewise.compare.statistics import Interval
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
 
@@ -189,6 +190,28 @@ def test_a_slope_over_sizes_is_found_with_its_sign(gain: float):
         one = cell(runs, MethodOnTask("a", "sgd", "greedy"), MethodOnTask("a", "sgd", "cosine"))
         by_size.append((size, one))
     assert slope(by_size).estimate == pytest.approx(gain, abs=1e-9)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_schedules_that_differ_between_tasks_are_told_from_noise(apart: float):
+    runs = judged(0.5, 1.0)
+    for task, away in (("a", 0.0), ("b", apart)):
+        key = MethodOnTask(task, "sgd", "greedy")
+        runs[key] = [replace(r, lr=[r.base_lr * math.exp(away)] * len(r.lr)) for r in runs[key]]
+    assert diversity(runs, "greedy").between == pytest.approx(apart / math.sqrt(2), abs=1e-12)
+    if apart:
+        assert diversity(runs, "greedy").ratio > 1e9
+    key = MethodOnTask("a", "sgd", "greedy")
+    wild = [replace(r, lr=[r.base_lr * (1 + r.seed)] * len(r.lr)) for r in runs[key]]
+    assert diversity({**runs, key: wild}, "greedy").within > 0.1
+
+
+@pytest.mark.parametrize(
+    ("high", "held"), [((-0.1, -0.1), True), ((-0.1, 0.1), None), ((0.3, 0.1), None)]
+)
+def test_size_helps_only_against_every_schedule(high: tuple[float, float], held: bool | None):
+    slopes = {str(i): Interval(x - 0.1, x - 0.2, x, 5) for i, x in enumerate(high)}
+    assert Found(count([]), [], slopes, None, diversity({}, "greedy")).larger is held
 
 
 # -- LoRA ---------------------------------------------------------------------------------------
