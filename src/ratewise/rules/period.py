@@ -24,8 +24,6 @@ class Period:
     (3, 2, 2.5)
     """
 
-    __slots__ = ("count", "seen", "skip", "total")
-
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
         self.clear()
