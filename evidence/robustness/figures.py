@@ -45,4 +45,4 @@ def draw_forest(numbers: Numbers, path: Path) -> None:
                     label = f"{ours} / {theirs}, {where}"
                     bars.append(Bar(label, colour, *found.ratio()))
     title = "Clean final loss at the same rate: geometric mean, 95% interval"
-    save_forest(Forest(title, "ratio of losses", bars), path)
+    save_forest(Forest(title, "ratio of losses", bars, limits=(0.02, 5.0)), path)

@@ -155,6 +155,8 @@ def save_forest(forest: Forest, path: Path) -> None:
     axis.set_xlabel(forest.x_label)
     axis.set_yticks(range(rows), [_plain(bar.label) for bar in forest.bars], fontsize=8)
     ticks = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
+    if forest.limits[1] > 10.0 * forest.limits[0]:
+        ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     inside = [x for x in ticks if forest.limits[0] <= x <= forest.limits[1]]
     axis.set_xticks(inside, [f"{x:g}" for x in inside])
     axis.minorticks_off()
