@@ -10,6 +10,7 @@ import torch
 from tests.nmf.problems import SHAPES, Stack, stack, steps
 
 from ratewise.nmf import stability
+from ratewise.nmf.eigenvalue import check_gram
 from ratewise.nmf.stability import largest_eigenvalue
 
 pytestmark = pytest.mark.numerics
@@ -168,3 +169,33 @@ def test_a_run_in_float32_rises_by_no_more_than_rounding() -> None:
         assert (now <= last * (1 + 1e-5)).all()
         last = now
     assert (last < 0.6 * first.loss()).all()
+
+
+def test_a_matrix_that_differs_from_its_transpose_by_rounding_is_bounded_either_way(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The quadratic form, and so the loss, depends on the symmetric part alone."""
+    apart = 1e-9
+    found = {}
+    for name, lower in (("below", 0.0), ("above", apart)):
+        gram = np.array([[1.0, 0.5 + apart - lower], [0.5 + lower, 1.0]])
+        true = float(np.linalg.eigvalsh((gram + gram.T) / 2)[-1])
+        for kind in (np.asarray, torch.from_numpy):
+            bound = float(stability.largest_eigenvalue(kind(gram), iterations=60)[0])
+            assert true <= bound <= true * (1 + 1e-4)
+            found[name, kind] = bound
+            each = np.asarray(stability.component_bound(kind(gram)))
+            assert (2.0 / each >= 1.5 + apart / 2).all()
+    assert len(set(found.values())) <= 2, "which half differs does not matter"
+    monkeypatch.setattr("ratewise.nmf.stability.check_gram", lambda gram: (np, gram))
+    each = stability.component_bound(np.array([[1.0, 0.5], [0.5 + apart, 1.0]]))
+    assert (2.0 / each < 1.5 + apart / 2).any(), "rows alone would do"
+
+
+def test_a_symmetric_matrix_stays_as_it_is():
+    for gram in (
+        np.full((2, 2), 5e-324),
+        np.full((2, 2), 1e308),
+        np.array([[2.0, 1.0], [1.0, 3.0]]),
+    ):
+        assert (check_gram(gram)[1] == gram).all()

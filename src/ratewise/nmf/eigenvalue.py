@@ -51,7 +51,7 @@ def largest_eigenvalue(
 
     Source: docs/theory/nmf-stability.md, Theorem 10; Collatz (1942), Wielandt (1950).
     """
-    xp = check_gram(gram)
+    xp, gram = check_gram(gram)
     check_count("iterations", iterations, 1)
     tiny = float(xp.finfo(gram.dtype).tiny)  # makes 0/0 zero and leaves the rest as it is
     top = xp.amax(gram, (-2, -1)) + tiny
@@ -77,8 +77,18 @@ def inflation(gram: Array, xp: Any) -> float:
     return 1.0 + 4.0 * gram.shape[-1] * float(xp.finfo(gram.dtype).eps)
 
 
-def check_gram(gram: Array) -> Any:
-    """Return the namespace of a Gram matrix; raise unless it is square and, in NumPy, one."""
+def check_gram(gram: Array) -> tuple[Any, Array]:
+    """Return the namespace of a Gram matrix, and the matrix made symmetric.
+
+    Products on several threads, and on devices, may differ from their transpose in the last
+    digits. The larger of two entries is taken: f depends on the symmetric part alone, which is no
+    larger, entry by entry, and so has no larger eigenvalue. A symmetric matrix stays as it is.
+
+    Raises:
+        InvalidArgument: it is not square; in NumPy also if it is negative, not finite, or not
+            symmetric.
+        WrongType: not a floating-point array.
+    """
     check_floating("gram", gram)
     if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] == 0:
         raise invalid("gram", "[..., k, k], square", tuple(gram.shape), "pass H @ H.T or W.T @ W")
@@ -91,7 +101,7 @@ def check_gram(gram: Array) -> Any:
         apart = float(abs(gram - np.swapaxes(gram, -1, -2)).max())
         if apart > float(largest) * float(np.finfo(gram.dtype).eps) ** 0.5:
             raise invalid("gram", "symmetric", apart, "pass H @ H.T or W.T @ W")
-    return xp
+    return xp, xp.maximum(gram, xp.swapaxes(gram, -1, -2))
 
 
 def check_vector(x: Array, gram: Array, *, rows: bool) -> None:

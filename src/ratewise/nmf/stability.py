@@ -166,7 +166,7 @@ def component_bound(gram: Array, x: Array | None = None) -> Array:
     Source: docs/theory/nmf-stability.md, Theorem 5; multiplicative updates: Lee & Seung (2001);
     one component at a time (HALS) the limit is 2 / G_jj: Cichocki et al. (2007).
     """
-    xp = check_gram(gram)
+    xp, gram = check_gram(gram)
     diagonal = xp.diagonal(gram, 0, -2, -1)
     if x is None:
         x = 1.0 / xp.sqrt(where_positive(diagonal, xp))
