@@ -36,6 +36,21 @@ def test_tuned_pairs_have_the_ratio_they_were_made_with():
     assert other.overall.estimate == pytest.approx(-LOG(0.9))
 
 
+def test_tasks_that_share_a_data_set_do_not_count_twice():
+    tasks = ["digits-mlp", "digits-cnn", "diabetes-mlp"]
+    better = dict(zip(tasks, (0.8, 0.82, 0.9), strict=True))
+    records, plan = comparison(
+        lambda t, o, s, seed: noise(t, o, s, seed) * (better[t] if s == "greedy" else 1.0),
+        tasks=tasks,
+    )
+    alone = compare(Runs(records, plan), "greedy", "cosine").overall
+    assert (alone.n, alone.over, alone.beside) == (3, "tasks", None)
+    plan["data_sets"] = {task: task.split("-")[0] for task in tasks}
+    shared = compare(Runs(records, plan), "greedy", "cosine").overall
+    assert (shared.n, shared.over, shared.beside) == (2, "data sets", alone)
+    assert shared.high > alone.high
+
+
 def test_same_rate_pairs_each_rate_and_leaves_the_extension_out():
     records, plan = comparison(noise)
     records.append(record(schedule="greedy", base_lr=1.0, seed=0, loss=math.inf, role="grid"))
@@ -196,3 +211,14 @@ def test_records_of_earlier_comparisons_are_left_out(tmp_path):
         {"plan": asked(["digits-mlp"], ["cosine"], 1, ["adamw"]), "runs": [mine.run_id]}
     )
     assert [run.run_id for run in analysis.load(store).records] == [mine.run_id]
+
+
+def test_data_sets_of_a_plan_are_checked_and_may_be_absent(tmp_path):
+    store = Store(tmp_path / "runs")
+    store.add(record(seed=1000))
+    plan = asked(["digits-mlp"], ["cosine"], 1, ["adamw"])
+    store.write_sweep({"plan": {**plan, "data_sets": {"digits-mlp": 3}}, "runs": []})
+    with pytest.raises(StoreError, match=r"plan\.data_sets is not an object"):
+        analysis.load(store)
+    store.write_sweep({"plan": plan, "runs": []})  # as older versions wrote it
+    assert analysis.load(store).data_sets == {}

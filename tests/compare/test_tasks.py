@@ -63,6 +63,11 @@ def test_a_full_preset_is_larger(name: str):
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn", "breast-cancer-mlp"])
+def test_a_task_tells_its_data_set(name: str):
+    assert tasks.load(name).data_set == name.rpartition("-")[0]
+
+
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UnknownName, match="did you mean 'digits-mlp'"):
         tasks.load("digit-mlp")
@@ -91,6 +96,7 @@ def own(**changes: object) -> Task:
     ("changes", "error", "words"),
     [
         ({"name": ""}, WrongType, "Task.name"),
+        ({"data_set": 3}, WrongType, "Task.data_set must be a string or None"),
         ({"model": torch.nn.Linear}, None, ""),
         ({"model": 3}, WrongType, "Task.model must be a function"),
         ({"train": torch.zeros(3)}, WrongType, "Task.train must be a tuple of tensors"),
