@@ -224,7 +224,7 @@ def planted(shift: dict[str, float], seed: int = 0) -> Numbers:
     [
         (-0.2, "holds here", {"held"}),
         (0.2, "does NOT hold here", {"missed"}),
-        (0.0, "does NOT hold here", {"missed", "undecided"}),
+        (0.0, "is not shown here", {"undecided"}),
     ],
 )
 def test_the_claim_on_the_loss_follows_the_numbers(by: float, said: str, words: set[str]):
