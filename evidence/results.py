@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -69,9 +71,11 @@ class Results:
     def _read(self) -> None:
         sql = f"SELECT {', '.join(_TYPES)} FROM read_parquet(?)"
         try:
-            with duckdb.connect() as connection:
-                rows = connection.execute(sql, [str(self.path)]).fetchall()
-        except duckdb.Error as error:
+            with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+                # DuckDB opens a path more than once, and a study may replace the file in between
+                copy = shutil.copy(self.path, folder)
+                rows = connection.execute(sql, [str(copy)]).fetchall()
+        except (duckdb.Error, OSError) as error:
             reason = str(error).splitlines()[0]
             fix = "move it away, or take back the one that is committed"
             raise StoreError(f"{self.path} holds no results ({reason}): {fix}") from error

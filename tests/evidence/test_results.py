@@ -6,6 +6,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from evidence import results
@@ -47,6 +48,33 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path)
     with pytest.raises(StoreError, match="holds no results"):
         Results(path)
     assert path.read_text() == "dear"
+
+
+def test_a_file_is_read_as_it_was_when_a_study_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "study.parquet"
+    Results(path).add("old", [run("a", 1.0)])
+
+    class Between:
+        """A connection that sees the file replaced each time that it is about to read."""
+
+        def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+            self._connection = connection
+
+        def __enter__(self) -> Between:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._connection.close()
+
+        def execute(self, sql: str, values: list[str]) -> duckdb.DuckDBPyConnection:
+            path.write_bytes(b"another file, half of which was read before")
+            return self._connection.execute(sql, values)
+
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda: Between(connect()))
+    assert Results(path).of("old") == [run("a", 1.0)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
