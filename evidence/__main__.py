@@ -52,6 +52,7 @@ STUDIES = {
         "UpdateRatioLR's ratio, by the length of a run",
         "2 hours",
         needs=("wikitext", "housing"),
+        keeps=True,
     ),
     "greedy-defaults": Study(
         "greedy_defaults.run",

@@ -11,7 +11,6 @@ from evidence.article import tasks as made
 from evidence.article.numbers import Parts
 from evidence.article.plan import ALONE, OURS, RIVALS, SIZED, Settings, rival
 from evidence.how import How
-from evidence.simulated import stored
 from ratewise.compare import analysis, sweep
 from ratewise.compare import plan as planning
 from ratewise.compare.optimizers import Optimizer
@@ -26,9 +25,7 @@ SIZES = {"": Settings()}
 def run(how: How, settings: Settings | None = None) -> Parts:
     """Make all runs, write the page and its figures, and return what was run; resumable."""
     settings = settings or Settings()
-    if how.page_only:
-        for name in ("schedules", "sizes", "lora"):
-            stored(how.out / name)
+    how.check("schedules", "sizes", "lora")
     go = _Sweeps(how, settings)
     schedules = go(
         "schedules", settings.tasks, settings.optimizers, [*OURS, *map(named, settings.baselines)]

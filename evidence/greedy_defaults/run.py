@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evidence import simulated
 from evidence.greedy_defaults import page as pages
 from evidence.greedy_defaults.numbers import Score, finalists, scores
 from evidence.greedy_defaults.plan import OPTIMIZERS, Settings, label
@@ -22,9 +21,7 @@ SIZES = {"": Settings()}
 def run(how: How, settings: Settings | None = None) -> dict[str, Any]:
     """Play all rounds, write the page, and return the chosen settings; resumable."""
     settings = settings or Settings()
-    if how.page_only:
-        for number in (1, 2, 3):
-            simulated.stored(how.out / f"round-{number}")
+    how.check("round-1", "round-2", "round-3")
     first = play(0, settings, settings.candidates(), how.out / "round-1", how)
     best = finalists(first)
     anchored = [{**options, "schedule": "cosine"} for options in best]

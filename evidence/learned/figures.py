@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from evidence.learned.kept import Run
 from evidence.learned.numbers import COSINE, RATIO, SMOOTH, Numbers
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
-from ratewise.runs import RunRecord
 
 _GREY = "#777777"
 #: Ratios are drawn within these: beyond, only that they are bad is of interest.
@@ -70,7 +70,7 @@ def schedule_panels(numbers: Numbers) -> list[Panel]:
         lines = []
         for name, colour in compared(numbers).items():
             record = _shown(numbers, name, numbers.tasks.index(task))
-            if record is not None and record.update_ratio:
+            if record is not None:
                 x, y = _steady(record)
                 lines.append(Line(_label(numbers, name), colour, x, y, strong="learned" in name))
         if lines:
@@ -88,18 +88,18 @@ def _label(numbers: Numbers, name: str) -> str:
     return f"{name}, tuned cosine's rate" if name in (COSINE, "greedy") else name
 
 
-def _shown(numbers: Numbers, name: str, task: int) -> RunRecord | None:
+def _shown(numbers: Numbers, name: str, task: int) -> Run | None:
     """Return the first seed's run; of schedules with a rate, at cosine's best one."""
     runs = numbers.methods[name]
     tuned = numbers.methods[COSINE].best(1) if name in (COSINE, "greedy") else runs.middle()
     return next((run for run in runs.records[task, tuned[task]] if run is not None), None)
 
 
-def _steady(record: RunRecord) -> tuple[list[float], list[float]]:
+def _steady(record: Run) -> tuple[list[float], list[float]]:
     """Return steps and the running geometric mean of the updates' sizes."""
-    size = np.asarray(record.update_ratio, float)
+    size = np.asarray(record.sizes, float)
     good = np.isfinite(size) & (size > 0)
-    steps, logs = np.asarray(record.train_step)[good], np.log(size[good])
+    steps, logs = np.asarray(record.at)[good], np.log(size[good])
     width = max(1, min(SMOOTH, len(logs)))
     mean = np.convolve(logs, np.full(width, 1 / width), "valid")
     return steps[width - 1 :].tolist(), np.exp(mean).tolist()

@@ -11,9 +11,9 @@ import numpy as np
 
 from evidence import judged, peers
 from evidence.judged import FAMILIES
+from evidence.learned.kept import Run
 from evidence.learned.plan import RULES, USUAL
-from ratewise.compare.statistics import CAP, Interval, capped_loss, mean_interval, median_interval
-from ratewise.runs import RunRecord
+from ratewise.compare.statistics import Interval, capped_loss, mean_interval, median_interval
 
 MEASURES = ("training", "held-out")
 #: Losses below this share of the initial one count as it: nobody needs what lies below.
@@ -247,30 +247,30 @@ def counts(groups: Groups) -> tuple[float, float, float]:
     return float(won.mean()), float((~won & ~lost).mean()), float(lost.mean())
 
 
-def smoothed(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
+def smoothed(record: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and the mean of the last `SMOOTH` recorded batch losses, whole means alone."""
-    loss, steps = np.asarray(record.train_loss, float), np.asarray(record.train_step)
+    loss, steps = np.asarray(record.losses, float), np.asarray(record.at)
     width = min(SMOOTH, len(loss))
     if width == 0:
         return steps, loss
     return steps[width - 1 :], np.convolve(loss, np.full(width, 1 / width), "valid")
 
 
-def share_to_target(ours: RunRecord, theirs: RunRecord) -> float:
+def share_to_target(ours: Run, theirs: Run) -> float:
     """Return the share of their steps in which ours comes to their final loss; inf is never."""
     target = smoothed(theirs)[1]
-    if theirs.status == "diverged" or not len(target) or not math.isfinite(target[-1]):
+    if theirs.diverged or not len(target) or not math.isfinite(target[-1]):
         return math.nan  # there is nothing to reach
     steps, loss = smoothed(ours)
     reached = np.flatnonzero(loss <= target[-1] * (1 + 1e-9))
     return float(steps[reached[0]] / theirs.steps) if len(reached) else math.inf
 
 
-def numbers_from(records: Sequence[RunRecord]) -> Numbers:
+def numbers_from(records: Sequence[Run]) -> Numbers:
     """Return the numbers of runs; a run that is not there is NaN."""
     first = {record.task: record for record in records}
     tasks, seeds = sorted(first), sorted({record.seed for record in records})
-    by_method: dict[str, list[RunRecord]] = {}
+    by_method: dict[str, list[Run]] = {}
     for record in records:
         extra = record.schedule == "cosine 1e-3"  # what is run where the grid lacks it
         if not extra:
@@ -283,7 +283,7 @@ def numbers_from(records: Sequence[RunRecord]) -> Numbers:
         by_method[ANCHOR] += [record for record in same if record.task not in there]
     return Numbers(
         tasks=tasks,
-        family=np.array([first[task].preset for task in tasks]),
+        family=np.array([first[task].family for task in tasks]),
         steps=np.array([first[task].steps for task in tasks]),
         seeds=seeds,
         methods={name: _runs(found, tasks, seeds) for name, found in sorted(by_method.items())},
@@ -291,7 +291,7 @@ def numbers_from(records: Sequence[RunRecord]) -> Numbers:
     )
 
 
-def _runs(records: Sequence[RunRecord], tasks: list[str], seeds: list[int]) -> Runs:
+def _runs(records: Sequence[Run], tasks: list[str], seeds: list[int]) -> Runs:
     """Return a method's runs as arrays."""
     rates: dict[str, list[float]] = {task: [] for task in tasks}
     for task, rate in sorted({(record.task, record.base_lr) for record in records}):
@@ -305,13 +305,11 @@ def _runs(records: Sequence[RunRecord], tasks: list[str], seeds: list[int]) -> R
     for record in records:
         row = tasks.index(record.task)
         at = (row, rates[record.task].index(record.base_lr), seeds.index(record.seed))
-        kept[at], seconds[at] = record, record.train_seconds
-        initial, final = record.validation_loss[0], record.validation_loss[-1]
-        diverged = record.status == "diverged" or not math.isfinite(final)
-        failed[at] = diverged or final > initial
-        for measure, value in enumerate((final, *record.test_loss[-1:])):
-            limited = CAP * initial if diverged else capped_loss(value, initial)
-            loss[measure][at] = math.log(max(limited / initial, FLOOR))
+        kept[at], seconds[at] = record, record.seconds
+        failed[at] = record.final > record.initial
+        for measure, value in enumerate((record.final, record.held_out)):
+            limited = capped_loss(value, record.initial)
+            loss[measure][at] = math.log(max(limited / record.initial, FLOOR))
     return Runs(grid, loss, failed, seconds, kept)
 
 

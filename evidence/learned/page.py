@@ -12,27 +12,21 @@ import numpy as np
 
 from evidence import page as pages
 from evidence.claims import HELD, MISSED, UNDECIDED, UNJUDGED, Claim, corrected
-from evidence.learned import figures, numbers, plan
+from evidence.learned import figures, kept, numbers, plan
 from evidence.learned.claims import claims, ratio, shown, upper
 from evidence.learned.numbers import AT_USUAL, COSINE, MEASURES, RATIO, TUNED_RATIO, Numbers
 from evidence.learned.plan import Settings
+from evidence.results import Results
 from ratewise.compare.statistics import CAP
-from ratewise.errors import StoreError
 from ratewise.plotting import save_panels
 from ratewise.rules.learned import FOLDER, load
-from ratewise.runs import RunRecord, Store
 
 Rows = list[list[str]]
 
 
-def write(store: Store, settings: Settings, page: Path) -> None:
+def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page, and its figures beside it."""
-    wanted = sum(len(plan.run_ids(settings, unit)) for unit in plan.units(settings))
-    kept = records(store, settings)
-    if missing := wanted - len(kept):
-        fix = "run the study without --page-only"
-        raise StoreError(f"{store.folder} lacks {missing} of {wanted} runs: {fix}")
-    found = numbers.numbers_from(kept)
+    found = numbers.numbers_from(kept.load(results, settings))
     names = {kind: f"{page.stem}-{kind}.png" for kind in ("rates", "schedules", "curve")}
     drawn = {
         "schedules": figures.schedule_panels(found),
@@ -43,12 +37,6 @@ def write(store: Store, settings: Settings, page: Path) -> None:
     pictures = {kind: name for kind, name in names.items() if name in draws}
     shown_tasks = [panel.title for panel in drawn["schedules"]]
     pages.write(page, text(found, settings.policies, pictures, shown_tasks), draws)
-
-
-def records(store: Store, settings: Settings) -> list[RunRecord]:
-    """Return the runs of these settings: a store may hold others', of an older policy say."""
-    ids = {run_id for unit in plan.units(settings) for run_id in plan.run_ids(settings, unit)}
-    return [record for record in store.load() if record.run_id in ids]
 
 
 def _curve_of(policy: str) -> Path:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from evidence import judged, peers
 from evidence.judged import Judged
-from evidence.simulated import Planned, as_data
+from evidence.simulated import Planned, as_data, digest
+from ratewise.learning.tasks import HELD_OUT
 from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
@@ -118,6 +119,20 @@ def _learned(policy: Policy, grid: list[float]) -> list[Method]:
     return [Method(f"learned {policy.name}", rule, rate, rate, data) for rate in grid]
 
 
+def every(steps: int) -> int:
+    """Return how many steps lie between two that are recorded."""
+    return max(1, steps // 100)
+
+
+def recorded(steps: int) -> list[int]:
+    """Return which steps of a run are recorded.
+
+    >>> recorded(250)[-2:]
+    [248, 250]
+    """
+    return sorted({*range(every(steps), steps + 1, every(steps)), steps})
+
+
 def units(settings: Settings) -> list[Unit]:
     """Return what is to be trained; peers are Adams, and stand beside Adams alone."""
     chosen = [judged.named(name) for name in settings.tasks]
@@ -157,7 +172,7 @@ def _configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[
         "made_by": "ratewise.simulate",
         "family": one.model,
         "options": one.options,
-        "held_out": one.task().held_out,
+        "held_out": HELD_OUT,
         "optimizer": optimizer,
         "method": method,
         "seed": seed,
@@ -165,6 +180,6 @@ def _configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[
     }
 
 
-def run_ids(settings: Settings, unit: Unit) -> list[str]:
-    """Return the ids that the unit's runs will have."""
-    return [run.run_id for run in planned(settings, unit)]
+def wanted(settings: Settings) -> dict[str, Unit]:
+    """Return every unit by the digest of all that determines its runs."""
+    return {digest(planned(settings, unit)): unit for unit in units(settings)}

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from evidence.simulated import Planned, as_data
+from evidence.simulated import Planned, as_data, digest
 from ratewise import simulate
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
-from ratewise.runs.schema import batch_id
 from ratewise.simulate import Fixed, Greedy, Noise, Plateau
 from ratewise.simulate.noise import KINDS, PLACES
 
@@ -181,14 +180,9 @@ def units(settings: Settings) -> list[Unit]:
     ]
 
 
-def run_ids(settings: Settings, unit: Unit) -> list[str]:
-    """Return the ids that the unit's runs will have."""
-    return [run.run_id for run in planned(settings, unit)]
-
-
 def wanted(settings: Settings) -> dict[str, Unit]:
     """Return every unit by the digest of all that determines its runs."""
-    return {batch_id(run_ids(settings, unit)): unit for unit in units(settings)}
+    return {digest(planned(settings, unit)): unit for unit in units(settings)}
 
 
 def distinct(settings: Settings) -> int:

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evidence.results import Results
 from evidence.update_ratio import plan
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, Interval, mean_interval
-from ratewise.errors import StoreError
 from ratewise.rules.update_ratio import DEFAULT, Horizon
-from ratewise.runs import Store
 
 MEASURES = ("training", "held-out")
 #: Losses below this share of the first one count as it: nobody needs what lies below.
@@ -56,36 +55,16 @@ class Numbers(NamedTuple):
         return mean_interval(groups, sets, null=math.log(most))
 
 
-def load(store: Store, settings: Settings) -> Numbers:
-    """Return the study's numbers from its store.
+def load(results: Results, settings: Settings) -> Numbers:
+    """Return the study's numbers from what is kept of its runs.
 
     Raises:
         StoreError: a run is missing.
     """
-    sql = "SELECT run_id, status, validation_loss, test_loss FROM runs"
-    rows = {run_id: row for run_id, *row in store.query(sql)}
-    units = plan.units(settings)
-    ids = [run_id for unit in units for run_id in plan.run_ids(settings, unit)]
-    if missing := [run_id for run_id in ids if run_id not in rows]:
-        raise StoreError(
-            f"{store.folder} lacks run {missing[0]}: run the study without --page-only"
-        )
-    shape = (len(units), -1, len(settings.seeds))
-    losses = np.array([_shares(*rows[run_id][1:]) for run_id in ids]).T.reshape(2, *shape)
-    diverged = np.reshape([rows[run_id][0] == "diverged" for run_id in ids], shape)
-    return numbers_from(settings, losses.mean(-1), np.stack([diverged, losses[0] > 0]))
-
-
-def _shares(clean: Sequence[float], held_out: Sequence[float]) -> tuple[float, float]:
-    """Return ln of both final losses over the first one, limited.
-
-    >>> [round(math.exp(x), 3) for x in _shares([2.0, 1e-9], [math.inf])]
-    [0.01, 10.0]
-    """
-    first, final = clean
-    shares = [x / first if math.isfinite(x) else CAP for x in (final, held_out[0])]
-    training, apart = (math.log(min(max(x, FLOOR), CAP)) for x in shares)
-    return training, apart
+    kept = [run.losses for unit in plan.wanted(settings) for run in results.of(unit)]
+    first, *last = np.array(kept).T.reshape(3, len(plan.units(settings)), -1, len(settings.seeds))
+    losses = np.log(np.clip(last / first, FLOOR, CAP))
+    return numbers_from(settings, losses.mean(-1), np.stack([np.isinf(last[0]), losses[0] > 0]))
 
 
 def numbers_from(settings: Settings, losses: np.ndarray, failed: np.ndarray) -> Numbers:

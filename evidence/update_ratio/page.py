@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
+from evidence.results import Results
 from evidence.update_ratio import numbers as of
 from evidence.update_ratio.claims import claims, fit
 from evidence.update_ratio.figures import draw
@@ -17,12 +18,11 @@ from evidence.update_ratio.numbers import MEASURES, RULES, Numbers
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, TIE, Interval
 from ratewise.rules.update_ratio import DEFAULT
-from ratewise.runs import Store
 
 
-def write(store: Store, settings: Settings, page: Path) -> None:
+def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page, and its figure beside it."""
-    numbers, figure = of.load(store, settings), page.with_suffix(".png").name
+    numbers, figure = of.load(results, settings), page.with_suffix(".png").name
     pages.write(page, text(numbers, figure), {figure: partial(draw, numbers)})
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from evidence.simulated import Planned, as_data
+from evidence.simulated import Planned, as_data, digest
 from ratewise import simulate
-from ratewise.learning.tasks import held_apart
+from ratewise.learning.tasks import HELD_OUT, held_apart
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Fixed, UpdateRatio
 
@@ -111,7 +111,7 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
             "made_by": "ratewise.simulate",
             "family": family,
             "options": options,
-            "held_out": task(unit.task).held_out,
+            "held_out": HELD_OUT,
             "optimizer": unit.optimizer,
             "rule": as_data(method.rule),
             "lr": method.lr,
@@ -123,6 +123,6 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
     return found
 
 
-def run_ids(settings: Settings, unit: Unit) -> list[str]:
-    """Return the ids that the unit's runs will have."""
-    return [run.run_id for run in planned(settings, unit)]
+def wanted(settings: Settings) -> dict[str, Unit]:
+    """Return every unit by the digest of all that determines its runs."""
+    return {digest(planned(settings, unit)): unit for unit in units(settings)}

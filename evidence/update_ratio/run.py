@@ -1,4 +1,4 @@
-"""Runs the study of the ratio: simulates what its store lacks, and writes the page."""
+"""Runs the study of the ratio: simulates what its results lack, and writes the page."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ from functools import partial
 
 from evidence import simulated
 from evidence.how import How
+from evidence.results import Result, Results
 from evidence.update_ratio import page as pages
-from evidence.update_ratio.plan import Settings, Unit, planned, run_ids, task, units
-from ratewise.runs import RunRecord
+from evidence.update_ratio import plan
+from evidence.update_ratio.plan import Settings, Unit
 
 SIZES = {"": Settings()}
 
 
 def run(how: How, settings: Settings | None = None) -> None:
     """Simulate what is missing and write the page."""
-    settings = settings or Settings()
+    settings, results = settings or Settings(), Results(how.out / "update-ratio.parquet")
     if not how.page_only:
-        simulated.make(
-            {unit: run_ids(settings, unit) for unit in units(settings)},
-            partial(trained, settings),
-            how.out,
-            jobs=how.jobs,
-            label="tasks x optimizers x lengths",
-            progress=how.progress,
-        )
-    pages.write(simulated.stored(how.out), settings, how.page)
+        work, label = partial(made, settings), "tasks x optimizers x lengths"
+        units = plan.wanted(settings)
+        results.complete(units, work, jobs=how.jobs, label=label, progress=how.progress)
+    pages.write(results, settings, how.page)
 
 
-def trained(settings: Settings, unit: Unit) -> list[RunRecord]:
-    """Simulate a unit's runs."""
-    runs, every = planned(settings, unit), max(1, unit.steps // 20)
-    return simulated.trained(
-        unit.task, task(unit.task), unit.optimizer, runs, steps=unit.steps, every=every
-    )
+def made(settings: Settings, unit: Unit) -> list[Result]:
+    """Return what is kept of a unit's runs: their losses at the start and the end."""
+    runs, task = plan.planned(settings, unit), plan.task(unit.task)
+    size = {"steps": unit.steps, "every": unit.steps}
+    return simulated.trained(unit.task, task, unit.optimizer, runs, simulated.ends, **size)

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evidence import judged, peers, simulated
+from evidence import judged, peers
 from evidence.claims import Claim
 from evidence.learned import claims as learned_claims
 from evidence.learned import figures as learned_figures
+from evidence.learned import kept
 from evidence.learned import page as pages
 from evidence.learned import plan as study
+from evidence.learned.kept import Run
 from evidence.learned.numbers import (
     ANCHOR,
     AT_USUAL,
@@ -31,10 +33,9 @@ from evidence.learned.numbers import (
     values,
 )
 from evidence.learned.plan import Settings
-from ratewise.errors import StoreError
+from evidence.results import Results
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
-from ratewise.runs import RunRecord, Store
 
 TASKS = (
     "mlp teacher 10 sgd 150",
@@ -70,40 +71,24 @@ def history(steps: int, final: float) -> tuple[list[int], list[float]]:
     return at, [final ** (step / steps) for step in at]
 
 
-def fabricated(one: judged.Judged, method: str, rate: float, seed: int, ln: float) -> RunRecord:
-    config = {"task": one.name, "method": method, "rate": rate, "seed": seed}
+def fabricated(one: judged.Judged, method: str, rate: float, seed: int, ln: float) -> Run:
     final = 0.2 * math.exp(ln)
     steps, losses = history(one.steps, final)
     sizes = [rate * math.exp(ln) * (1.01 - step / one.steps) for step in steps]
-    return RunRecord(
-        run_id=simulated.make_run_id(config),
-        role="simulated",
+    return Run(
         task=one.name,
-        preset=one.family,
-        optimizer=method if method in peers.METHODS else one.optimizer,
+        family=one.family,
         schedule=method,
         base_lr=rate,
         seed=seed,
         steps=one.steps,
-        config=config,
-        status="finished",
-        diverged_at=None,
-        metric_name="",
-        metric_mode="min",
-        train_step=steps,
-        train_loss=losses,
-        lr=[rate] * len(steps),
-        eval_step=[0, one.steps],
-        validation_loss=[1.0, final],
-        test_step=[one.steps],
-        test_loss=[2 * final],
-        test_metric=[math.nan],
-        train_seconds=2.0,
-        eval_seconds=0.0,
-        started_at="",
-        versions={},
-        machine={},
-        update_ratio=[] if method in peers.METHODS else sizes,
+        seconds=2.0,
+        initial=1.0,
+        final=final,
+        held_out=2 * final,
+        at=steps,
+        losses=losses,
+        sizes=[math.nan] * len(steps) if method in peers.METHODS else sizes,
     )
 
 
@@ -116,7 +101,7 @@ def settings_in(folder: Path) -> Settings:
     return Settings(tasks=TASKS, policies=paths)
 
 
-def of_task(settings: Settings, name: str, plan: Plan = planned) -> list[RunRecord]:
+def of_task(settings: Settings, name: str, plan: Plan = planned) -> list[Run]:
     """Return a task's runs, made up: (method, rate or ratio, its place)."""
     one = judged.named(name)
     grid = study.rates(settings, one.optimizer)
@@ -138,19 +123,16 @@ def of_task(settings: Settings, name: str, plan: Plan = planned) -> list[RunReco
     ]
 
 
-def all_runs(settings: Settings, plan: Plan = planned) -> list[RunRecord]:
+def all_runs(settings: Settings, plan: Plan = planned) -> list[Run]:
     """Return every run of the study, made up."""
     return [run for name in settings.tasks for run in of_task(settings, name, plan)]
 
 
-def written(settings: Settings, runs: list[RunRecord], folder: Path) -> Path:
+def written(settings: Settings, runs: list[Run], folder: Path) -> Path:
     """Write the page of made-up runs."""
-    wanted = [run.run_id for run in all_runs(settings)]
-    with pytest.MonkeyPatch.context() as patch, Store(folder / "runs") as store:
-        patch.setattr(study, "units", lambda settings: ["all"])
-        patch.setattr(study, "run_ids", lambda settings, unit: wanted)
-        store.add_all(runs)
-        pages.write(store, settings, folder / "learned.md")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "load", lambda results, settings: runs)
+        pages.write(Results(folder / "learned.parquet"), settings, folder / "learned.md")
     return folder / "learned.md"
 
 
@@ -160,12 +142,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def runs(settings: Settings) -> list[RunRecord]:
+def runs(settings: Settings) -> list[Run]:
     return all_runs(settings)
 
 
 @pytest.fixture(scope="module")
-def numbers(runs: list[RunRecord]) -> Numbers:
+def numbers(runs: list[Run]) -> Numbers:
     return numbers_from(runs)
 
 
@@ -180,14 +162,12 @@ def claim_of(numbers: Numbers, title: str, name: str) -> Claim:
     return next(claim for claim in found if (claim.title, claim.of) == (title, name))
 
 
-def broken(record: RunRecord) -> RunRecord:
+def broken(record: Run) -> Run:
     """Return a run that diverged."""
     return replace(
         record,
-        status="diverged",
-        diverged_at=9,
-        validation_loss=[1.0, math.inf],
-        test_loss=[math.inf],
+        final=math.inf,
+        held_out=math.inf,
     )
 
 
@@ -266,7 +246,7 @@ def test_the_best_rate_is_chosen_for_each_measure_on_both_seeds(settings: Settin
     runs = [r for r in all_runs(settings) if r.task == TASKS[0]]
     rates = sorted({r.base_lr for r in runs if r.schedule == COSINE})
     better = [  # held-out loss: the lowest rate is far the best for one seed alone, so in the mean
-        replace(r, test_loss=[0.001])
+        replace(r, held_out=0.001)
         if (r.schedule, r.base_lr, r.seed) == (COSINE, rates[0], 101)
         else r
         for r in runs
@@ -277,8 +257,8 @@ def test_the_best_rate_is_chosen_for_each_measure_on_both_seeds(settings: Settin
     assert (found.at_an_end(COSINE, 0), found.at_an_end(COSINE, 1)) == (0, 1)
 
 
-def test_what_diverges_is_counted(settings: Settings, runs: list[RunRecord]):
-    def spoilt(r: RunRecord) -> bool:
+def test_what_diverges_is_counted(settings: Settings, runs: list[Run]):
+    def spoilt(r: Run) -> bool:
         ours = r.schedule == "learned default" and r.task == TASKS[0] and r.seed == 101
         return ours or (r.schedule in (COSINE, "greedy") and r.base_lr >= 0.99 and r.seed == 101)
 
@@ -297,10 +277,10 @@ def test_what_diverges_is_counted(settings: Settings, runs: list[RunRecord]):
 
 
 def test_one_that_ends_above_its_start_has_failed_and_where_cosine_fails_none_is_blamed(
-    runs: list[RunRecord],
+    runs: list[Run],
 ):
     risen = [
-        replace(r, validation_loss=[1.0, 1.1])
+        replace(r, final=1.1)
         if r.task == TASKS[0] and r.schedule in (COSINE, "learned seed-1")
         else r
         for r in runs
@@ -311,7 +291,7 @@ def test_one_that_ends_above_its_start_has_failed_and_where_cosine_fails_none_is
     assert found.avoidable(COSINE)[0] == 0
 
 
-def test_only_lower_rates_of_cosine_are_held_against_a_schedule(runs: list[RunRecord]):
+def test_only_lower_rates_of_cosine_are_held_against_a_schedule(runs: list[Run]):
     rates = sorted({r.base_lr for r in runs if (r.task, r.schedule) == (TASKS[0], COSINE)})
     for place, blamed in ((0, 0), (1, 2)):  # of two seeds; at the lowest rate there is no lower one
         at = (TASKS[0], "greedy", rates[place])
@@ -321,14 +301,14 @@ def test_only_lower_rates_of_cosine_are_held_against_a_schedule(runs: list[RunRe
         assert found.avoidable("greedy")[0] == blamed
 
 
-def test_small_losses_count_as_a_floor(runs: list[RunRecord]):
-    tiny = [replace(r, validation_loss=[1.0, 1e-9 if r.schedule == COSINE else 1e-5]) for r in runs]
+def test_small_losses_count_as_a_floor(runs: list[Run]):
+    tiny = [replace(r, final=1e-9 if r.schedule == COSINE else 1e-5) for r in runs]
     found = numbers_from(tiny)
     x = found.against("learned seed-1", COSINE, 0, found.keep())
     assert np.exp(values(x)) == pytest.approx(1)
 
 
-def test_against_update_ratio_and_a_control(runs: list[RunRecord]):
+def test_against_update_ratio_and_a_control(runs: list[Run]):
     copies = [r for r in runs if r.schedule == "learned default"]
     control = [replace(r, schedule="anchor alone") for r in copies]
     found = numbers_from([*runs, *control])
@@ -342,7 +322,7 @@ def test_against_update_ratio_and_a_control(runs: list[RunRecord]):
     assert equal["learned default"] == ("1.000", "held")  # not above it
 
 
-def test_where_the_anchor_is_update_ratio_it_is_taken_from_there(runs: list[RunRecord]):
+def test_where_the_anchor_is_update_ratio_it_is_taken_from_there(runs: list[Run]):
     ratio = [r for r in runs if r.schedule == "update-ratio" and r.task != TASKS[0]]
     own = [r for r in runs if r.schedule == "learned default" and r.task == TASKS[0]]
     found = numbers_from([*runs, *(replace(r, schedule=ANCHOR) for r in own)])
@@ -373,18 +353,18 @@ def test_long_runs(numbers: Numbers):
     assert cells(numbers, "(6) long, tuned cosine")["learned seed-1"] == ("1.200", "undecided")
 
 
-def test_steps_to_a_target(numbers: Numbers, runs: list[RunRecord]):
+def test_steps_to_a_target(numbers: Numbers, runs: list[Run]):
     base = next(r for r in runs if r.schedule == COSINE and r.steps == 150)
     steps = list(range(1, 151))
-    line = replace(base, train_step=steps, train_loss=[200.0 - s for s in steps])
-    fast = replace(line, train_loss=[200.0 - 2 * s for s in steps])
+    line = replace(base, at=steps, losses=[200.0 - s for s in steps])
+    fast = replace(line, losses=[200.0 - 2 * s for s in steps])
     # theirs ends at the mean of 50 to 54, 52; ours is 200 - 2 (s - 2) at step s: 76
     assert share_to_target(fast, line) == pytest.approx(76 / 150)
     assert share_to_target(line, line) == 1.0
     assert share_to_target(line, fast) == math.inf
     assert math.isnan(share_to_target(line, broken(line)))
     # one dip is no arrival
-    dip = replace(line, train_loss=[200.0] * 100 + [0.0] + [200.0] * 49)
+    dip = replace(line, losses=[200.0] * 100 + [0.0] + [200.0] * 49)
     assert share_to_target(dip, line) == math.inf
     assert cells(numbers, "(7) steps")["learned seed-1"] == ("never", "missed")
 
@@ -423,11 +403,11 @@ def test_the_usual_rate_is_of_the_grid_or_beside_it(settings: Settings, numbers:
     assert "From 0.001" not in pages.text(few)
 
 
-def test_a_base_rate_that_matters_is_told(runs: list[RunRecord], numbers: Numbers):
+def test_a_base_rate_that_matters_is_told(runs: list[Run], numbers: Numbers):
     assert numbers.spread("learned default") == pytest.approx(1.0)
     rates = sorted({r.base_lr for r in runs if r.task == TASKS[0]})
     odd = [
-        replace(r, validation_loss=[1.0, 2 * r.validation_loss[1]])
+        replace(r, final=2 * r.final)
         if (r.schedule, r.task, r.base_lr) == ("learned default", TASKS[0], rates[-1])
         else r
         for r in runs
@@ -439,9 +419,7 @@ def test_a_base_rate_that_matters_is_told(runs: list[RunRecord], numbers: Number
 
 
 @pytest.fixture(scope="module")
-def page(
-    settings: Settings, runs: list[RunRecord], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def page(settings: Settings, runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     for k, name in enumerate(NAMES):
         entries = [{"round": n // 2, "setting": "x", "mean": 0.01 * n * k} for n in range(60)]
@@ -450,7 +428,7 @@ def page(
     return written(settings, runs, folder)
 
 
-def test_the_page_has_all_and_says_what_was_missed(page: Path, runs: list[RunRecord]):
+def test_the_page_has_all_and_says_what_was_missed(page: Path, runs: list[Run]):
     text = page.read_text()
     words = " ".join(text.split())
     for needed in (
@@ -486,12 +464,6 @@ def test_what_is_reached_throughout_is_said_without_a_miss(settings: Settings):
     assert "missed" in theirs
 
 
-def test_a_missing_run_is_an_error(settings: Settings, runs: list[RunRecord], tmp_path: Path):
-    with pytest.raises(StoreError, match="lacks 1 of"):
-        written(settings, runs[1:], tmp_path)
-    assert not (tmp_path / "learned.md").exists()
-
-
 def test_few_tasks_and_no_peers_are_a_page_too(settings: Settings, tmp_path: Path):
     few = replace(settings, tasks=TASKS[:1], peers=False, policies=settings.policies[:1])
     text = written(few, all_runs(few), tmp_path).read_text()
@@ -503,7 +475,7 @@ def test_no_curve_no_picture(tmp_path: Path):
     assert learned_figures.curve_panels([tmp_path / "absent.json"]) == []
 
 
-def test_a_rate_that_matters_is_drawn_as_such(numbers: Numbers, runs: list[RunRecord]):
+def test_a_rate_that_matters_is_drawn_as_such(numbers: Numbers, runs: list[Run]):
     keep = numbers.keep("mlp")
     x, y = learned_figures._by_rate(numbers, COSINE, keep)
     assert x == pytest.approx(np.geomspace(1, 1000, 7), rel=1e-3)
@@ -512,7 +484,7 @@ def test_a_rate_that_matters_is_drawn_as_such(numbers: Numbers, runs: list[RunRe
     assert x == pytest.approx([1, 10**1.5, 1000], rel=1e-3)
     np.testing.assert_allclose(np.exp(y), 0.9)
     high = [
-        replace(r, test_loss=[3 * r.test_loss[0]]) if r.base_lr >= 0.0999 else r
+        replace(r, held_out=3 * r.held_out) if r.base_lr >= 0.0999 else r
         for r in runs
         if r.schedule == "learned default" or r.schedule == COSINE
     ]

@@ -16,13 +16,13 @@ import pytest
 from evidence import judged, peers
 from evidence.learned import plan
 from evidence.learned import run as running
-from evidence.learned.page import records
+from evidence.learned.kept import Run, load
 from evidence.learned.plan import Settings, Unit
+from evidence.results import Results
 from ratewise import simulate
-from ratewise.errors import MissingExtra, UnknownName
+from ratewise.errors import MissingExtra, StoreError, UnknownName
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
-from ratewise.runs import RunRecord, Store
 from ratewise.simulate.update_ratio import UpdateRatio
 
 SGD, ADAM = "mlp teacher 10 sgd 150", "mlp teacher 08 adamw 150"
@@ -49,23 +49,22 @@ def small(folder: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Results]:
     folder = tmp_path_factory.mktemp("learned")
-    settings = small(folder)
-    running.make(settings, folder / "runs", progress=False)
-    return settings, folder / "runs"
+    settings, results = small(folder), Results(folder / "learned.parquet")
+    running.make(settings, results, progress=False)
+    return settings, results
 
 
 @pytest.fixture(scope="module")
-def runs(made: tuple[Settings, Path]) -> list[RunRecord]:
-    settings, folder = made
-    return records(Store(folder), settings)
+def runs(made: tuple[Settings, Results]) -> list[Run]:
+    settings, results = made
+    return load(Results(results.path), settings)
 
 
-def of(runs: list[RunRecord], task: str, schedule: str) -> list[RunRecord]:
-    """Return a method's simulated runs on a task."""
-    name = judged.named(task).optimizer
-    return [r for r in runs if (r.task, r.schedule, r.optimizer) == (task, schedule, name)]
+def of(runs: list[Run], task: str, schedule: str) -> list[Run]:
+    """Return a method's runs on a task."""
+    return [r for r in runs if (r.task, r.schedule) == (task, schedule)]
 
 
 def test_the_study_is_as_large_as_promised():
@@ -95,59 +94,60 @@ def test_the_usual_rate_is_added_where_the_grid_lacks_it():
     assert [(m.lr, m.base) for m in found] == [(1e-3, 1e-3)]
 
 
-def test_every_run_is_there(made: tuple[Settings, Path], runs: list[RunRecord]):
+def test_every_run_is_there(made: tuple[Settings, Results], runs: list[Run]):
     settings, _ = made
-    ids = [i for unit in plan.units(settings) for i in plan.run_ids(settings, unit)]
+    ids = [run.run_id for unit in plan.units(settings) for run in plan.planned(settings, unit)]
     assert len(ids) == len(set(ids)) == len(runs)
     counts = Counter(record.schedule for record in runs if record.task == SGD)
     grid = dict.fromkeys(plan.RULES, 6)
     assert counts == {**grid, "update-ratio": 6, "update-ratio tuned": 4, "learned anchor": 6}
-    assert {record.preset for record in runs} == {"mlp"}
+    assert {record.family for record in runs} == {"mlp"}
     assert {record.steps for record in runs} == {150}
     tuned = of(runs, ADAM, "update-ratio tuned")
     assert {record.base_lr for record in tuned} == set(settings.ratios)
     for record in runs:
-        assert record.role == "simulated"
-        assert len(record.validation_loss) == 2
-        if record.status == "finished":
-            assert record.train_step[-1] == 150
-            assert math.isfinite(record.test_loss[0])
+        assert len(record.at) == len(record.losses) == len(record.sizes)
+        if not record.diverged:
+            assert record.at[-1] == 150
+            assert math.isfinite(record.held_out)
 
 
-def test_a_second_call_trains_nothing(made: tuple[Settings, Path], monkeypatch: pytest.MonkeyPatch):
-    settings, folder = made
-    before = sorted(folder.rglob("*.parquet"))
+def test_a_second_call_trains_nothing(
+    made: tuple[Settings, Results], monkeypatch: pytest.MonkeyPatch
+):
+    settings, results = made
+    before = results.path.read_bytes()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a run was trained again")
 
     monkeypatch.setattr(simulate, "run", refuse)
     monkeypatch.setattr(peers, "run", refuse)
-    running.make(settings, folder, progress=False)
-    assert sorted(folder.rglob("*.parquet")) == before
+    running.make(settings, Results(results.path), progress=False)
+    assert results.path.read_bytes() == before
 
 
-def test_another_policy_is_another_run(made: tuple[Settings, Path], tmp_path: Path):
-    settings, folder = made
+def test_another_policy_is_another_run(made: tuple[Settings, Results], tmp_path: Path):
+    settings, results = made
     other = tmp_path / "anchor.safetensors"  # the same name, another bound
     policy_of(1.0).save(other)
     changed = replace(settings, policies=(str(other),))
-    old, new = (set(plan.run_ids(s, Unit(SGD, "policies"))) for s in (settings, changed))
-    assert len(old - new) == len(new - old) == 6
-    left = records(Store(folder), changed)
-    assert not of(left, SGD, "learned anchor")
-    assert of(left, SGD, "update-ratio")
+    lacking = [unit for name, unit in plan.wanted(changed).items() if name not in results]
+    assert lacking == [Unit(SGD, "policies"), Unit(ADAM, "policies")]
+    with pytest.raises(StoreError, match="without --page-only"):
+        load(results, changed)
 
 
 @pytest.mark.parametrize("task", [SGD, ADAM])
-def test_a_policy_that_corrects_nothing_is_its_anchor(runs: list[RunRecord], task: str):
+def test_a_policy_that_corrects_nothing_is_its_anchor(runs: list[Run], task: str):
     ours, anchor = of(runs, task, "learned anchor"), of(runs, task, "update-ratio")
     found = {(r.base_lr, r.seed): r for r in anchor}
     assert len(ours) == len(found) == 6
     for record in ours:
         other = found[record.base_lr, record.seed]
-        assert record.validation_loss == pytest.approx(other.validation_loss, rel=1e-6)
-        assert record.train_loss == pytest.approx(other.train_loss, rel=1e-6)
+        assert record.initial == other.initial
+        assert record.final == pytest.approx(other.final, rel=1e-6)
+        assert record.losses == pytest.approx(other.losses, rel=1e-6)
 
 
 def test_an_anchor_of_its_own_is_run_too(tmp_path: Path):
@@ -166,21 +166,21 @@ def test_an_anchor_of_its_own_is_run_too(tmp_path: Path):
 
 @pytest.mark.parametrize("task", [SGD, ADAM])
 @pytest.mark.parametrize("name", ["update-ratio", "learned anchor"])
-def test_the_base_rate_does_not_matter(runs: list[RunRecord], task: str, name: str):
+def test_the_base_rate_does_not_matter(runs: list[Run], task: str, name: str):
     for seed in (101, 102):
         found = [r for r in of(runs, task, name) if r.seed == seed]
         assert len({r.base_lr for r in found}) == 3
-        finals = [r.validation_loss[-1] for r in found]
+        finals = [r.final for r in found]
         assert finals == pytest.approx([finals[0]] * 3, rel=1e-6)
     # a control: to cosine the same rates are not one
-    cosine = [r.validation_loss[-1] for r in of(runs, task, "cosine") if r.seed == 101]
+    cosine = [r.final for r in of(runs, task, "cosine") if r.seed == 101]
     assert max(cosine) > 1.5 * min(cosine)
 
 
 def test_a_policy_that_does_not_exist_is_told_before_anything_is_trained(tmp_path: Path):
     settings = Settings(tasks=(SGD,), policies=("nobody",), peers=False)
     with pytest.raises(UnknownName, match="nobody"):
-        running.make(settings, tmp_path / "runs", progress=False)
+        running.make(settings, Results(tmp_path / "learned.parquet"), progress=False)
 
 
 # -- peers --------------------------------------------------------------------------------------
@@ -197,17 +197,18 @@ def test_the_control_is_the_simulators_run(seed: int):
 
 
 @needs_peers
-def test_peers_learn(runs: list[RunRecord]):
-    found = [r for r in runs if r.task == ADAM and r.optimizer in peers.METHODS]
+def test_peers_learn(made: tuple[Settings, Results], runs: list[Run]):
+    found = [r for r in runs if r.task == ADAM and r.schedule in peers.METHODS]
     assert Counter(r.schedule for r in found) == dict.fromkeys(peers.METHODS, 2)
     for record in found:
-        assert record.schedule == record.optimizer
-        assert record.status == "finished"
-        assert np.isfinite(record.train_loss).all()
-        assert record.grad_norm == record.update_ratio == []
-        assert peers.named(record.optimizer).package in record.versions
-        if record.optimizer != "d-adaptation":  # which overshoots on this one
-            assert record.validation_loss[1] < record.validation_loss[0]
+        assert not record.diverged
+        assert np.isfinite(record.losses).all()
+        assert np.isnan(record.sizes).all()
+        if record.schedule != "d-adaptation":  # which overshoots on this one
+            assert record.final < record.initial
+    settings, results = made
+    for kept in results.of(plan.digest(plan.planned(settings, Unit(ADAM, "peers")))):
+        assert f'"{peers.named(kept.method).package}"' in kept.versions
 
 
 @needs_peers
@@ -246,7 +247,7 @@ def test_an_absent_package_is_named(method: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingExtra, match=rf"{module}.*--group evidence"):
         peers.run(judged.task(ADAM), method, steps=2, seed=1)
     with pytest.raises(MissingExtra, match=module):
-        running.make(Settings(policies=()), tmp_path / "runs", progress=False)
+        running.make(Settings(policies=()), Results(tmp_path / "x.parquet"), progress=False)
     assert not peers.installed()
 
 

@@ -24,7 +24,9 @@ from evidence.robustness import page as pages
 from evidence.robustness import run as running
 from evidence.robustness.numbers import QUIET, Numbers, interval, load, summary
 from evidence.robustness.plan import FULL, OPEN_LOOP, PRESET, Cell, Settings, Unit
+from ratewise import simulate
 from ratewise.errors import RunFailed, StoreError
+from ratewise.simulate import Trajectories
 
 SMALL = Settings(
     families=("quadratic", "rosenbrock", "residual-mlp"),
@@ -56,14 +58,12 @@ def test_the_preset_is_as_large_as_promised():
 
 
 def test_full_goes_on_from_the_preset():
-    ids = {i for unit in plan.units(PRESET) for i in plan.run_ids(PRESET, unit)}
-    full = {i for unit in plan.units(FULL) for i in plan.run_ids(FULL, unit)}
-    assert ids < full
+    assert set(plan.wanted(PRESET)) < set(plan.wanted(FULL))
 
 
 def test_no_trajectory_is_counted_twice():
     units = plan.units(SMALL)
-    ids = [run_id for unit in units for run_id in plan.run_ids(SMALL, unit)]
+    ids = [run.run_id for unit in units for run in plan.planned(SMALL, unit)]
     assert len(ids) == len(set(ids)) == plan.distinct(SMALL)
     for cell in plan.cells(PRESET, "mlp"):
         assert not (cell.place == "loss" and cell.schedule in OPEN_LOOP)
@@ -77,21 +77,23 @@ def test_every_schedule_has_equally_many_cells():
         assert len(set(counts.values())) == 1
 
 
-def test_simulated_runs_are_what_the_cells_say():
+def test_simulated_runs_are_what_the_cells_say(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Trajectories] = []
+    run = simulate.run
+    monkeypatch.setattr(simulate, "run", lambda *a, **k: seen.append(run(*a, **k)) or seen[-1])
     unit = Unit("residual-mlp", 1e-2, 1)
     cells = list(plan.cells(SMALL, unit.family))
-    records = running.trajectories(SMALL, unit)
-    assert [record.run_id for record in records] == plan.run_ids(SMALL, unit)
-    quiet = records[cells.index(Cell("greedy", "none", ""))]
-    noisy = records[cells.index(Cell("greedy", "gaussian", "loss"))]
-    assert len(quiet.train_loss) == SMALL.steps
-    assert quiet.seen_loss == []
-    assert len(noisy.seen_loss) == SMALL.steps
-    assert noisy.seen_loss != noisy.train_loss
-    first = {r.train_loss[0] for c, r in zip(cells, records, strict=True) if c.place != "data"}
+    kept = running.made(SMALL, unit)
+    assert [one.method for one in kept] == [cell.schedule for cell in cells]
+    (found,) = seen
+    quiet, noisy = (cells.index(Cell("greedy", *noise)) for noise in (QUIET, ("gaussian", "loss")))
+    assert found.loss.shape == (len(cells), SMALL.steps)
+    assert (found.seen[quiet] == found.loss[quiet]).all()
+    assert (found.seen[noisy] != found.loss[noisy]).any()
+    first = {x[0] for cell, x in zip(cells, found.loss, strict=True) if cell.place != "data"}
     assert len(first) == 1  # one seed, one start: paired
-    other = running.trajectories(SMALL, Unit("residual-mlp", 1e-2, 0))
-    assert other[0].train_loss[0] not in first
+    running.made(SMALL, Unit("residual-mlp", 1e-2, 0))
+    assert seen[1].loss[0, 0] not in first
 
 
 def test_what_is_kept_of_a_run_is_what_it_was(made: tuple[Path, Path]):
@@ -298,9 +300,23 @@ def test_an_open_loop_run_stands_for_all_noise_on_the_seen_loss(made: tuple[Path
     assert np.isnan(numbers.of("score", "quadratic", "greedy")[..., -1]).all()  # it has no data
 
 
+def trajectory(losses: list[float], final: float) -> Trajectories:
+    """Return a run that begins at a loss of 2."""
+    row, steps = np.array([losses]), np.arange(1, len(losses) + 1)
+    blown = (~np.isfinite(losses)).nonzero()[0]
+    ends = (np.array([x]) for x in (2.0, final, np.nan, blown[0] + 1 if len(blown) else 0))
+    return Trajectories(steps, row, row, row, row, row, *ends, seeds=(0,), chunk=1, seconds=0.0)
+
+
+def test_what_is_kept_are_the_marks_of_the_plan():
+    kept = running.marks(trajectory([1.0, 8.0, 4.0, 1.0] + [1.0] * 10, 0.02), 0)
+    assert kept == [2.0, 0.02, 1.0, 8.0, 2.0]
+    assert running.marks(trajectory([1.0, np.inf], 0.02), 0) == [2.0, *[np.inf] * 4]
+
+
 def test_a_diverged_run_counts_as_ten_times_the_start():
-    bad = summary(running.marks("diverged", [1.0, float("inf")], [2.0, float("inf")]))
-    good = summary(running.marks("finished", [1.0] * 20, [2.0, 2e-12]))
+    bad = summary(running.marks(trajectory([1.0, np.inf], np.nan), 0))
+    good = summary(running.marks(trajectory([1.0] * 20, 2e-12), 0))
     assert np.exp(bad["score"]) == pytest.approx(10)
     assert bad["recovery"] == 0
     assert np.exp(good["score"]) == pytest.approx(1e-8)  # the floor

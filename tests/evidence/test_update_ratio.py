@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from evidence.how import How
+from evidence.results import Result, Results
 from evidence.update_ratio import numbers as numbers_of
 from evidence.update_ratio import plan
 from evidence.update_ratio import run as running
@@ -26,7 +28,6 @@ from ratewise import simulate
 from ratewise.errors import StoreError
 from ratewise.learning.tasks import JUDGING, TRAINING
 from ratewise.rules.update_ratio import DEFAULT, default_ratio
-from ratewise.runs import Store
 
 SMALL = Settings(
     tasks=("mlp, small", "mlp, large"), horizons=(20, 40), ratios=(0.01, 0.02, 0.08), rates=2
@@ -43,6 +44,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     page = folder / "docs" / "update-ratio.md"
     running.run(How(folder / "runs", page, progress=False), SMALL)
     return folder / "runs", page
+
+
+def kept(made: tuple[Path, Path]) -> Results:
+    return Results(made[0] / "update-ratio.parquet")
 
 
 def test_the_page_says_what_is_needed(made: tuple[Path, Path]):
@@ -75,21 +80,37 @@ def test_nothing_is_simulated_twice(made: tuple[Path, Path], monkeypatch: pytest
 
 def test_a_missing_run_is_an_error(made: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(StoreError, match="without --page-only"):
-        numbers_of.load(Store(tmp_path / "empty"), SMALL)
-    assert numbers_of.load(Store(made[0]), SMALL).ours.shape == (2, 8, 3)
+        numbers_of.load(Results(tmp_path / "empty.parquet"), SMALL)
+    assert numbers_of.load(kept(made), SMALL).ours.shape == (2, 8, 3)
 
 
 def test_stored_runs_are_where_the_page_looks_for_them(made: tuple[Path, Path]):
-    numbers = numbers_of.load(Store(made[0]), SMALL)
-    unit = plan.units(SMALL).index(plan.Unit("mlp, large", "sgd", 40))
-    finals: dict[str, dict[float, list[float]]] = {"update-ratio": {}, "cosine": {}}
-    for run in Store(made[0]).load():
-        if (run.task, run.optimizer, run.steps) == ("mlp, large", "sgd", 40):
-            log = np.log(np.clip(run.test_loss[0] / run.validation_loss[0], 0.01, 10))
-            finals[run.schedule].setdefault(run.base_lr, []).append(float(log))
-    tuned = min(np.mean(logs) for logs in finals["cosine"].values())
-    wanted = [np.mean(finals["update-ratio"][ratio]) - tuned for ratio in SMALL.ratios]
-    np.testing.assert_allclose(numbers.ours[1, unit], wanted, atol=1e-6)
+    numbers = numbers_of.load(kept(made), SMALL)
+    unit = plan.Unit("mlp, large", "sgd", 40)
+    finals: dict[tuple[str, str], list[float]] = {}
+    for run in kept(made).of(plan.digest(plan.planned(SMALL, unit))):
+        assert (run.task, run.steps, run.role) == ("mlp, large", 40, "simulated")
+        initial, _, held_out = run.losses
+        log = float(np.log(np.clip(held_out / initial, 0.01, 10)))
+        finals.setdefault((run.method, run.setting), []).append(log)
+    assert {len(logs) for logs in finals.values()} == {len(SMALL.seeds)}
+    tuned = min(np.mean(logs) for (name, _), logs in finals.items() if name == "cosine")
+    ours = [f"sgd, lr 0.01, ratio {x:g}".replace(", ratio 0.01", "") for x in SMALL.ratios]
+    wanted = [np.mean(finals["update-ratio", name]) - tuned for name in ours]
+    at = plan.units(SMALL).index(unit)
+    np.testing.assert_allclose(numbers.ours[1, at], wanted, atol=1e-6)
+
+
+def test_the_losses_that_are_kept_are_limited(tmp_path: Path):
+    settings = Settings(("mlp, small",), ("sgd",), (20,), ratios=(0.01,), rates=1, seeds=(1,))
+    (name,), results = plan.wanted(settings), Results(tmp_path / "study.parquet")
+    ours = Result("mlp, small", "", "", 1, "simulated", 20, [2.0, 1e-9, math.inf], 0.0, "{}")
+    results.add(name, [ours, ours._replace(losses=[2.0, 2.0, 2.0])])
+    numbers = numbers_of.load(results, settings)
+    np.testing.assert_allclose(np.exp(numbers.ours[:, 0, 0]), [0.01, 10.0])
+    np.testing.assert_array_equal(numbers.failed, [[0, 0], [0, 0]])
+    results.add(name, [ours._replace(losses=[2.0, math.inf, math.inf]), ours])
+    np.testing.assert_array_equal(numbers_of.load(results, settings).failed, [[1, 0], [1, 0]])
 
 
 def judged(tasks: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[str]:
