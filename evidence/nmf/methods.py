@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ratewise.learning.noisy_descent import Descent, Problems, Step
+from ratewise.learning.random_factorisations import start
 from ratewise.nmf.learned import NMFPolicy, PolicySchedule
 from ratewise.rules import greedy
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
-
-#: How many settings of a method are tried: with 512 problems, about as many runs as a policy has.
-TRIED = 48
 
 
 class Rule(Protocol):
@@ -33,6 +31,8 @@ class Rule(Protocol):
         """Take what the step saw."""
 
 
+#: Added to a stack's seed, of which its noise is drawn, for that of its starts.
+_STARTS = 0x9E3779B9
 #: (settings, steps) -> a rule; each setting is one number a run, [runs].
 Build = Callable[[dict[str, Tensor], int], Rule]
 
@@ -115,31 +115,45 @@ def _hold(s: dict[str, Tensor], steps: int) -> Rule:
 
 
 class _Greedy:
-    """GreedyLR on the loss that the steps see, each run alone; its settings one for all."""
+    """GreedyLR on the loss that the steps see, each run alone; runs of one config step together."""
 
-    def __init__(self, base: Tensor, config: GreedyConfig, steps: int) -> None:
-        self._base, self._config = base, config
+    def __init__(self, base: Tensor, configs: Sequence[GreedyConfig]) -> None:
+        self._base = base
         self._limits = GreedyLimits((0.01,), (10.0,), (0.0,))
-        self._state = greedy.init(config, zero=torch.zeros_like(base), xp=torch)
+        self._parts = []
+        for config in dict.fromkeys(configs):
+            runs = torch.tensor([i for i, one in enumerate(configs) if one == config])
+            state = greedy.init(config, zero=torch.zeros_like(base[runs]), xp=torch)
+            self._parts.append((config, runs, state))
 
     def rate(self, step: int) -> Tensor:
-        return self._base * self._state.scale[0]
+        scale = torch.empty_like(self._base)
+        for _, runs, state in self._parts:
+            scale[runs] = state.scale[0]
+        return self._base * scale
 
     def heard(self, seen: Step) -> None:
-        self._state = greedy.update(
-            self._state, loss=seen.loss, config=self._config, limits=self._limits, xp=torch
-        )
+        self._parts = [
+            (config, runs, self._after(config, state, seen.loss[runs]))
+            for config, runs, state in self._parts
+        ]
+
+    def _after(self, config: GreedyConfig, state: Any, loss: Tensor) -> Any:
+        return greedy.update(state, loss=loss, config=config, limits=self._limits, xp=torch)
 
 
 def _greedy(s: dict[str, Tensor], steps: int) -> Rule:
-    first = {name: float(values[0]) for name, values in s.items()}
-    config = GreedyConfig(
-        factor=first["factor"],
-        patience=int(first["patience"]),
-        window=int(first["window"]),
-        reference="best" if first["best"] > 0.5 else "previous",
-    )
-    return _Greedy(s["c"], config, steps)
+    columns = (s[name].tolist() for name in ("factor", "patience", "window", "best"))
+    configs = [
+        GreedyConfig(
+            factor=factor,
+            patience=int(patience),
+            window=int(window),
+            reference="best" if best > 0.5 else "previous",
+        )
+        for factor, patience, window, best in zip(*columns, strict=True)
+    ]
+    return _Greedy(s["c"], configs)
 
 
 class _Formula:
@@ -224,6 +238,17 @@ class Stack:
     seed: int
 
 
+def reseeded(stack: Stack, seeds: int) -> Stack:
+    """Return each problem `seeds` times in a row, each with a start and noise of its own.
+
+    Whatever is run on it, one seed of a problem is the same start and noise.
+    """
+    problems = stack.problems.repeated(seeds)
+    generator = torch.Generator().manual_seed((stack.seed + _STARTS) % 2**32)
+    w, h = start(problems.v, problems.w.shape[2], generator)
+    return replace(stack, problems=replace(problems, w=w, h=h))
+
+
 def run_stack(stack: Stack, rule: Rule, copies: int = 1) -> Tensor:
     """Return the final loss over the first one, [runs], without noise.
 
@@ -240,16 +265,8 @@ def run_stack(stack: Stack, rule: Rule, copies: int = 1) -> Tensor:
 
 
 def tried(method: Method, stack: Stack, settings: Sequence[dict[str, float]]) -> Tensor:
-    """Return the final losses of all settings, [problems, settings].
-
-    Settings that have to be one for all runs (GreedyLR's) go one after the other.
-    """
+    """Return the final losses of all settings, [problems, settings]."""
     runs = len(stack.problems)
-    if method is METHODS["GreedyLR"]:
-        columns = [
-            run_stack(stack, method.build(_spread([one], runs), stack.steps)) for one in settings
-        ]
-        return torch.stack(columns, 1)
     rule = method.build(_spread(settings, runs), stack.steps)
     return run_stack(stack, rule, len(settings)).reshape(runs, len(settings))
 

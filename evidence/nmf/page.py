@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +11,12 @@ import numpy as np
 
 from evidence import page as pages
 from evidence.nmf import estimator, numbers
-from evidence.nmf.claims import WANTED, claims
+from evidence.nmf.claims import claims
 from evidence.nmf.figures import panels
 from evidence.nmf.methods import METHODS
-from evidence.nmf.numbers import Outcome, Result, mean_interval, median_interval, tail
+from evidence.nmf.numbers import TUNED, Group, Outcome, mean_interval, middle
 from evidence.nmf.plan import Settings
 from evidence.results import Results
-from ratewise.compare import statistics
 from ratewise.compare.report.tables import ratio
 from ratewise.nmf.learned import load
 from ratewise.plotting import save_panels
@@ -28,35 +27,39 @@ RATES, HISTORIES = "nmf-rates.png", "nmf-histories.png"
 def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page, and its figures beside it."""
     found = numbers.outcome(results, settings)
-    rates, histories = panels(found, [load(name) for name in settings.policies])
+    rates, histories = panels(found, settings, load(settings.policies[0]))
     figures = {RATES: partial(save_panels, rates), HISTORIES: partial(save_panels, histories)}
     pages.write(page, text(found, settings), figures)
 
 
 def text(found: Outcome, settings: Settings) -> str:
     """Return the page."""
-    held = found.results[0]
-    policies = [name for name in held.losses if name.startswith("learned")]
+    held = found.groups[0]
     return pages.render(
         "nmf/page.md.j2",
-        claims(found.results, policies),
+        claims(found.groups),
         settings=settings,
         learned_runs=_learned_runs(found),
-        policies=[name.removeprefix("learned ") for name in policies],
-        results=[(result, _statistics(result, policies)) for result in found.results],
-        misfit={
-            words: [_part(held, name, policies, free) for name in WANTED]
-            for free, words in ((True, "can fall"), (False, "misfit"))
-        },
+        methods=len(METHODS),
+        tie=numbers.TIE,
+        policies=list(held.learned),
+        groups=[(group, _ways(group), _policies(group)) for group in found.groups],
+        misfit_header=[
+            "against, tuned per problem",
+            *(f"{name}, {words}" for words in ("can fall", "misfit") for name in held.learned),
+        ],
+        misfit=[_parts(held, name) for name in held.losses],
+        free=int(held.free().sum()),
         estimator=estimator,
         as_schedules=[_schedules(found, mode) for mode in estimator.MODES],
         tuned=[
             [
                 name,
-                ", ".join(f"{key} {value:.3g}" for key, value in setting.items()),
-                f"{math.exp(found.scores[name]):.4f}",
+                ", ".join(f"{key} {value:.3g}" for key, value in one.setting.items()),
+                f"{math.exp(one.score):.4f}",
+                str(one.tied),
             ]
-            for name, setting in found.chosen.items()
+            for name, one in found.chosen.items()
         ],
     )
 
@@ -72,26 +75,34 @@ def _learned_runs(found: Outcome) -> str:
     return "; ".join(sorted(counts)) or "as its file says"
 
 
-def _statistics(result: Result, policies: list[str]) -> dict[str, list[list[str]]]:
-    """Return rows, a method each, by statistic."""
-    of: dict[str, Callable[[str, str], str]] = {
-        "median": lambda ours, theirs: ratio(median_interval(result, ours, theirs)),
-        "geometric mean": lambda ours, theirs: ratio(mean_interval(result, ours, theirs)),
-        "95% below": lambda ours, theirs: f"{tail(result, ours, theirs):.2f}",
-    }
-    return {
-        name: [[method, *(shown(ours, method) for ours in policies)] for method in METHODS]
-        for name, shown in of.items()
-    }
+def _ways(group: Group) -> list[list[str]]:
+    """Return a row a method: against it as it is tuned in each way, the middle policy."""
+    return [[name, *(ratio(middle(group, name, how)) for how in TUNED)] for name in group.losses]
 
 
-def _part(held: Result, name: str, policies: list[str], free: bool) -> list[str]:
-    """Return a row: where the loss can still fall, or where it cannot."""
-    each = [numbers.parts(held, policy, name)[free] for policy in policies]
-    row = [name, str(sum(len(x) for x in each[0]))]
-    for values in each:
-        row.append(ratio(statistics.median_interval(values, over="stacks")))
-    return row
+def _policies(group: Group) -> list[list[str]]:
+    """Return a row a method, tuned per problem: each policy's mean, median, and worst twentieth."""
+    rows = []
+    for name in group.losses:
+        cells = []
+        for policy in group.learned:
+            ratios = group.ratios(policy, name)
+            middle_one, tail = np.exp(np.quantile(ratios, [0.5, 0.95]))
+            mean = ratio(mean_interval(group, ratios))
+            cells.append(f"{mean}; {middle_one:.3f}; {tail:.2f}")
+        rows.append([name, *cells])
+    return rows
+
+
+def _parts(held: Group, name: str) -> list[str]:
+    """Return a row: each policy where the loss can still fall, and where it cannot."""
+    free = held.free()
+    cells = [
+        ratio(mean_interval(held, held.ratios(policy, name), where)) if where.any() else "-"
+        for where in (free, ~free)
+        for policy in held.learned
+    ]
+    return [name, *cells]
 
 
 def _schedules(found: Outcome, mode: str) -> tuple[list[str], list[list[str]]]:
