@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from evidence.claims import Claim, corrected, outcome
+from evidence.claims import HELD, UNDECIDED, Claim, outcome
 from evidence.nmf.numbers import HINDSIGHT, ONE, PROBLEM, Group, middle
-from ratewise.compare.statistics import Interval
+from ratewise.compare.statistics import LEVEL, Interval, holm
 
 #: method -> the ratio that is wanted where it is tuned per problem; None: below 1.
 WANTED: dict[str, float | None] = {
@@ -24,18 +24,22 @@ WANTED: dict[str, float | None] = {
 def claims(groups: list[Group]) -> list[Claim]:
     """Return every claim, of the middle policy; the first group is of the problems held out.
 
-    Those with a number that is wanted are the headlines, and corrected for how many they are.
+    Those with a number that is wanted are the headlines: that they held is corrected for how many
+    they are.
     """
     held, *others = groups
     found = [_claim(held, name, PROBLEM, most) for name, most in WANTED.items()]
-    for number, name in enumerate(WANTED):
-        if WANTED[name] is not None:
-            found[number] = replace(found[number], p=middle(held, name).p)
+    headlines = [number for number, most in enumerate(WANTED.values()) if most is not None]
+    chances = [middle(held, list(WANTED)[number]).p for number in headlines]
+    for number, p, together in zip(headlines, chances, holm(chances), strict=True):
+        claim = replace(found[number], p=p)
+        borne = claim.outcome != HELD or together <= 1 - LEVEL
+        found[number] = claim if borne else replace(claim, outcome=UNDECIDED)
     found += [
         _claim(held, name, how, None) for how in (ONE, HINDSIGHT) for name in list(WANTED)[:2]
     ]
     found += [_claim(group, name, PROBLEM, None) for group in others for name in group.losses]
-    return corrected(found)
+    return found
 
 
 def _claim(group: Group, method: str, how: str, most: float | None) -> Claim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,14 @@ import pytest
 import torch
 
 from evidence.how import How
-from evidence.nmf import numbers, plan, problems, runs
+from evidence.nmf import numbers, plan, problems, real, runs
 from evidence.nmf import run as running
 from evidence.nmf.claims import claims, reached
 from evidence.nmf.methods import METHODS, Stack, reseeded, run_stack, tried
 from evidence.nmf.numbers import HINDSIGHT, ONE, PROBLEM, TUNED, Group, Outcome, judged, outcome
 from evidence.results import Results
 from ratewise.errors import StoreError
-from ratewise.learning.factorisations import FactorisationCourse, FactorisationSettings
+from ratewise.learning.factorisations import FactorisationRecipe, FactorisationSettings
 from ratewise.learning.noisy_descent import Step
 from ratewise.learning.ppo import learn
 from ratewise.learning.random_factorisations import Shape, draw
@@ -39,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, plan.Settings,
             minibatch=24,
             seed=seed,
         )
-        learn(FactorisationCourse(settings), folder / f"seed-{seed}.safetensors", progress=False)
+        learn(FactorisationRecipe(settings), folder / f"seed-{seed}.safetensors", progress=False)
         names.append(str(folder / f"seed-{seed}.safetensors"))
     small = plan.Settings((2, 2), (3, 2), (2, 1), 2, 60, 3, 2, 1, 50, 1, tuple(names))
     data = str(folder)  # where no set lies: digits come with the packages
@@ -273,6 +274,21 @@ def test_misfit_is_what_no_rate_removes_and_tells_problems_apart():
     exact = replace(exact, v=a @ b)
     short = replace(short, v=torch.rand(40, 20, 24, generator=generator))  # of full rank
     assert runs.misfit(exact, 300).median() < 0.01 < 0.1 < runs.misfit(short, 300).min()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("digits", 64), ("faces", 28 * 23), ("gene expression", 38)]
+)
+def test_parts_of_real_sets_are_stacks_for_each_kind_of_noise(name: str, columns: int):
+    if name != "digits" and not os.environ.get("RATEWISE_DATA"):
+        pytest.skip("RATEWISE_DATA names no data folder")
+    found = real.stacks(name, 2, None)
+    assert [one.name for one in found] == ["isotropic 0.1", "isotropic 0.5", "samples"]
+    for one in found:
+        assert one.problems.v.shape == (2, 100, columns)
+        assert one.problems.v.min() >= 0
+        torch.testing.assert_close(one.problems.v.mean((1, 2)), torch.ones(2))
+    assert real.matrix(name, None)[0].shape[1] == columns
 
 
 def test_runs_of_a_method_differ_only_by_their_rates():
