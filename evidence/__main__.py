@@ -40,7 +40,7 @@ STUDIES = {
     "nmf": Study(
         "nmf.run",
         "learned rates of a factorisation against tuned ones",
-        "12 minutes",
+        "15 minutes",
         needs=("faces", "leukemia"),
         keeps=True,
     ),
