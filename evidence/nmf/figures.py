@@ -78,7 +78,7 @@ def _followed(
     judging = np.arange(runs) % settings.seeds >= settings.tuning_seeds
     rules: dict[str, Rule] = {"learned": Learned(policy, stack.steps, runs)}
     for name, setting in own.items():
-        rules[f"{name}, tuned per problem"] = METHODS[name].build(setting, stack.steps)
+        rules[f"tuned {name}"] = METHODS[name].build(setting, stack.steps)
     found = []
     for name, rule in rules.items():
         descent = Descent(seeded.problems, stack.seed)
