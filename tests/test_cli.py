@@ -73,6 +73,10 @@ STOPPED = {
         "policy.safetensors; the same command continues",
     ),
     ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "starts again"),
+    ("runs", "import", "logs", "--out", "kept"): (
+        "ratewise.curves.importing.import_logs",
+        "are kept in kept; the same command continues",
+    ),
 }
 
 
@@ -94,7 +98,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_130(tmp_path: Path, monkeypatch, arg
 
 
 def test_every_command_says_how_to_go_on():
-    groups = {"": cli.app, "nmf ": cli.nmf}
+    groups = {"": cli.app, "nmf ": cli.nmf, "runs ": cli.runs}
     known = {" ".join(arguments[:2]) for arguments in STOPPED}
     for prefix, group in groups.items():
         for one in group.registered_commands:

@@ -1,4 +1,4 @@
-"""The command line: `ratewise compare | learn | nmf | report`."""
+"""The command line: `ratewise compare | learn | nmf | report | runs`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 nmf = typer.Typer(no_args_is_help=True, help="Non-negative matrix factorisation.")
 app.add_typer(nmf, name="nmf")
+runs = typer.Typer(no_args_is_help=True, help="The store of past trainings.")
+app.add_typer(runs, name="runs")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _Data = Annotated[
@@ -234,6 +236,83 @@ def fit(
         )
     typer.echo(done.summary)
     typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
+
+
+@runs.callback()
+def _runs() -> None:
+    """Keep `import` a subcommand, although it is the only one."""
+
+
+@runs.command("import")
+@_stoppable("runs that were read are kept in {out}; the same command continues")
+def import_runs(
+    logs: Annotated[
+        Path,
+        typer.Argument(
+            help="File or folder: event files, trainer_state.json, CSV, JSON, Parquet, a store."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the store that the runs are added to.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Which column is which, where names do not say it: step=iter,lr=rate,"
+            "train_loss=a,held_out_loss=b."
+        ),
+    ] = None,
+    branches: Annotated[
+        str | None,
+        typer.Option(help="Runs that went on from another's checkpoint: branch=trunk,..."),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Schedule of runs without rates: cosine, linear, constant, wsd, ..."),
+    ] = None,
+    peak_lr: Annotated[float | None, typer.Option(help="Its highest rate.")] = None,
+    total_steps: Annotated[
+        int | None, typer.Option(help="Its length in steps.", show_default="the run's")
+    ] = None,
+    warmup_steps: Annotated[int, typer.Option(help="Steps of its linear rise.")] = 0,
+    final_share: Annotated[
+        float, typer.Option(help="Share of the highest rate that it ends at.")
+    ] = 0.0,
+    cooldown: Annotated[
+        float | None, typer.Option(help="Share of the steps in which wsd falls.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Optimizer of the runs.")] = None,
+    task: Annotated[str | None, typer.Option(help="What the runs train.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples in a step.")] = None,
+    parameters: Annotated[int | None, typer.Option(help="Parameters of the model.")] = None,
+) -> None:
+    """Read the logs of past trainings into a store, and say what was read and left out."""
+    from ratewise.curves.importing import Named, import_logs
+
+    if (schedule is None) != (peak_lr is None):
+        raise invalid("--schedule", "given with --peak-lr", schedule, "pass both, or neither")
+    named = None
+    if schedule is not None and peak_lr is not None:
+        named = Named(schedule, peak_lr, total_steps, warmup_steps, final_share, cooldown)
+    known = {"optimizer": optimizer, "task": task}
+    counts = {"batch_size": batch_size, "parameters": parameters}
+    facts = {name: value for name, value in {**known, **counts}.items() if value is not None}
+    done = import_logs(
+        logs,
+        out,
+        columns=_pairs("--columns", columns),
+        parents=_pairs("--branches", branches),
+        schedule=named,
+        facts=facts,
+    )
+    typer.echo(done.summary)
+
+
+def _pairs(option: str, text: str | None) -> dict[str, str]:
+    """Return what stands in "a=b,c=d"."""
+    pairs = [part.partition("=") for part in _split(text or "")]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise invalid(option, "pairs with = between", text, "type e.g. step=iter,lr=rate")
+    return {name: value for name, _, value in pairs}
 
 
 def _list() -> None:

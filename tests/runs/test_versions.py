@@ -55,6 +55,9 @@ def test_a_store_of_version_1_is_read_and_its_marker_raised(folder: Path):
     store = Store(folder)
     assert store.load() == [OLD]
     assert (OLD.seen_loss, OLD.grad_norm, OLD.update_ratio) == ([], [], [])
+    assert (OLD.batch_size, OLD.parameters, OLD.passes) == (0, 0, 0.0)
+    sql = "SELECT batch_size, parameters, passes, len(update_ratio) FROM runs"
+    assert store.query(sql) == [(0, 0, 0.0, 0)]
     assert OLD.run_id in store
     assert not store.set_aside
     marker = json.loads((folder / "ratewise-store.json").read_text())
@@ -89,6 +92,23 @@ def test_version_1_lacks_the_added_columns_alone(folder: Path):
         connection.execute(f"COPY it TO '{path}' (FORMAT parquet)")
     with pytest.warns(UserWarning, match="lacks a column, or has a damaged one: 'lr'"):
         assert Store(folder).load() == []
+
+
+def test_a_file_of_version_2_has_no_counts(tmp_path: Path):
+    known = replace(NEW, batch_size=8, parameters=9, passes=0.5)
+    store = Store(tmp_path / "store")
+    path = store.add(known)
+    assert store.load() == [known]
+    columns = [name for name, version in ADDED.items() if version > 2]
+    assert columns == ["batch_size", "parameters", "passes"]
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"CREATE TABLE it AS SELECT * EXCLUDE ({', '.join(columns)}) "
+            f"REPLACE (2 AS schema_version) FROM read_parquet('{path}')"
+        )
+        connection.execute(f"COPY it TO '{path}' (FORMAT parquet)")
+    assert Store(store.folder).load() == [NEW]
+    assert store.query("SELECT batch_size, passes, len(grad_norm) FROM runs") == [(0, 0.0, 10)]
 
 
 @pytest.mark.parametrize("version", [0, -1, None, SCHEMA_VERSION + 1, "2"])

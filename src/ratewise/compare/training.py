@@ -168,7 +168,7 @@ class _Run:
                 self.tests.append((step, _or_inf(_mean(task.loss, model, task.test)), metric))
         model.train(training)
 
-    def histories(self) -> dict[str, list[Any]]:
+    def histories(self) -> dict[str, Any]:
         kept = sorted(_evenly(len(self.train_loss), HISTORY - 1) | {1})
         eval_step, validation = zip(*self.evaluations, strict=True)
         test_step, test_loss, test_metric = zip(*self.tests, strict=True)

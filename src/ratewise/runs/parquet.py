@@ -16,6 +16,7 @@ from ratewise.runs.schema import (
     UNITS,
     RunRecord,
     batch_id,
+    before,
     from_row,
     to_row,
 )
@@ -136,7 +137,7 @@ def query(paths: Sequence[Path], sql: str) -> list[tuple[Any, ...]]:
     with connected() as connection:
         connection.execute(_NONE_YET)
         files = f"UNION ALL BY NAME FROM {_READ.format(_listed(paths))}" if paths else ""
-        added = ", ".join(f"coalesce({name}, []) AS {name}" for name in ADDED)
+        added = ", ".join(f"coalesce({name}, {before(name)!r}) AS {name}" for name in ADDED)
         connection.execute(_VIEW.format(added=added, files=files, prefix=BATCH))
         return connection.execute(sql).fetchall()
 

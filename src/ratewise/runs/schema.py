@@ -12,9 +12,18 @@ from typing import Any
 from ratewise.errors import InvalidArgument, invalid
 
 #: Version of the columns below. A file of a newer one is refused, never guessed at.
-SCHEMA_VERSION = 2
-#: column -> the version that brought it: an older file's run has an empty list there
-ADDED = {"seen_loss": 2, "grad_norm": 2, "update_ratio": 2}
+SCHEMA_VERSION = 3
+#: column -> the version that brought it: an older file's run has `RunRecord`'s default there
+ADDED = {
+    "seen_loss": 2,
+    "grad_norm": 2,
+    "update_ratio": 2,
+    "batch_size": 3,
+    "parameters": 3,
+    "passes": 3,
+}
+#: Lists that may be empty where `train_step` is not.
+OPTIONAL = ("seen_loss", "grad_norm", "update_ratio")
 #: What the name of a file with several runs begins with; a run's id is hexadecimal.
 BATCH = "batch-"
 
@@ -28,7 +37,7 @@ class RunRecord:
     """
 
     run_id: str
-    role: str  #: "grid" (each rate, tuning seeds), "judged" (fresh seeds) or "simulated"
+    role: str  #: "grid" (each rate, tuning seeds), "judged" (fresh seeds), "simulated", "imported"
     task: str
     preset: str
     optimizer: str
@@ -57,18 +66,21 @@ class RunRecord:
     seen_loss: list[float] = field(default_factory=list)  #: may be empty: same as `train_loss`
     grad_norm: list[float] = field(default_factory=list)  #: may be empty: not measured
     update_ratio: list[float] = field(default_factory=list)  #: may be empty: not measured
+    batch_size: int = 0  #: 0: not known
+    parameters: int = 0  #: 0: not known
+    passes: float = 0.0  #: 0: not known
 
 
 #: column -> (DuckDB type, unit or meaning)
 UNITS: dict[str, tuple[str, str]] = {
     "run_id": ("VARCHAR", "16 hex digits, digest of config"),
-    "role": ("VARCHAR", "grid | judged | simulated"),
+    "role": ("VARCHAR", "grid | judged | simulated | imported"),
     "task": ("VARCHAR", "name"),
     "preset": ("VARCHAR", "name"),
     "optimizer": ("VARCHAR", "name"),
     "schedule": ("VARCHAR", "name"),
     "base_lr": ("DOUBLE", "learning rate"),
-    "seed": ("BIGINT", "of weights, batch order and dropout"),
+    "seed": ("BIGINT", "of weights, batch order and dropout; -1: not known"),
     "steps": ("BIGINT", "optimizer steps"),
     "config": ("VARCHAR", "JSON: everything that determines the run"),
     "status": ("VARCHAR", "finished | diverged"),
@@ -76,9 +88,9 @@ UNITS: dict[str, tuple[str, str]] = {
     "metric_name": ("VARCHAR", "name, or empty"),
     "metric_mode": ("VARCHAR", "max | min"),
     "train_step": ("BIGINT[]", "optimizer steps, from 1"),
-    "train_loss": ("DOUBLE[]", "loss of the step's batch, in the task's unit"),
+    "train_loss": ("DOUBLE[]", "loss of the step's batch, in the task's unit; NaN: not logged"),
     "seen_loss": ("DOUBLE[]", "what the schedule was shown, at train_step; empty: train_loss"),
-    "lr": ("DOUBLE[]", "learning rate that the step used, first group"),
+    "lr": ("DOUBLE[]", "learning rate that the step used, first group; NaN: not logged"),
     "grad_norm": ("DOUBLE[]", "2-norm of the step's gradient, at train_step, or empty"),
     "update_ratio": ("DOUBLE[]", "||change|| / ||parameters|| of the step, or empty"),
     "eval_step": ("BIGINT[]", "optimizer steps, from 0"),
@@ -91,11 +103,14 @@ UNITS: dict[str, tuple[str, str]] = {
     "started_at": ("VARCHAR", "ISO 8601, UTC"),
     "versions": ("VARCHAR", "JSON: name -> version"),
     "machine": ("VARCHAR", "JSON: kind of machine"),
+    "batch_size": ("BIGINT", "samples an optimizer step; 0: not known"),
+    "parameters": ("BIGINT", "of the model; 0: not known"),
+    "passes": ("DOUBLE", "over the training data; 0: not known"),
     "schema_version": ("BIGINT", "SCHEMA_VERSION"),
 }
 #: column of steps -> the columns of what was measured there
 ALIGNED = {
-    "train_step": ("train_loss", "lr", *ADDED),
+    "train_step": ("train_loss", "lr", *OPTIONAL),
     "eval_step": ("validation_loss",),
     "test_step": ("test_loss", "test_metric"),
 }
@@ -154,7 +169,7 @@ def _misaligned(values: dict[str, Any]) -> str:
     for steps, others in ALIGNED.items():
         for name in others:
             count, length = len(values[steps]), len(values[name])
-            if length != count and not (name in ADDED and length == 0):
+            if length != count and not (name in OPTIONAL and length == 0):
                 return f"{name} has {length} entries, {steps} has {count}"
     return ""
 
@@ -172,6 +187,12 @@ def _fits(value: Any, name: str) -> bool:
     return isinstance(value, list) and all(type(entry) is single for entry in value)
 
 
+def before(name: str) -> Any:
+    """Return what a run has in a column that came after it."""
+    kind = UNITS[name][0]
+    return [] if kind.endswith("[]") else 0.0 if kind == "DOUBLE" else 0
+
+
 def from_row(row: dict[str, Any]) -> RunRecord:
     """Return the record of a row; whatever is wrong with the row is a ValueError."""
     try:
@@ -179,7 +200,7 @@ def from_row(row: dict[str, Any]) -> RunRecord:
         if version not in range(1, SCHEMA_VERSION + 1):
             raise ValueError(f"is of version {version}, not of 1 to {SCHEMA_VERSION}")
         values = {
-            name: [] if version < ADDED.get(name, 1) else row[name]
+            name: before(name) if version < ADDED.get(name, 1) else row[name]
             for name in UNITS
             if name != "schema_version"
         }
