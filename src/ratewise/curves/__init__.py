@@ -1,7 +1,24 @@
 """Past experiments: readers of logs, loss-curve laws, forecasts."""
 
+from ratewise.curves.convex import bound, transfer_lr
 from ratewise.curves.curve import Curve, Facts, Series
-from ratewise.curves.rates import scheduled, with_schedule
+from ratewise.curves.forecast import Forecast, LossLaw, OutsideSeen, fit
+from ratewise.curves.rates import scheduled, with_schedule, with_warmup
 from ratewise.curves.read import Reading, read
 
-__all__ = ["Curve", "Facts", "Reading", "Series", "read", "scheduled", "with_schedule"]
+__all__ = [
+    "Curve",
+    "Facts",
+    "Forecast",
+    "LossLaw",
+    "OutsideSeen",
+    "Reading",
+    "Series",
+    "bound",
+    "fit",
+    "read",
+    "scheduled",
+    "transfer_lr",
+    "with_schedule",
+    "with_warmup",
+]

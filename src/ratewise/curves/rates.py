@@ -124,3 +124,26 @@ def with_schedule(curve: Curve, schedule: str, peak_lr: float, **options: float)
         curve.with_facts(schedule=schedule, total_steps=total),
         lr=Series.of(np.arange(1, curve.steps + 1), rates[: curve.steps]),
     )
+
+
+def with_warmup(curve: Curve, warmup_steps: int) -> Curve:
+    """Return a curve whose log begins after a linear warmup with the rates of that warmup.
+
+    Args:
+        curve: whose first rate is logged at its end, or later at the same height.
+        warmup_steps: of the rise from 0 to the first rate that was logged.
+
+    Raises:
+        InvalidArgument: the curve has no rates, or has some before the warmup's end.
+    """
+    if not len(curve.lr):
+        raise no_rates(curve.name)
+    first = int(curve.lr.step[0])
+    if not 1 <= warmup_steps <= first:
+        fix = "leave it out where the log has the warmup"
+        raise invalid("warmup_steps", f"in [1, {first}], the first step logged", warmup_steps, fix)
+    rate = curve.lr.value[0]
+    step, value = curve.lr
+    before = [0, warmup_steps] if warmup_steps < first else [0]
+    lr = Series.of(np.r_[before, step], np.r_[[0.0, rate][: len(before)], value])
+    return replace(curve, lr=lr)
