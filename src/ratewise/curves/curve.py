@@ -13,6 +13,8 @@ from ratewise.errors import InvalidArgument, invalid
 
 #: Optimizer steps that a curve may have: one of more is damage, not a training.
 MOST_STEPS = 10_000_000
+#: A change is a jump, not a part of a slope, where those beside it are this much smaller.
+_JUMP = 0.02
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
@@ -136,10 +138,36 @@ class Curve:
         return known[which]
 
     def rates(self, steps: int | None = None) -> Floats:
-        """Return the rate of every step, from step 1 on; see `ratewise.curves.rates`."""
-        from ratewise.curves.rates import every_step
+        """Return the rates of the steps 1, 2, ..., of which a log has some.
 
-        return every_step(self, steps)
+        Between two points the rate is linear, but for a jump: a change with (almost) none before
+        and after it happens at its later point. Before the first point the rates are not known
+        and 0 (the laws have a constant for what came before); after the last one the rate stays.
+
+        Args:
+            steps: how many; None is all that anything is known of.
+
+        Raises:
+            InvalidArgument: the curve has no rates.
+
+        >>> curve = Curve("jump", Series.of([1, 4, 8, 12], [1.0, 1.0, 0.5, 0.5]))
+        >>> curve.rates(9)
+        array([1. , 1. , 1. , 1. , 1. , 1. , 1. , 0.5, 0.5])
+        """
+        if not len(self.lr):
+            raise no_rates(self.name)
+        steps = self.steps if steps is None else steps
+        if not 1 <= steps <= MOST_STEPS:
+            raise invalid("steps", f"in [1, {MOST_STEPS}]", steps, "pass the length of a training")
+        known, rate = self.lr
+        change = np.abs(np.diff(rate))
+        beside = np.maximum(np.r_[np.inf, change[:-1]], np.r_[change[1:], np.inf])
+        jump = np.flatnonzero(beside < _JUMP * change)
+        at = np.r_[known.astype(float), known[jump + 1] - 1.0]
+        value = np.r_[rate, rate[jump]]
+        order = np.lexsort((np.r_[np.ones(len(known)), np.zeros(len(jump))], at))
+        every = np.arange(1, steps + 1)
+        return np.where(every < known[0], 0.0, np.interp(every, at[order], value[order]))
 
     def with_facts(self, **known: object) -> Curve:
         """Return the curve with facts that somebody knows beside it."""

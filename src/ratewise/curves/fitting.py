@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
-from scipy.stats import t as student
+from scipy.optimize import least_squares  # type: ignore[import-untyped]
+from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from ratewise.curves.curve import Floats
 from ratewise.curves.laws import Law, Run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm  # type: ignore[import-untyped]
 
 from ratewise.curves.curve import Curve, Floats
 from ratewise.curves.fitting import Fitted, Parameter, fit_law

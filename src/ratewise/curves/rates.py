@@ -1,4 +1,4 @@
-"""The rate of every step: from what a log has now and then, or from a schedule that is named."""
+"""Rates that a log does not have: of a schedule that the user names, or of a warmup."""
 
 from __future__ import annotations
 
@@ -9,43 +9,6 @@ import numpy as np
 from ratewise.curves.curve import MOST_STEPS, Curve, Floats, Series, no_rates
 from ratewise.errors import InvalidArgument, invalid
 from ratewise.rules.fixed import FIXED, fixed_scale
-
-#: A change is a jump, not a part of a slope, where those beside it are this much smaller.
-_JUMP = 0.02
-
-
-def every_step(curve: Curve, steps: int | None = None) -> Floats:
-    """Return the rates of the steps 1, 2, ..., of which a log has some.
-
-    Between two points the rate is linear, but for a jump: a change with (almost) none before and
-    after it happens at its later point. Before the first point the rates are not known and 0 (the
-    laws have a constant for what came before); after the last one the rate stays.
-
-    Args:
-        curve: a training.
-        steps: how many; None is all that anything is known of.
-
-    Raises:
-        InvalidArgument: the curve has no rates.
-
-    >>> curve = Curve("jump", Series.of([1, 4, 8, 12], [1.0, 1.0, 0.5, 0.5]))
-    >>> every_step(curve, 9)
-    array([1. , 1. , 1. , 1. , 1. , 1. , 1. , 0.5, 0.5])
-    """
-    if not len(curve.lr):
-        raise no_rates(curve.name)
-    steps = curve.steps if steps is None else steps
-    if not 1 <= steps <= MOST_STEPS:
-        raise invalid("steps", f"in [1, {MOST_STEPS}]", steps, "pass the length of a training")
-    known, rate = curve.lr
-    change = np.abs(np.diff(rate))
-    beside = np.maximum(np.r_[np.inf, change[:-1]], np.r_[change[1:], np.inf])
-    jump = np.flatnonzero(beside < _JUMP * change)
-    at = np.r_[known.astype(float), known[jump + 1] - 1.0]
-    value = np.r_[rate, rate[jump]]
-    order = np.lexsort((np.r_[np.ones(len(known)), np.zeros(len(jump))], at))
-    every = np.arange(1, steps + 1)
-    return np.where(every < known[0], 0.0, np.interp(every, at[order], value[order]))
 
 
 def scheduled(

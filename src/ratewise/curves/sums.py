@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln  # type: ignore[import-untyped]
 
 from ratewise.curves.curve import Floats, Steps
 
@@ -81,12 +81,12 @@ def traces(rates: Floats, points: Steps, grid: Grid) -> NDArray[np.float64]:
         grid: the rates of forgetting.
     """
     total, squares = summed(rates), summed(rates**2)
-    every = -(-len(rates) // _GROUPS)
+    totals, every = np.cumsum(total), -(-len(rates) // _GROUPS)
     found, carried, last = np.empty((len(points), len(grid.v))), np.zeros(len(grid.v)), 0
     for row, point in enumerate(points):
         edges = np.append(np.arange(last, point, every), point)
         weight = np.diff(squares[edges])
-        at = total[edges[1:]] if every == 1 else (total[edges[1:]] + total[edges[:-1]]) / 2
+        at = np.diff(totals[edges]) / np.diff(edges)  # the mean S of a group
         carried = carried * np.exp(-grid.v * (total[point] - total[last]))
         carried = carried + weight @ np.exp(-np.multiply.outer(total[point] - at, grid.v))
         found[row], last = carried, int(point)
