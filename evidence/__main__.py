@@ -47,6 +47,12 @@ STUDIES = {
     "coverage": Study(
         "coverage.run", "how often the intervals of all pages err", "2 minutes", keeps=True
     ),
+    "past-runs": Study(
+        "past_runs.run",
+        "what laws of loss curves say of the next training",
+        "10 minutes",
+        keeps=True,
+    ),
     "update-ratio": Study(
         "update_ratio.run",
         "UpdateRatioLR's ratio, by the length of a run",

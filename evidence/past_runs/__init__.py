@@ -1,0 +1,1 @@
+"""What past trainings say of the next: laws, forecasts, suggestions, on published curves."""

@@ -1,0 +1,70 @@
+"""The page on past runs: what laws, forecasts and suggestions are worth on published curves."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from evidence import page as pages
+from evidence.past_runs import numbers as of
+from evidence.past_runs import plan
+from evidence.past_runs.claims import DEFAULT, claims, regrets
+from evidence.past_runs.figures import draw
+from evidence.past_runs.numbers import Numbers
+from evidence.past_runs.plan import Settings
+from evidence.results import Results
+from ratewise.curves.laws import LAWS
+
+
+def write(results: Results, settings: Settings, page: Path) -> None:
+    """Write the page, and its figure beside it."""
+    numbers, figure = of.load(results, settings), page.with_suffix(".png").name
+    pages.write(page, text(numbers, settings, figure), {figure: partial(draw, numbers)})
+
+
+def text(numbers: Numbers, settings: Settings, figure: str) -> str:
+    """Return the page."""
+    drawn, begun = numbers.suggestions, numbers.begun
+    return pages.render(
+        "past_runs/page.md.j2",
+        claims(numbers),
+        settings=settings,
+        plan=plan,
+        default=DEFAULT,
+        laws=LAWS,
+        shapes=[
+            [one.name, one.law, *(f"{x:.3%}" for x in (one.mean, one.mean_worst, one.worst))]
+            for one in numbers.shapes
+        ],
+        curves=[
+            [one.name, one.law, name, *(f"{x:.3%}" for x in errors)]
+            for one in numbers.shapes
+            for name, errors in one.curves.items()
+        ],
+        lengths=[
+            [one.law, f"{one.mean(True):.3%}", f"{one.mean(False):.3%}",
+             f"{np.abs(one.error).max():.2%}", f"{one.covered.mean():.1%}",
+             f"{len(one.refused)} of {len(one.refused) + len(one.names)}"]
+            for one in numbers.lengths
+        ],
+        trivial=float(np.nanmean(np.abs(numbers.lengths[0].trivial))),
+        refused=[f"{name.rpartition('/')[2]} ({end:.3f})"
+                 for name, end in numbers.lengths[0].refused],
+        twice=int(numbers.lengths[0].twice.sum()),
+        others=int((~numbers.lengths[0].twice.astype(bool)).sum()),
+        drawn=[
+            ["suggested", *regrets(drawn.ours)],
+            ["best of the three as it is", *regrets(drawn.as_it_is)],
+            ["chance", *regrets(drawn.chance)],
+        ],
+        begun=[
+            ["from the first 30%", *regrets(begun.error)],
+            ["best match's end", *regrets(begun.match)],
+        ],
+        begun_covered=float(begun.covered.mean()),
+        begun_refused=begun.refused,
+        seconds=max(one.seconds for one in numbers.lengths),
+        figure=figure,
+    )  # fmt: skip

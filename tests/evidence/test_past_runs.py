@@ -1,0 +1,112 @@
+"""The study of past runs in miniature, on curves that a law made; and claims that can miss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.curves.made import curve
+
+from evidence.how import How
+from evidence.past_runs import numbers, plan
+from evidence.past_runs import run as running
+from evidence.past_runs.claims import claims
+from evidence.past_runs.numbers import Numbers
+from evidence.past_runs.plan import FITTED, Run, Settings
+from evidence.results import Results
+from ratewise.curves import Curve, Series
+from ratewise.errors import MissingData, StoreError
+
+SMALL = Settings(draws=3, chunk=2, points=12, laws=("functional",), sets=("mpl-25m",))
+LENGTHS = {1000: 15_000, 1500: 25_000, 2500: 50_000}
+
+
+def held_out(one: Curve) -> Curve:
+    return replace(one, held_out_loss=one.train_loss, train_loss=Series.empty())
+
+
+def made_runs() -> tuple[Run, ...]:
+    """Three lengths of two shapes at two peaks, a shape of one length, a run that diverged."""
+    found = []
+    for shape in ("cosine", "wsd 0.2"):
+        for peak in (5e-4, 1e-3):
+            for steps, called in LENGTHS.items():
+                one = held_out(curve(shape, peak, steps, noise=2e-4, seed=steps))
+                found.append(Run(one, called, (shape, "", "", "", f"{peak:g}")))
+    once = held_out(curve("wsd 0.6", 1e-3, 2500))
+    found.append(Run(once, 50_000, ("wsd 0.6", "", "", "", "0.001")))
+    wild = held_out(curve("cosine", 5e-3, 2500))
+    wild = replace(wild, held_out_loss=Series.of(wild.held_out_loss.step,
+                                                 0 * wild.held_out_loss.value + 7.5))  # fmt: skip
+    return (*found, Run(replace(wild, name="wild"), 50_000, ("cosine", "", "", "", "0.005")))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("past-runs")
+    shapes = {name: replace(curve("cosine", noise=2e-4), name=name) for name in FITTED}
+    shapes["constant_24000"] = curve("constant", noise=2e-4)
+    shapes["wsd"] = curve("wsd 0.2", noise=2e-4)
+    known = made_runs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "folder", lambda data: folder)
+        patch.setattr(plan, "shapes", lambda name, data: shapes)
+        patch.setattr(plan, "runs", lambda data: known)
+        running.run(How(folder, folder / "p.md", jobs=1, progress=False), SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(made: Path) -> Numbers:
+    return numbers.load(Results(made / "past_runs.parquet"), SMALL)
+
+
+def test_the_page_is_written_with_its_figure_and_begins_with_what_was_missed(made: Path):
+    text = (made / "p.md").read_text()
+    assert (made / "p.png").stat().st_size > 10_000
+    opening = text[: text.index("Made by")]
+    assert "Missed: " in opening or "None was missed" in opening
+    assert "wild" in text
+
+
+def test_on_curves_that_the_law_made_forecasts_are_right(found: Numbers):
+    (lengths,) = found.lengths
+    assert np.abs(lengths.error).max() < 0.01
+    assert [name for name, _ in lengths.refused] == ["wild"]
+    assert (lengths.twice.sum(), len(lengths.names)) == (4, 5)
+    assert np.median(found.begun.error) < 0.01 < np.median(found.begun.match)
+    assert found.begun.alone_refused
+    assert found.suggestions.ours.max() < 0.02
+    (shape,) = found.shapes
+    assert shape.mean < 0.005
+
+
+def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
+    def missed(numbers: Numbers) -> set[str]:
+        return {claim.title for claim in claims(numbers) if claim.outcome == "missed"}
+
+    usual = missed(found)
+    (lengths,) = found.lengths
+    off = lengths._replace(error=lengths.error + 0.02, covered=0 * lengths.covered)
+    assert len(missed(found._replace(lengths=[off])) - usual) >= 3
+    drawn = found.suggestions
+    worse = drawn._replace(ours=drawn.ours + 0.1)
+    assert len(missed(found._replace(suggestions=worse)) - usual) >= 3
+    begun = found.begun._replace(error=found.begun.match + 0.1, alone_refused=False)
+    assert len(missed(found._replace(begun=begun)) - usual) == 3
+
+
+def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
+    how = How(made, tmp_path / "again.md", page_only=True, progress=False)
+    running.run(how, SMALL)
+    first, again = (made / "p.md").read_text(), (tmp_path / "again.md").read_text()
+    assert again.replace("again.png", "p.png") == first
+    with pytest.raises(StoreError, match="lacks runs"):
+        running.run(replace(how, out=tmp_path), SMALL)
+
+
+def test_without_the_curves_it_says_so(tmp_path: Path):
+    with pytest.raises(MissingData, match="the set of published loss curves is missing"):
+        plan.folder(str(tmp_path))
