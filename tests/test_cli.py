@@ -73,6 +73,10 @@ STOPPED = {
         "policy.safetensors; the same command continues",
     ),
     ("nmf", "fit", "x.npy", "--components", "2"): ("ratewise.nmf.fit_file", "starts again"),
+    ("forecast", "s", "--schedule", "linear", "--peak-lr", "1", "--total-steps", "9"): (
+        "ratewise.curves.command.forecast",
+        "the same command starts again",
+    ),
     ("runs", "import", "logs", "--out", "kept"): (
         "ratewise.curves.importing.import_logs",
         "are kept in kept; the same command continues",

@@ -1,4 +1,4 @@
-"""The command line: `ratewise compare | learn | nmf | report | runs`."""
+"""The command line: `ratewise compare | forecast | learn | nmf | report | runs`."""
 
 from __future__ import annotations
 
@@ -236,6 +236,40 @@ def fit(
         )
     typer.echo(done.summary)
     typer.echo(f"written: {', '.join(str(path) for path in done.files)}")
+
+
+@app.command()
+@_stoppable("nothing was written; the same command starts again")
+def forecast(
+    store: Annotated[Path, typer.Argument(help="Store of past runs, or their logs.")],
+    schedule: Annotated[str, typer.Option(help="Schedule: cosine, linear, constant, wsd, ...")],
+    peak_lr: Annotated[float, typer.Option(help="Its highest rate.")],
+    total_steps: Annotated[int, typer.Option(help="Its length in steps.")],
+    warmup_steps: Annotated[int, typer.Option(help="Steps of its linear rise.")] = 0,
+    final_share: Annotated[
+        float, typer.Option(help="Share of the highest rate that it ends at.")
+    ] = 0.0,
+    cooldown: Annotated[
+        float | None, typer.Option(help="Share of the steps in which wsd falls.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Task whose runs are taken.")] = None,
+    law: Annotated[str, typer.Option(help="Law: functional or multi-power.")] = "functional",
+    loss: Annotated[str, typer.Option(help="Loss: auto, held_out or train.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed of the fit.")] = 0,
+) -> None:
+    """Say where a training will end, from past runs of the same model; or why that is not known."""
+    from ratewise.curves import scheduled
+    from ratewise.curves.command import forecast as said
+
+    rates = scheduled(
+        schedule,
+        peak_lr,
+        total_steps,
+        warmup_steps=warmup_steps,
+        final_share=final_share,
+        cooldown=cooldown,
+    )
+    typer.echo(said(store, rates, task=task, law=law, loss=loss, seed=seed))
 
 
 @runs.callback()

@@ -1,0 +1,58 @@
+"""`ratewise forecast`: a loss with its interval from a store of runs, or a refusal in one line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.curves.made import PEAK, losses, rates, several
+from typer.testing import CliRunner
+
+from ratewise import cli
+from ratewise.curves.stored import to_record
+from ratewise.errors import InvalidArgument
+from ratewise.runs import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "store"
+    with Store(folder) as kept:
+        wild = replace(several()[0], name="wild", diverged_at=7)
+        kept.add_all(to_record(one) for one in [*several()[1::2], wild])
+    return folder
+
+
+def asked(store: Path, **options: object):
+    said = {"schedule": "cosine", "peak-lr": PEAK, "total-steps": 4000, "warmup-steps": 100}
+    words = [str(x) for name, value in (said | options).items() for x in (f"--{name}", value)]
+    return CliRunner().invoke(cli.app, ["forecast", str(store), *words])
+
+
+def test_it_says_where_a_longer_run_will_end_and_what_that_rests_on(store: Path):
+    done = asked(store)
+    assert done.exit_code == 0, done.exception
+    said = re.search(r"training loss after 4,000 steps: (\S+) \[(\S+), (\S+)\]", done.output)
+    loss, low, high = map(float, said.groups())
+    true = float(losses("functional", rates("cosine", PEAK, 4000), np.array([4000]))[0])
+    assert loss == pytest.approx(true, rel=5e-3)
+    assert low < loss < high
+    assert "from 9 runs, functional law (functional scaling law, arXiv 2509.19189)" in done.output
+    assert "wild: it diverged at step 7" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"peak-lr": 0.1}, "no past run comes near this schedule"),
+        ({"task": "other"}, "has no run of task 'other'"),
+        ({"loss": "held_out"}, "got 0"),
+    ],
+)
+def test_what_is_not_known_is_said(store: Path, options: dict, words: str):
+    done = asked(store, **options)
+    assert isinstance(done.exception, InvalidArgument)
+    assert words in str(done.exception)
