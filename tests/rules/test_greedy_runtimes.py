@@ -18,6 +18,7 @@ RUNS, STEPS = 40, 60
 
 def random_config(rng: random.Random, **fixed) -> GreedyConfig:
     settings = {
+        "criterion": rng.choice(["count", "significance"]),
         "factor": rng.choice([0.5, 0.9, 0.95]),
         "patience": rng.choice([0, 1, 3]),
         "window": rng.choice([1, 2, 3, 5, 8]),
@@ -35,7 +36,10 @@ def random_config(rng: random.Random, **fixed) -> GreedyConfig:
         "first": rng.choice(["none", "good"]),
         "on_nonfinite": rng.choice(["bad", "skip", "raise"]),
     }
-    return GreedyConfig(**(settings | fixed))
+    settings |= fixed
+    if settings["criterion"] == "significance" and "window" not in fixed:
+        settings["window"] = rng.choice([7, 8, 13, 20, 200])
+    return GreedyConfig(**settings)
 
 
 def random_limits(rng: random.Random) -> GreedyLimits:
@@ -54,14 +58,25 @@ def fields(state: GreedyState, config: GreedyConfig) -> dict[str, object]:
     """The state of the shared definition in the words of `FloatGreedy.state`."""
     ring = (
         {}
-        if config.window == 1
+        if config.smoothing == 1
         else {
             "values": [float(value) for value in state.ring.values],
             "position": int(state.ring.position),
             "count": int(state.ring.count),
         }
     )
+    evidence = {}
+    if state.evidence is not None:
+        e = state.evidence
+        evidence = {
+            "values": [float(value) for value in e.values[: int(e.count)]],
+            "trend": int(e.trend),
+            "best": [float(value) for value in e.best[: int(e.best_count)]],
+            "excess": int(e.excess),
+            **{k: float(getattr(e, k)) for k in ("mean", "before", "errors")},
+        }
     return ring | {
+        "evidence": evidence or None,
         "scale": [float(scale) for scale in state.scale],
         "reference": float(state.reference),
         "known": bool(state.known),

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ratewise.rules.greedy_config import ROUNDINGS, GreedyConfig, GreedyLimits
+from ratewise.rules import significance
+from ratewise.rules.greedy_config import RETREAT, ROUNDINGS, GreedyConfig, GreedyLimits
+from ratewise.rules.significance import Evidence
 from ratewise.rules.smoothing import Window, empty, keep, push
 
 #: What a decision's integer code means.
@@ -45,6 +47,7 @@ class GreedyState(NamedTuple):
     stage: Any  #: int, steps left of the stage: > 0 a warmup, < 0 a cooldown
     floored: Any  #: int, decreases that found every group at its lower bound
     reason: Any  #: int, index into REASONS: why the last update did what it did
+    evidence: Evidence | None = None  #: of criterion="significance"; `reference` is its best mean
 
 
 def init(config: GreedyConfig, *, groups: int = 1, zero: Any = None, xp: Any = np) -> GreedyState:
@@ -61,7 +64,7 @@ def init(config: GreedyConfig, *, groups: int = 1, zero: Any = None, xp: Any = n
     none = xp.where(zero != 0, 1, 0)
     return GreedyState(
         scale=(zero + 1.0,) * groups,
-        ring=empty(config.window, zero, xp),
+        ring=empty(config.smoothing, zero, xp),
         reference=zero,
         known=zero != 0,
         good=none,
@@ -69,7 +72,12 @@ def init(config: GreedyConfig, *, groups: int = 1, zero: Any = None, xp: Any = n
         stage=none,
         floored=none,
         reason=none,
+        evidence=significance.empty(config.window, zero, xp) if _tested(config) else None,
     )
+
+
+def _tested(config: GreedyConfig) -> bool:
+    return config.criterion == "significance"
 
 
 def update(
@@ -110,7 +118,7 @@ def update(
         loss = xp.asarray(loss, dtype=state.reference.dtype)
 
     # 1-2. Smooth. A metric that is not finite, or overflows the sum, never enters anything.
-    mean, ring = push(state.ring, loss, window=c.window, xp=xp)
+    mean, ring = push(state.ring, loss, window=c.smoothing, xp=xp)
     usable = xp.isfinite(mean)
     ring = keep(usable, ring, state.ring, xp)
 
@@ -118,20 +126,21 @@ def update(
     staged = c.warmup > 0 or c.cooldown > 0
     in_warmup, in_cooldown = (state.stage > 0, state.stage < 0) if staged else (False, False)
     in_stage = in_warmup | in_cooldown
-    margin = c.threshold if c.threshold_mode == "abs" else c.threshold * abs(state.reference)
-    below, above = mean < state.reference - margin, mean > state.reference + margin
-    improved, worsened = (below, above) if c.mode == "min" else (above, below)
     seen = usable & ~in_stage if staged and c.stage == "hold" else usable
-    better = seen & state.known & improved
-    if c.first == "good":
-        better = better | (seen & ~state.known)
-    worse = seen & state.known & (worsened if c.plateau == "neutral" else ~improved)
+    evidence = state.evidence
+    if evidence is None:
+        better, worse, reference = _compare(state, mean, seen, c, xp)
+        known = state.known | seen
+    else:
+        evidence = significance.keep(seen, significance.push(evidence, mean, xp=xp), evidence, xp)
+        verdict = significance.judge(evidence, state.reference, config=c, xp=xp)
+        better, lost = seen & verdict.better, seen & verdict.lost
+        worse = lost | (seen & verdict.worse)
+        if c.plateau == "bad":
+            worse = worse | (seen & verdict.full)
     worse = worse | ~usable
     good = where(better, state.good + 1, where(worse, 0, state.good))
     bad = where(worse, state.bad + 1, where(better, 0, state.bad))
-    renew = seen if c.reference == "previous" else better | (seen & ~state.known)
-    reference = where(renew, mean, state.reference)
-    known = state.known | seen
 
     # 4. A stage runs: push on, or count nothing of one kind, or nothing at all.
     stage = state.stage
@@ -151,12 +160,24 @@ def update(
     good, bad = where(up, 0, good), where(down, 0, bad)
     if staged:
         stage = where(up, c.warmup, where(down, -c.cooldown, stage))
+    retreat = None
+    if evidence is not None:
+        # A new stretch begins, also where something else has changed the rate.
+        ended = (seen & verdict.given()) | up | down
+        evidence, reference = significance.conclude(
+            evidence, state.reference, verdict, ended, config=c, xp=xp
+        )
+        known = evidence.best_count > 0
+        good = where(down, -1, good)  # the fall that a decrease brings about is no reason to rise
+        retreat = lost & down
 
     # 6. Move each group within its bounds; a change too small to matter is not made.
     scale, moved, floored = [], xp.zeros_like(rise), xp.ones_like(rise)
     almost = 1.0 + ROUNDINGS * float(xp.finfo(state.reference.dtype).eps)
     for old, low, high, eps in zip(state.scale, *limits, strict=True):
         raised, lowered = old / c.factor, old * c.factor
+        if retreat is not None and c.factor > RETREAT:
+            lowered = where(retreat, old * RETREAT, lowered)
         raised = where(raised > high, high, raised)
         lowered = where(lowered < low, low, lowered)
         smallest = c.eps * old if c.eps_mode == "rel" else eps
@@ -172,7 +193,9 @@ def update(
     reason = where(rise | fall, CLAMPED, reason)
     reason = where(moved & rise, where(up, INCREASE, WARMUP), reason)
     reason = where(moved & fall, where(down, DECREASE, COOLDOWN), reason)
-    new_state = GreedyState(tuple(scale), ring, reference, known, good, bad, stage, count, reason)
+    new_state = GreedyState(
+        tuple(scale), ring, reference, known, good, bad, stage, count, reason, evidence
+    )
     if c.reset_after is not None:
         reset = down & (count >= c.reset_after)
         new_state = _choose(reset, _after_reset(new_state, c, xp), new_state, xp)
@@ -180,6 +203,21 @@ def update(
         skipped = state._replace(reason=where(usable, state.reason, NONFINITE))
         new_state = _choose(usable, new_state, skipped, xp)
     return new_state
+
+
+def _compare(
+    state: GreedyState, mean: Any, seen: Any, c: GreedyConfig, xp: Any
+) -> tuple[Any, Any, Any]:
+    """Return whether a smoothed metric is better, whether it is worse, and the new reference."""
+    margin = c.threshold if c.threshold_mode == "abs" else c.threshold * abs(state.reference)
+    below, above = mean < state.reference - margin, mean > state.reference + margin
+    improved, worsened = (below, above) if c.mode == "min" else (above, below)
+    better = seen & state.known & improved
+    if c.first == "good":
+        better = better | (seen & ~state.known)
+    worse = seen & state.known & (worsened if c.plateau == "neutral" else ~improved)
+    renew = seen if c.reference == "previous" else better | (seen & ~state.known)
+    return better, worse, xp.where(renew, mean, state.reference)
 
 
 def _after_reset(state: GreedyState, config: GreedyConfig, xp: Any) -> GreedyState:
@@ -193,5 +231,8 @@ def _after_reset(state: GreedyState, config: GreedyConfig, xp: Any) -> GreedySta
 def _choose(condition: Any, new: GreedyState, old: GreedyState, xp: Any) -> GreedyState:
     """Return `new` where `condition` holds and `old` elsewhere, field by field."""
     scale = tuple(xp.where(condition, a, b) for a, b in zip(new.scale, old.scale, strict=True))
-    rest = (xp.where(condition, a, b) for a, b in zip(new[2:], old[2:], strict=True))
-    return GreedyState(scale, keep(condition, new.ring, old.ring, xp), *rest)
+    ring, evidence = keep(condition, new.ring, old.ring, xp), new.evidence
+    if evidence is not None and old.evidence is not None:
+        evidence = significance.keep(condition, evidence, old.evidence, xp)
+    rest = (xp.where(condition, a, b) for a, b in zip(new[2:-1], old[2:-1], strict=True))
+    return GreedyState(scale, ring, *rest, evidence)

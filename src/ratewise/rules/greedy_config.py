@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ratewise.errors import invalid, wrong_type
@@ -16,7 +16,19 @@ RELATIVE_BOUNDS = (0.1, 10.0)
 #: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
 ROUNDINGS = 16
 
+#: Settings whose default follows from `criterion`.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "count": {"factor": 0.9, "patience": 3, "window": 20},
+    "significance": {"factor": 0.8, "patience": 0, "window": 200},
+}
+#: No fewer losses can show a trend: 7 in a row are 3 standard errors.
+LEAST_WINDOW = 7
+#: What a loss that lies above its best stretch multiplies the rate by, unless F is smaller.
+RETREAT = 0.5
+_FOLLOWS: Any = None  #: from `criterion`
+
 _CHOICES = {
+    "criterion": ("count", "significance"),
     "threshold_mode": ("rel", "abs"),
     "reference": ("best", "previous"),
     "plateau": ("bad", "neutral"),
@@ -36,10 +48,19 @@ class GreedyConfig:
     `ratewise.rules.greedy` for the formulas.
 
     Args:
-        factor: F in (0, 1), the change of one decision.
-        patience: consecutive good (bad) metrics that must be exceeded before a decision.
-        window: length of the rolling mean; 1 is no smoothing.
-        threshold: how much better than the reference counts as better.
+        criterion: what makes a good or a bad step. ``"count"``: each metric is one, by how its
+            rolling mean compares with the reference. ``"significance"``: each verdict of a test is
+            one, of whether the losses since the last verdict show a trend, or lie above the best
+            stretch before it (`ratewise.rules.significance`); `reference` and `first` have no part
+            in it.
+        factor: F in (0, 1), the change of one decision; 0.9, and 0.8 under significance, where a
+            loss that lies above the best stretch halves the rate.
+        patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
+            under significance.
+        window: length of the rolling mean, 1 is no smoothing; 20. Under significance the most
+            losses that are kept, after which the lack of a trend is a verdict, too; 200.
+        threshold: how much better than the reference counts as better; under significance the
+            smallest change that matters.
         threshold_mode: ``"rel"`` to the reference's absolute value, or ``"abs"``.
         reference: ``"best"``, or ``"previous"``, the last smoothed value.
         plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
@@ -66,9 +87,10 @@ class GreedyConfig:
     ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
     """
 
-    factor: float = 0.9
-    patience: int = 3
-    window: int = 20
+    criterion: str = "count"
+    factor: float = _FOLLOWS
+    patience: int = _FOLLOWS
+    window: int = _FOLLOWS
     threshold: float = 1e-4
     threshold_mode: str = "rel"
     reference: str = "best"
@@ -85,18 +107,29 @@ class GreedyConfig:
 
     def stated(self) -> dict[str, Any]:
         """Return the settings that are not the defaults."""
-        return {f.name: x for f in fields(self) if (x := getattr(self, f.name)) != f.default}
+        usual = {"criterion": "count"} | DEFAULTS[self.criterion]
+        settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        return {k: x for k, (x, default) in settings.items() if x != usual.get(k, default)}
+
+    @property
+    def smoothing(self) -> int:
+        """Length of the rolling mean; a test of significance takes losses as they are."""
+        return self.window if self.criterion == "count" else 1
 
     def __post_init__(self) -> None:
+        check_choices(self, _CHOICES)
+        for name, value in DEFAULTS[self.criterion].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
-        for name, least in (("patience", 0), ("window", 1), ("warmup", 0), ("cooldown", 0)):
-            check_count(name, getattr(self, name), least)
+        least = 1 if self.criterion == "count" else LEAST_WINDOW
+        for name, low in (("patience", 0), ("window", least), ("warmup", 0), ("cooldown", 0)):
+            check_count(name, getattr(self, name), low)
         if self.reset_after is not None:
             check_count("reset_after", self.reset_after, 1)
         for name in ("threshold", "eps"):
             check_amount(name, getattr(self, name))
-        check_choices(self, _CHOICES)
 
 
 def merged(config: GreedyConfig | None, **arguments: Any) -> GreedyConfig:
@@ -126,7 +159,7 @@ def merged(config: GreedyConfig | None, **arguments: Any) -> GreedyConfig:
     for name, value in given.items():
         if name in stated and value != stated[name]:
             raise invalid(name, f"what config has, {stated[name]!r}", value, "pass it once")
-    return replace(config, **given)
+    return GreedyConfig(**{**stated, **given})  # what follows from `criterion` follows anew
 
 
 def bounded(

@@ -21,7 +21,16 @@ from ratewise.rules.greedy import (
     RESET,
     WARMUP,
 )
-from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RETREAT, GreedyConfig, GreedyLimits
+from ratewise.rules.significance_float import (
+    BETTER,
+    EVIDENCE,
+    FULL,
+    LOST,
+    OPEN,
+    FloatEvidence,
+    check_evidence,
+)
 from ratewise.rules.smoothing import FloatWindow, slots
 
 #: What `FloatGreedy.state` must look like; `check_memory` has what depends on the settings.
@@ -32,23 +41,31 @@ MEMORY = {
     "count": schema.count(),
     "reference": schema.number(),
     "known": schema.flag,
-    "good": schema.count(),
+    "good": schema.count(-1),
     "bad": schema.count(),
     "stage": schema.count(-schema.MOST),
     "floored": schema.count(),
     "reason": schema.count(0, len(REASONS) - 1),
+    "evidence": schema.optional(schema.record(EVIDENCE)),
 }
 
 
-def check_memory(name: str, memory: dict[str, Any], window: int, groups: int) -> None:
+def check_memory(name: str, memory: dict[str, Any], config: GreedyConfig, groups: int) -> None:
     """Raise `InvalidState` unless a memory that fits `MEMORY` fits the settings, too.
 
     Args:
         name: of the memory.
         memory: what `FloatGreedy.state` returned.
-        window: length of the rolling mean.
+        config: the settings.
         groups: number of parameter groups.
     """
+    window, evidence = config.smoothing, memory["evidence"]
+    if config.criterion == "significance":
+        schema.require(evidence is not None, f"{name}['evidence']", "a dict", evidence)
+        check_evidence(f"{name}['evidence']", evidence, config.window)
+    else:
+        schema.require(evidence is None, f"{name}['evidence']", "None", evidence)
+        schema.require(memory["good"] >= 0, f"{name}['good']", "an integer >= 0", memory["good"])
     for field, length in (("scale", groups), ("values", slots(window))):
         legal = len(memory[field]) == length
         schema.require(legal, f"{name}[{field!r}]", f"{length} long", memory[field])
@@ -68,6 +85,7 @@ class FloatGreedy:
     __slots__ = (
         "bad",
         "config",
+        "evidence",
         "floored",
         "good",
         "known",
@@ -83,7 +101,8 @@ class FloatGreedy:
         self.config = config
         self.limits = limits
         self.scale = [1.0] * len(limits.lower)
-        self.ring = FloatWindow(config.window)
+        self.ring = FloatWindow(config.smoothing)
+        self.evidence = FloatEvidence(config) if config.criterion == "significance" else None
         self.reason = NONE
         self._forget()
 
@@ -91,6 +110,8 @@ class FloatGreedy:
         self.reference = 0.0
         self.known = False
         self.good = self.bad = self.stage = self.floored = 0
+        if self.evidence is not None:
+            self.evidence.clear()
 
     def update(self, loss: float) -> None:
         """Take one metric in and decide; the same steps, in the same order, as `greedy.update`."""
@@ -98,11 +119,16 @@ class FloatGreedy:
         mean = self.ring.push(loss)
         stage = self.stage
         holding = stage != 0 and c.stage == "hold"
+        verdict = OPEN
 
         if math.isfinite(mean):
             reason = NONE
-            if not holding:
+            if holding:
+                pass
+            elif self.evidence is None:
                 self._count(mean, c)
+            else:
+                verdict = self._judge(mean, c)
         elif c.on_nonfinite == "skip":
             self.reason = NONFINITE
             return
@@ -121,19 +147,24 @@ class FloatGreedy:
                 else:
                     self.bad = 0
             else:
-                moved = self._move(stage > 0)
+                moved = self._move(stage > 0, c.factor)
                 self.reason = CLAMPED if not moved else WARMUP if stage > 0 else COOLDOWN
                 return
 
         if self.good > c.patience:
-            reason = INCREASE if self._move(True) else CLAMPED
+            reason = INCREASE if self._move(True, c.factor) else CLAMPED
             self.good = 0
             self.stage = c.warmup
             self.floored = 0
+            self._end(verdict)
         elif self.bad > c.patience:
-            reason = DECREASE if self._move(False) else CLAMPED
+            retreat = verdict == LOST and c.factor > RETREAT
+            reason = DECREASE if self._move(False, RETREAT if retreat else c.factor) else CLAMPED
             self.bad = 0
             self.stage = -c.cooldown
+            if self.evidence is not None:
+                self.good = -1  # the fall that a decrease brings about is no reason to rise
+                self._end(verdict)
             if self.limits.reached(self.scale):
                 self.floored += 1
                 if c.reset_after is not None and self.floored >= c.reset_after:
@@ -166,10 +197,32 @@ class FloatGreedy:
         if c.reference == "previous":
             self.reference = mean
 
-    def _move(self, rise: bool) -> bool:
-        """Move every group one factor within its bounds; return whether any of them moved."""
+    def _judge(self, loss: float, c: GreedyConfig) -> int:
+        """Take a finite loss in as evidence, count a verdict, and return it."""
+        evidence: Any = self.evidence
+        evidence.push(loss)
+        verdict = evidence.judge(self.reference)
+        if verdict == OPEN:
+            return OPEN
+        if verdict == BETTER:
+            self.good += 1
+            self.bad = 0
+        elif verdict != FULL or c.plateau == "bad":
+            self.bad += 1
+            self.good = 0
+        self.reference = evidence.conclude(verdict, self.reference)
+        self.known = bool(evidence.best)
+        return int(verdict)
+
+    def _end(self, verdict: int) -> None:
+        """Begin a new stretch of losses where something else than a verdict has decided."""
+        if verdict == OPEN and self.evidence is not None:
+            self.reference = self.evidence.conclude(OPEN, self.reference)
+            self.known = bool(self.evidence.best)
+
+    def _move(self, rise: bool, factor: float) -> bool:
+        """Move every group by a factor within its bounds; return whether any of them moved."""
         c, limits = self.config, self.limits
-        factor = c.factor
         relative = c.eps_mode == "rel"
         scale = self.scale
         moved = False
@@ -229,6 +282,7 @@ class FloatGreedy:
             "stage": self.stage,
             "floored": self.floored,
             "reason": self.reason,
+            "evidence": None if self.evidence is None else self.evidence.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -239,3 +293,5 @@ class FloatGreedy:
         self.known = bool(state["known"])
         for name in ("good", "bad", "stage", "floored", "reason"):
             setattr(self, name, int(state[name]))
+        if self.evidence is not None:
+            self.evidence.restore(state["evidence"])

@@ -54,11 +54,15 @@ def push(ring: Window, value: Any, *, window: int, xp: Any) -> tuple[Any, Window
 
 def rolling_mean(ring: Window) -> Any:
     """Return the mean of the ring's values, summed pairwise in the one order; NaN of none."""
-    total = ring.values
-    while total.shape[0] > 1:
-        half = total.shape[0] // 2
-        total = total[:half] + total[half:]
-    return total[0] / ring.count
+    return pairwise_sum(ring.values) / ring.count
+
+
+def pairwise_sum(values: Any) -> Any:
+    """Return the sum along the first axis, a power of two long, in the one order."""
+    while values.shape[0] > 1:
+        half = values.shape[0] // 2
+        values = values[:half] + values[half:]
+    return values[0]
 
 
 def keep(condition: Any, new: Window, old: Window, xp: Any) -> Window:

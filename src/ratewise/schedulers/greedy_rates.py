@@ -149,7 +149,8 @@ class GreedyRates(RateSource):
         for index, (low, high) in enumerate(bounds):
             allowed = f"at most max_lr[{index}] = {high:g}"
             schema.require(low <= high, f"{name}['min_lr'][{index}]", allowed, low)
-        check_memory(f"{name}['memory']", memory, state["config"]["window"], len(base))
+        config = GreedyConfig(**state["config"])
+        check_memory(f"{name}['memory']", memory, config, len(base))
         for index, (scale, rate) in enumerate(zip(memory["scale"], base, strict=True)):
             allowed = f"at most {schema.LARGEST_RATE:g} over its base rate"
             legal = scale * rate <= schema.LARGEST_RATE

@@ -10,7 +10,8 @@ from torch import Tensor
 from ratewise.rules import greedy
 from ratewise.rules.greedy import CLAMPED, NONE, GreedyState
 from ratewise.rules.greedy_float import FloatGreedy
-from ratewise.rules.smoothing import Window, rolling_mean
+from ratewise.rules.significance import Evidence
+from ratewise.rules.smoothing import Window, rolling_mean, slots
 
 
 class TensorGreedy:
@@ -30,19 +31,38 @@ class TensorGreedy:
         self.limits = rule.limits
         plain = rule.state()
 
-        def number(value: float) -> Tensor:
+        def number(value: float | list[float]) -> Tensor:
             return torch.tensor(value, dtype=dtype, device=device)
 
         def whole(value: int) -> Tensor:
             return torch.tensor(value, device=device)
 
+        def padded(values: list[float]) -> Tensor:
+            size = slots(rule.config.window)
+            return number([*values, *[0.0] * (size - len(values))])
+
         ring = Window(number(plain["values"]), whole(plain["position"]), whole(plain["count"]))
+        found = plain["evidence"]
+        evidence = (
+            None
+            if found is None
+            else Evidence(
+                values=padded(found["values"]),
+                count=whole(len(found["values"])),
+                trend=whole(found["trend"]),
+                best=padded(found["best"]),
+                best_count=whole(len(found["best"])),
+                excess=whole(found["excess"]),
+                **{name: number(found[name]) for name in _NUMBERS},
+            )
+        )
         self._state = GreedyState(
             scale=tuple(number(scale) for scale in plain["scale"]),
             ring=ring,
             reference=number(plain["reference"]),
             known=whole(plain["known"]),
             **{name: whole(plain[name]) for name in ("good", "bad", "stage", "floored", "reason")},
+            evidence=evidence,
         )
 
     @property
@@ -99,7 +119,23 @@ class TensorGreedy:
             "known": bool(state.known),
         }
         names = ("good", "bad", "stage", "floored", "reason")
-        return plain | {name: int(getattr(state, name)) for name in names}
+        evidence = None if state.evidence is None else _plain(state.evidence)
+        return plain | {k: int(getattr(state, k)) for k in names} | {"evidence": evidence}
+
+
+#: Fields of `Evidence` that are single floats.
+_NUMBERS = ("mean", "before", "errors")
+
+
+def _plain(evidence: Evidence) -> dict[str, Any]:
+    """Return what `FloatEvidence.state` would."""
+    return {
+        "values": evidence.values[: int(evidence.count)].tolist(),
+        "trend": int(evidence.trend),
+        "best": evidence.best[: int(evidence.best_count)].tolist(),
+        "excess": int(evidence.excess),
+        **{name: float(getattr(evidence, name)) for name in _NUMBERS},
+    }
 
 
 def _by_kind(state: GreedyState) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -107,4 +143,8 @@ def _by_kind(state: GreedyState) -> tuple[list[Tensor], list[Tensor], list[Tenso
     floats = [*state.scale, state.ring.values, state.reference]
     whole = [state.ring.position, state.ring.count]
     whole += [state.good, state.bad, state.stage, state.floored, state.reason]
+    found = state.evidence
+    if found is not None:
+        floats += [found.values, found.best, found.mean, found.before, found.errors]
+        whole += [found.count, found.trend, found.best_count, found.excess]
     return floats, whole, [state.known]

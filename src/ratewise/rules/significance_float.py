@@ -1,0 +1,176 @@
+"""The rank tests of `significance` for one run on Python floats: a loss costs a few bisections.
+
+It must never find anything by itself: the tests compare every field with `significance.Evidence`
+after every loss.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+from ratewise.rules import schema
+from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.significance import EXCESS, TREND, excess_variance, trend_variance
+from ratewise.rules.smoothing import slots
+
+#: What `FloatEvidence.state` must look like; `check_evidence` has what depends on the settings.
+EVIDENCE = {
+    "values": schema.several(schema.number()),
+    "trend": schema.count(-schema.MOST),
+    "best": schema.several(schema.number()),
+    "excess": schema.count(-schema.MOST),
+    "mean": schema.number(),
+    "before": schema.number(),
+    "errors": schema.number(),
+}
+#: What `FloatEvidence.judge` may find.
+OPEN, BETTER, WORSE, LOST, FULL = range(5)
+
+
+class FloatEvidence:
+    """The losses since the last verdict, and the best stretch before it.
+
+    Args:
+        config: the rule's settings.
+
+    >>> evidence = FloatEvidence(GreedyConfig(criterion="significance"))
+    >>> for loss in (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
+    ...     evidence.push(loss)
+    >>> evidence.judge(0.0) == BETTER, evidence.trend
+    (True, -21)
+    """
+
+    __slots__ = (
+        "_best_sorted",
+        "_sorted",
+        "before",
+        "best",
+        "errors",
+        "excess",
+        "mean",
+        "relative",
+        "threshold",
+        "trend",
+        "up",
+        "values",
+        "window",
+    )
+
+    def __init__(self, config: GreedyConfig) -> None:
+        self.window, self.threshold = config.window, config.threshold
+        self.relative = config.threshold_mode == "rel"
+        self.up = -1 if config.mode == "max" else 1
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.values: list[float] = []
+        self.best: list[float] = []
+        self._sorted: list[float] = []
+        self._best_sorted: list[float] = []
+        self.trend = self.excess = 0
+        self.mean = self.before = self.errors = 0.0
+
+    def push(self, value: float) -> None:
+        """Take in a loss, which is finite and for which there is room."""
+        kept, best = self._sorted, self._best_sorted
+        place = bisect_right(kept, value)
+        self.trend += bisect_left(kept, value) + place - len(kept)
+        self.excess += bisect_left(best, value) + bisect_right(best, value) - len(best)
+        kept.insert(place, value)
+        self.values.append(value)
+
+    def judge(self, reference: float) -> int:
+        """Return the verdict; `reference` is the mean of the best stretch."""
+        n, m, up = len(self.values), len(self.best), self.up
+        moved, lies = up * self.trend, up * self.excess
+        spread, apart = math.sqrt(trend_variance(n)), math.sqrt(excess_variance(n, m))
+        trend = abs(moved) > TREND * spread
+        lost = moved >= 0 and lies > EXCESS * apart
+        if not (trend or lost or n >= self.window):
+            return OPEN
+        older, newer, _ = self._means()
+        margin = self.threshold * (abs(reference) if self.relative else 1.0)
+        above = up * (newer - reference)
+        if lost and above > margin and math.isfinite(above):
+            self._tell(newer, reference, self.excess / apart)
+            return LOST
+        margin = self.threshold * (abs(older) if self.relative else 1.0)
+        risen = up * (newer - older)
+        if trend and abs(risen) > margin and math.isfinite(risen) and (risen > 0) == (moved > 0):
+            verdict = WORSE if moved > 0 else BETTER
+        elif n >= self.window:
+            verdict = FULL
+        else:
+            return OPEN
+        self._tell(newer, older, self.trend / spread)
+        return verdict
+
+    def conclude(self, verdict: int, reference: float) -> float:
+        """Begin a new stretch; return the mean of the best one.
+
+        Args:
+            verdict: that ends the old one, or `OPEN` if something else does.
+            reference: mean of the best stretch so far.
+        """
+        low = self.up * self.excess < 0 or not self.best  # most pairs say so
+        whole = self._means()[2] if self.values and low else math.nan
+        if math.isfinite(whole):
+            self.best, self._best_sorted = self.values, self._sorted
+            reference = whole
+        self.values, self._sorted = [], []
+        self.trend = self.excess = 0
+        if verdict == OPEN:
+            self._tell(0.0, 0.0, 0.0)
+        return reference
+
+    def _tell(self, mean: float, before: float, errors: float) -> None:
+        """Note the numbers behind a verdict, for those who tell of it."""
+        sound = math.isfinite(mean) and math.isfinite(before)
+        self.mean, self.before, self.errors = (mean, before, errors) if sound else (0.0, 0.0, 0.0)
+
+    def _means(self) -> tuple[float, float, float]:
+        """Return the mean of the older half of the losses, of the newer, and of all."""
+        n, half = len(self.values), len(self.values) // 2
+        size = slots(self.window)
+        older = _sum(self.values[:half] + [0.0] * (size - half))
+        newer = _sum([0.0] * half + self.values[half:] + [0.0] * (size - n))
+        return older / max(half, 1), newer / (n - half), (older + newer) / n
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as plain copied data."""
+        return {
+            "values": list(self.values),
+            "trend": self.trend,
+            "best": list(self.best),
+            "excess": self.excess,
+            "mean": self.mean,
+            "before": self.before,
+            "errors": self.errors,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state()` returned."""
+        self.values, self.best = (list(map(float, state[k])) for k in ("values", "best"))
+        self._sorted, self._best_sorted = sorted(self.values), sorted(self.best)
+        self.trend, self.excess = int(state["trend"]), int(state["excess"])
+        self.mean, self.before, self.errors = (
+            float(state[k]) for k in ("mean", "before", "errors")
+        )
+
+
+def check_evidence(name: str, evidence: dict[str, Any], window: int) -> None:
+    """Raise `InvalidState` unless evidence that fits `EVIDENCE` fits the settings, too."""
+    for field, most in (("values", window - 1), ("best", window)):
+        legal = len(evidence[field]) <= most
+        schema.require(legal, f"{name}[{field!r}]", f"at most {most} long", evidence[field])
+
+
+def _sum(values: list[float]) -> float:
+    """Return the sum in the order of `smoothing.pairwise_sum`."""
+    while len(values) > 1:
+        half = len(values) // 2
+        values = [a + b for a, b in zip(values[:half], values[half:], strict=True)]
+    return values[0]
