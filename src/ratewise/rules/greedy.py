@@ -234,5 +234,8 @@ def _choose(condition: Any, new: GreedyState, old: GreedyState, xp: Any) -> Gree
     ring, evidence = keep(condition, new.ring, old.ring, xp), new.evidence
     if evidence is not None and old.evidence is not None:
         evidence = significance.keep(condition, evidence, old.evidence, xp)
-    rest = (xp.where(condition, a, b) for a, b in zip(new[2:-1], old[2:-1], strict=True))
-    return GreedyState(scale, ring, *rest, evidence)
+    rest = {
+        name: xp.where(condition, getattr(new, name), getattr(old, name))
+        for name in ("reference", "known", "good", "bad", "stage", "floored", "reason")
+    }
+    return GreedyState(scale, ring, **rest, evidence=evidence)
