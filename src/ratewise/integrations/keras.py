@@ -91,7 +91,8 @@ class GreedyLR(keras.callbacks.Callback):
             with a non-finite value is non-finite as a whole, under ``"skip"`` only if all its
             values are.
         warmup_steps: W, steps of a linear ramp to the base rate; the rule gets none of them.
-        factor, patience, window, threshold, warmup, cooldown, mode: as for `ratewise.GreedyLR`.
+        criterion, factor, patience, window, threshold, warmup, cooldown, mode: as for
+            `ratewise.GreedyLR`.
         on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
         config: all settings of the rule.
         min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
@@ -122,6 +123,7 @@ class GreedyLR(keras.callbacks.Callback):
         interval: str = "batch",
         decide_every: int = 1,
         warmup_steps: int = 0,
+        criterion: str | None = None,
         factor: float | None = None,
         patience: int | None = None,
         window: int | None = None,
@@ -139,6 +141,7 @@ class GreedyLR(keras.callbacks.Callback):
         super().__init__()
         self._config = merged(
             config,
+            criterion=criterion,
             factor=factor,
             patience=patience,
             window=window,
@@ -238,7 +241,7 @@ class GreedyLR(keras.callbacks.Callback):
                 "with the same ones"
             )
         schema.record(_STATE)(where, state)
-        check_memory(f"{where}['memory']", state["memory"], self._config.window, len(state["base"]))
+        check_memory(f"{where}['memory']", state["memory"], self._config, len(state["base"]))
         seen, finite = state["period"]["seen"], state["period"]["finite"]
         allowed = f"below decide_every={self.decide_every}"
         schema.require(seen < self.decide_every, f"{where}['period']['seen']", allowed, seen)
@@ -413,8 +416,9 @@ class GreedyLR(keras.callbacks.Callback):
         self._write()
         if not rule.changed():
             return
-        met = (self._step, metric, rule.smoothed(metric), *before)
-        event = Event(*met, self.last_reason, old, tuple(self._rates))
+        compared, reference, errors = rule.told(metric, before[0])
+        met = (self._step, metric, compared, reference, *before[1:])
+        event = Event(*met, self.last_reason, old, tuple(self._rates), errors)
         self._events.append(event)
         if self.verbose:
             print(f"\n{event.words()}")

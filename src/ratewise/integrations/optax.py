@@ -34,6 +34,7 @@ class GreedyScaleState(NamedTuple):
 
 def greedy(
     *,
+    criterion: str | None = None,
     factor: float | None = None,
     patience: int | None = None,
     window: int | None = None,
@@ -66,8 +67,8 @@ def greedy(
     float32; updates keep their type. On several devices pass the same, averaged loss everywhere.
 
     Args:
-        factor, patience, window, threshold, warmup, cooldown, mode: as for `ratewise.GreedyLR`,
-            counted in decisions (see `decide_every`).
+        criterion, factor, patience, window, threshold, warmup, cooldown, mode: as for
+            `ratewise.GreedyLR`, counted in decisions (see `decide_every`).
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``) or passed over (``"skip"``);
             there is no ``"raise"``, compiled code cannot.
         config: all settings of the rule. ``eps_mode="abs"`` is refused: the base rate is the
@@ -102,6 +103,7 @@ def greedy(
     """
     config = merged(
         config,
+        criterion=criterion,
         factor=factor,
         patience=patience,
         window=window,

@@ -260,9 +260,19 @@ class FloatGreedy:
         """Return whether the last update changed the rate."""
         return NONE < self.reason < CLAMPED
 
-    def smoothed(self, metric: float) -> float:
-        """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""
-        return self.ring.mean() if self.ring.count else metric
+    def told(self, metric: float, reference: float) -> tuple[float, float, float]:
+        """Return what is told of the last update: what was compared, with what, standard errors.
+
+        Args:
+            metric: that was taken in.
+            reference: that it met, as `before` returned it.
+        """
+        found = self.evidence
+        if found is None:
+            return (self.ring.mean() if self.ring.count else metric), reference, math.nan
+        if found.mean == found.before == found.errors == 0.0:  # no verdict, but what is not finite
+            return metric, math.nan, math.nan
+        return found.mean, found.before, found.errors
 
     def restart(self) -> None:
         """Put every scale back to 1."""

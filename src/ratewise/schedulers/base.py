@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -246,7 +246,15 @@ class ScheduledLR(Explained, LRScheduler, ABC):
     def _schedule_begin(self) -> int:
         if self._source.in_optimizer_steps:
             return max(self.warmup_steps, self._begin)
-        return self._ramp_end
+        return max(self._ramp_end, self._begin)
+
+    def _begin_annealing(self, begin: int, end: int, schedule: Schedule) -> None:
+        """Let the rate fall from where it is, by a schedule with a name, from step to step."""
+        self._prepare_to_write()
+        self._height = self.share(ramp=False)
+        self.schedule, self._begin, self.horizon = schedule, begin, end
+        self._told_past = False
+        self._write()
 
     # -- parameter groups -------------------------------------------------------------------------
 
@@ -468,6 +476,10 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         """
         self._prepare_to_write()
         resume.load(self, state_dict, lr)
+
+    def _holding(self, saved: dict[str, Any]) -> Set[str]:
+        """Return the names of the arguments that hold against our part of a state."""
+        return self._given
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         """Let the rest of a state follow from arguments that hold against it.

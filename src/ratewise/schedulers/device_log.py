@@ -8,8 +8,8 @@ from torch import Tensor
 from ratewise.rules.greedy import REASONS
 from ratewise.schedulers.events import CAPACITY, Event
 
-#: step, metric, smoothed, reference, good, bad, reason; then the old and the new rates
-_FIXED = 7
+#: step, metric, smoothed, reference, good, bad, reason, errors; then the old and the new rates
+_FIXED = 8
 
 
 class DeviceLog:
@@ -46,7 +46,7 @@ class DeviceLog:
         return [self._event(rows[index % CAPACITY]) for index in range(first, count)]
 
     def _event(self, row: list[float]) -> Event:
-        (step, *found, good, bad, reason), rates = row[:_FIXED], row[_FIXED:]
+        (step, *found, good, bad, reason, errors), rates = row[:_FIXED], row[_FIXED:]
         counts = int(good), int(bad)
         old, new = tuple(rates[: self._groups]), tuple(rates[self._groups :])
-        return Event._make((int(step), *found, *counts, REASONS[int(reason)], old, new))
+        return Event._make((int(step), *found, *counts, REASONS[int(reason)], old, new, errors))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ratewise.rules import schema
+from ratewise.rules.significance import TREND
 
 logger = logging.getLogger("ratewise")
 
@@ -17,7 +18,8 @@ logger = logging.getLogger("ratewise")
 CAPACITY = 256
 
 _RATES = schema.several(schema.real)
-_COLUMNS = schema.count(), *[schema.real] * 3, *[schema.count()] * 2, schema.text, *[_RATES] * 2
+_NUMBERS = schema.count(), *[schema.real] * 3, schema.count(-1), schema.count()
+_COLUMNS = *_NUMBERS, schema.text, *[_RATES] * 2, schema.real
 #: What `EventLog.state` must look like: rows as `Event` names their columns.
 CHECK = schema.several(schema.row(*_COLUMNS), most=CAPACITY)
 
@@ -29,32 +31,48 @@ class Event(NamedTuple):
 
     step: int  #: the schedule's step after which the new rate holds, from 1
     metric: float  #: what was decided on
-    smoothed: float  #: its rolling mean
-    reference: float  #: what the mean was compared with; NaN before there is one
+    smoothed: float  #: its rolling mean; of a test of significance, the mean of the newer losses
+    reference: float  #: what that was compared with; NaN before there is one
     good: int  #: consecutive better metrics before this one
     bad: int  #: consecutive worse metrics before this one
     reason: str  #: one of `ratewise.rules.greedy.REASONS`, or "rollback" of a guard
     old_lr: tuple[float, ...]
     new_lr: tuple[float, ...]
+    errors: float = math.nan  #: standard errors of a test's statistic; NaN if there was no test
 
     def words(self) -> str:
         """Return the event as one sentence.
 
         >>> Event(7, 0.5, 0.6, 0.7, 3, 0, "increase", (0.01,), (0.02,)).words()
         'step 7: increase 0.01 -> 0.02; loss 0.5 (mean 0.6) was better than 0.7, run of 4'
+        >>> Event(7, 0.5, 0.6, 0.7, 0, 0, "increase", (0.1,), (0.125,), -3.2).words()
+        'step 7: increase 0.1 -> 0.125; loss fell by 0.1 to 0.6, 3.2 standard errors'
         """
         rates = f"{_numbers(self.old_lr)} -> {_numbers(self.new_lr)}"
         loss = f"loss {self.metric:.4g} (mean {self.smoothed:.4g})"
         against = "" if math.isnan(self.reference) else f" than {self.reference:.4g}"
-        why = {
+        if not math.isnan(self.errors):
+            loss = self._trend()
+        said = {
             "increase": f"{loss} was better{against}, run of {self.good + 1}",
             "decrease": f"{loss} was not better{against}, run of {self.bad + 1}",
             "warmup": f"{loss}; the stage after an increase goes on",
             "cooldown": f"{loss}; the stage after a decrease goes on",
             "reset": f"{loss}; at its lower bound too often, back to the initial rate",
             "rollback": f"{loss} was a spike: back to the last good weights",
-        }.get(self.reason, loss)
+        }
+        decided = math.isnan(self.errors) or self.reason not in ("increase", "decrease")
+        why = said.get(self.reason, loss) if decided else loss
         return f"step {self.step}: {self.reason} {rates}; {why}"
+
+    def _trend(self) -> str:
+        """Return in words what a test of significance found."""
+        change, errors = self.smoothed - self.reference, abs(self.errors)
+        if errors <= TREND:
+            return f"loss {self.smoothed:.4g} shows no trend ({errors:.1f} standard errors)"
+        verb = "rose" if change > 0 else "fell"
+        by = f"{verb} by {abs(change):.3g} to {self.smoothed:.4g}"
+        return f"loss {by}, {errors:.1f} standard errors"
 
 
 def _numbers(rates: tuple[float, ...]) -> str:
@@ -100,12 +118,15 @@ class EventLog:
 
     def state(self) -> list[list[Any]]:
         """Return the events as plain data."""
-        return [[*event[:-2], list(event.old_lr), list(event.new_lr)] for event in self._events]
+        return [
+            [*event[:-3], list(event.old_lr), list(event.new_lr), event.errors]
+            for event in self._events
+        ]
 
     def restore(self, rows: Iterable[list[Any]]) -> None:
         """Take over what `state()` returned, without calling the listeners."""
         self._events.clear()
-        rows = [[*row[:-2], tuple(row[-2]), tuple(row[-1])] for row in rows]
+        rows = [[*row[:-3], tuple(row[-3]), tuple(row[-2]), row[-1]] for row in rows]
         self._events.extend(map(Event._make, rows))
 
 

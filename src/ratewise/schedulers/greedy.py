@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ratewise.errors import invalid
+from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import GreedyConfig, merged
 from ratewise.rules.period import nonfinite
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
 from ratewise.schedulers.metric_lr import SYNC_EVERY, MetricLR
-from ratewise.schedulers.resume import Place, at
+from ratewise.schedulers.resume import Place, annealing, at
 from ratewise.schedulers.schedule import Schedule
+
+#: How a run of known length ends where no schedule is named.
+_END = {"significance": "stable-decay"}
 
 
 class GreedyLR(MetricLR):
@@ -36,10 +41,19 @@ class GreedyLR(MetricLR):
 
     Args:
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
-        factor: F in (0, 1), the change of one decision.
-        patience: consecutive good (bad) steps that must be exceeded before a decision.
-        window: length of the rolling mean; 1 is no smoothing.
-        threshold: how much better than the reference counts as better.
+        criterion: what makes a good or a bad step. ``"count"``: each loss is one, as above.
+            ``"significance"``: a step is good where the losses since the last such verdict show a
+            falling trend of 3 standard errors, and bad where they show a rising one, lie above
+            the best stretch so far by as much (then the rate is halved), or show none in `window`
+            losses; noise alone changes little. Where `total_steps` is known the rate then falls
+            to 0 at the end of the run, by ``schedule="stable-decay"`` unless another is named.
+        factor: F in (0, 1), the change of one decision; 0.9, and 0.8 under significance.
+        patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
+            under significance.
+        window: length of the rolling mean, 20; 1 is no smoothing. Under significance the most
+            losses that are kept, 200.
+        threshold: how much better than the reference counts as better; under significance the
+            smallest change that matters.
         warmup: length of the stage after an increase, in which the rate goes on rising.
         cooldown: length of the stage after a decrease, in which it goes on falling.
         mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
@@ -91,6 +105,7 @@ class GreedyLR(MetricLR):
         self,
         optimizer: Optimizer,
         *,
+        criterion: str | None = None,
         factor: float | None = None,
         patience: int | None = None,
         window: int | None = None,
@@ -114,6 +129,7 @@ class GreedyLR(MetricLR):
     ) -> None:
         config = merged(
             config,
+            criterion=criterion,
             factor=factor,
             patience=patience,
             window=window,
@@ -128,6 +144,8 @@ class GreedyLR(MetricLR):
             count = len(groups if isinstance(groups, Sequence) else optimizer.param_groups)
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
                 check_bound(name, bound, count)
+        if schedule is None and total_steps is not None:
+            schedule = _END.get(config.criterion)
         self._greedy = GreedyRates(config, (min_lr, max_lr), strict=_outside_bounds == "raise")
         super().__init__(
             optimizer,
@@ -145,7 +163,8 @@ class GreedyLR(MetricLR):
     _places: ClassVar[Mapping[str, Place]] = {
         **MetricLR._places,
         **{f.name: at(f"rule.config.{f.name}") for f in dataclasses.fields(GreedyConfig)},
-        "window": at("rule.config.window", memory="the mean is over that many losses"),
+        "criterion": at("rule.config.criterion", memory="the losses are kept in another way"),
+        "window": at("rule.config.window", memory="that many losses are kept"),
         "mode": at("rule.config.mode", memory="the best so far is one of that kind"),
         "min_lr": at("rule.bounds.min_lr"),
         "max_lr": at("rule.bounds.max_lr"),
@@ -213,6 +232,26 @@ class GreedyLR(MetricLR):
         """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
         return str(self._greedy.rule.config.on_nonfinite)
 
+    def anneal(self, steps: int) -> None:
+        """Let the rate fall linearly to 0 from where it is, over so many optimizer steps.
+
+        The rule goes on deciding; what it decides is multiplied by the fall. A `schedule` that was
+        named is over then.
+
+        Args:
+            steps: optimizer steps from now on, >= 1; a ramp that is not over yet comes first.
+
+        Raises:
+            InvalidArgument: `steps` is no such number, or the schedule is a function, which
+                nothing but itself can end.
+        """
+        check_count("steps", steps, 1)
+        if callable(self.schedule):
+            fix = "let it fall itself, or construct with e.g. schedule='cosine'"
+            raise invalid("schedule", "None or a name", self.schedule, fix)
+        now = self._clock.elapsed
+        self._begin_annealing(now, now + steps, "linear")
+
     def _decide(self, metric: Any) -> None:
         if self._device is not None:
             self._decide_on_device(metric)
@@ -225,8 +264,9 @@ class GreedyLR(MetricLR):
         if rule.changed():
             old = rates.current(self._groups())
             self._write()
-            why = (metric, rule.smoothed(metric), *before, self.last_reason)
-            self._record.note(self.last_epoch, why, old, rates.current(self._groups()))
+            compared, reference, errors = rule.told(metric, before[0])
+            why = (metric, compared, reference, *before[1:], self.last_reason)
+            self._record.note(self.last_epoch, why, old, rates.current(self._groups()), errors)
         elif self.schedule is not None:
             self._write()
         elif rates.looking:
@@ -240,7 +280,8 @@ class GreedyLR(MetricLR):
         rule.update(metric)
         old = self._rates.write(self._groups(), self._own_rates())
         new = self._rates.wrote
-        fixed = [self._ticks, metric, rule.smoothed(metric), *before, rule.reason]
+        compared, reference, errors = rule.told(metric, before[0])
+        fixed = [self._ticks, metric, compared, reference, *before[1:], rule.reason, errors]
         record.note_on_device(rule.changed(), fixed, old, new)
         if self._raises:
             self._spoilt.logical_or_(~torch.isfinite(metric))
@@ -259,7 +300,13 @@ class GreedyLR(MetricLR):
                 late = f"step {self.last_epoch} or up to {SYNC_EVERY} steps before"
                 raise nonfinite(math.nan, late)
 
+    def _holding(self, saved: dict[str, Any]) -> Set[str]:
+        names = super()._holding(saved)
+        return names - {"schedule"} if annealing(saved) else names
+
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
+        if "total_steps" in changed and ours["schedule"] is None:
+            ours["schedule"] = _END.get(ours["rule"]["config"]["criterion"])
         if changed & {"min_lr", "max_lr"}:
             follow_bounds(ours["rule"])

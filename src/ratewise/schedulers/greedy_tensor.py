@@ -30,6 +30,7 @@ class TensorGreedy:
         self.config = rule.config
         self.limits = rule.limits
         plain = rule.state()
+        self._nan = torch.full((), torch.nan, dtype=dtype, device=device)
 
         def number(value: float | list[float]) -> Tensor:
             return torch.tensor(value, dtype=dtype, device=device)
@@ -92,10 +93,17 @@ class TensorGreedy:
         reason = self._state.reason
         return (reason > NONE) & (reason < CLAMPED)
 
-    def smoothed(self, metric: Tensor) -> Tensor:
-        """Return the rolling mean after `metric` was taken in; `metric` if the ring is empty."""
-        ring = self._state.ring
-        return torch.where(ring.count > 0, rolling_mean(ring), metric)
+    def told(self, metric: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `FloatGreedy.told` would, on the device."""
+        ring, found = self._state.ring, self._state.evidence
+        if found is None:
+            return torch.where(ring.count > 0, rolling_mean(ring), metric), reference, self._nan
+        none = (found.mean == 0) & (found.before == 0) & (found.errors == 0)
+        return (
+            torch.where(none, metric, found.mean),
+            torch.where(none, torch.nan, found.before),
+            torch.where(none, torch.nan, found.errors),
+        )
 
     def restart(self) -> None:
         """Put every scale back to 1."""

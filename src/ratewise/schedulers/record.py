@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,10 +28,15 @@ class Record:
         self._on_device = None if device is None else DeviceLog(groups, device, dtype)
 
     def note(
-        self, step: int, why: tuple[Any, ...], old: Sequence[float], new: Sequence[float]
+        self,
+        step: int,
+        why: tuple[Any, ...],
+        old: Sequence[float],
+        new: Sequence[float],
+        errors: float = math.nan,
     ) -> None:
-        """Note an event; `why` is its fields from metric to reason."""
-        self.log.add(Event._make((step, *why, tuple(old), tuple(new))))
+        """Note an event; `why` is its fields from metric to reason, `errors` those of a test."""
+        self.log.add(Event._make((step, *why, tuple(old), tuple(new), errors)))
 
     def note_on_device(
         self, changed: Tensor, fixed: list[Tensor], old: Tensor, new: Tensor

@@ -120,7 +120,7 @@ def load(
     )
     try:
         before = copy.deepcopy(ours)
-        differences = override(ours, now["ratewise"], s._places, s._given)
+        differences = override(ours, now["ratewise"], s._places, s._holding(ours))
         names = {difference.name for difference in differences}
         s._follow(ours, before, names)
         if isinstance(ours["schedule"], str):
@@ -182,7 +182,7 @@ def _consequences(scheduler: ScheduledLR, saved: State) -> str:
 def _share(saved: State, in_optimizer_steps: bool) -> float:
     """Return the schedule's height that our part of a state has."""
     schedule = saved["schedule"] if isinstance(saved["schedule"], str) else None
-    begin, step = saved["ramp_end"], saved["clock"]["elapsed"]
+    begin, step = max(saved["ramp_end"], saved["begin"]), saved["clock"]["elapsed"]
     if in_optimizer_steps:
         begin = max(saved["warmup_steps"], saved["begin"])
     scale = float(saved["height"]) * schedule_scale(schedule, step, saved["horizon"], begin)

@@ -231,8 +231,4 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         if self.last_epoch + steps <= begin:
             fix = "the ramp is not over: anneal for longer"
             raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
-        self._prepare_to_write()
-        self._height = self.share(ramp=False)
-        self._begin, self.horizon = begin, self.last_epoch + steps
-        self._told_past = False
-        self._write()
+        self._begin_annealing(begin, self.last_epoch + steps, self.schedule)
