@@ -39,6 +39,9 @@ from ratewise.rules.smoothing import pairwise_sum, slots
 #: Standard errors beyond which S is a trend, and U a loss that lies above the best stretch.
 TREND = 3.0
 EXCESS = 3.0
+#: The share of stretches of 200 losses of independent noise in which S goes beyond `TREND`, up or
+#: down: simulated, and the same whatever the noise's distribution.
+FALSE_ALARMS = 0.07
 
 
 class Evidence(NamedTuple):
