@@ -55,6 +55,11 @@ ROWS = (
     Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
     Row(
+        "greedy, significance",
+        GreedyLR,
+        {"criterion": "significance", "window": 7, "total_steps": 60},
+    ),
+    Row(
         "greedy, ramp and periods",
         GreedyLR,
         {**QUICK, "warmup_steps": 3, "decide_every": 2},

@@ -58,7 +58,9 @@ def test_in_these_runs_the_rate_rises_and_falls_after_most_stops():
         rates = [rates[0] for rates in Training(row).run(STEPS).rates]
         late = [after - before for before, after in pairwise(rates)][STEPS // 2 :]
         assert min(late) < 0, row.name
-        assert max(late) > 0 or row.name == "like transformers", row.name
+        # Those wait longer before they raise a rate; `test_greedy_significance` has a longer run.
+        slow = row.name in ("like transformers", "greedy, significance")
+        assert max(late) > 0 or slow, row.name
 
 
 @every_row

@@ -1,4 +1,4 @@
-"""A slow, literal twin of the rule that waits for significance: every pair of losses, at every step.
+"""A slow, literal twin of the rule that waits for significance: every pair, at every step.
 
 It takes steps, stages and bounds from the twin of the counting rule and shares no line with the
 fast one.

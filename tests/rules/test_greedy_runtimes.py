@@ -70,9 +70,7 @@ def fields(state: GreedyState, config: GreedyConfig) -> dict[str, object]:
         e = state.evidence
         evidence = {
             "values": [float(value) for value in e.values[: int(e.count)]],
-            "trend": int(e.trend),
             "best": [float(value) for value in e.best[: int(e.best_count)]],
-            "excess": int(e.excess),
             **{k: float(getattr(e, k)) for k in ("mean", "before", "errors")},
         }
     return ring | {
@@ -95,6 +93,9 @@ def assert_equal_along(rng: random.Random, xp, zero, runs: int) -> set[str]:
             floats.update(loss)
             state = update(state, loss=loss, config=config, limits=limits, xp=xp)
             shared = fields(state, config)
+            if state.evidence is not None:
+                pairs = int(state.evidence.trend), int(state.evidence.excess)
+                assert pairs == (floats.evidence.trend, floats.evidence.excess), (config, step)
             assert shared == {k: v for k, v in floats.state().items() if k in shared}, (
                 config,
                 step,

@@ -41,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "mode": "max",
         "config": GreedyConfig(reference="previous"),
     },
+    "significance": {"criterion": "significance", "window": 9, "total_steps": 90},
     "nonfinite skipped": {**QUICK, "on_nonfinite": "skip"},
     "nonfinite raised": {**QUICK, "on_nonfinite": "raise"},
 }

@@ -18,9 +18,7 @@ from ratewise.rules.smoothing import slots
 #: What `FloatEvidence.state` must look like; `check_evidence` has what depends on the settings.
 EVIDENCE = {
     "values": schema.several(schema.number()),
-    "trend": schema.count(-schema.MOST),
     "best": schema.several(schema.number()),
-    "excess": schema.count(-schema.MOST),
     "mean": schema.number(),
     "before": schema.number(),
     "errors": schema.number(),
@@ -140,12 +138,10 @@ class FloatEvidence:
         return older / max(half, 1), newer / (n - half), (older + newer) / n
 
     def state(self) -> dict[str, Any]:
-        """Return everything as plain copied data."""
+        """Return everything as plain copied data; the counts of pairs follow from the losses."""
         return {
             "values": list(self.values),
-            "trend": self.trend,
             "best": list(self.best),
-            "excess": self.excess,
             "mean": self.mean,
             "before": self.before,
             "errors": self.errors,
@@ -153,9 +149,11 @@ class FloatEvidence:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state()` returned."""
-        self.values, self.best = (list(map(float, state[k])) for k in ("values", "best"))
-        self._sorted, self._best_sorted = sorted(self.values), sorted(self.best)
-        self.trend, self.excess = int(state["trend"]), int(state["excess"])
+        self.clear()
+        self.best = list(map(float, state["best"]))
+        self._best_sorted = sorted(self.best)
+        for value in state["values"]:
+            self.push(float(value))
         self.mean, self.before, self.errors = (
             float(state[k]) for k in ("mean", "before", "errors")
         )

@@ -50,10 +50,10 @@ class TensorGreedy:
             else Evidence(
                 values=padded(found["values"]),
                 count=whole(len(found["values"])),
-                trend=whole(found["trend"]),
+                trend=whole(rule.evidence.trend),
                 best=padded(found["best"]),
                 best_count=whole(len(found["best"])),
-                excess=whole(found["excess"]),
+                excess=whole(rule.evidence.excess),
                 **{name: number(found[name]) for name in _NUMBERS},
             )
         )
@@ -139,9 +139,7 @@ def _plain(evidence: Evidence) -> dict[str, Any]:
     """Return what `FloatEvidence.state` would."""
     return {
         "values": evidence.values[: int(evidence.count)].tolist(),
-        "trend": int(evidence.trend),
         "best": evidence.best[: int(evidence.best_count)].tolist(),
-        "excess": int(evidence.excess),
         **{name: float(getattr(evidence, name)) for name in _NUMBERS},
     }
 
