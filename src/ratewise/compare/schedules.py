@@ -131,7 +131,7 @@ def _plateau(optimizer: Optimizer, steps: int) -> Any:
 
 def _greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     config, options = _rule_settings(options)
-    if isinstance(options.get("schedule"), str):
+    if isinstance(options.get("schedule"), str) or config.criterion == "significance":
         options["total_steps"] = steps
     return GreedyLR(optimizer, config=config, **options)
 

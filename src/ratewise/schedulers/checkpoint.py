@@ -15,7 +15,7 @@ from ratewise.schedulers import clock, events, rates, trace
 from ratewise.schedulers.schedule import check_schedule
 
 #: Format of our part of a state dict; another one is refused.
-FORMAT = 3
+FORMAT = 4
 
 #: What others may have multiplied a rate by: a schedule of ours that ends near 0 is included.
 MOST_OUTSIDE = 1e60
