@@ -22,6 +22,9 @@ from transformers import TrainerCallback
 from ratewise.errors import InvalidArgument
 
 
+SIGNIFICANCE: dict[str, Any] = {"criterion": "significance", "window": 8, "config": None}
+
+
 @pytest.fixture(autouse=True)
 def _small_and_apart():
     threads = torch.get_num_threads()
@@ -44,6 +47,15 @@ def test_the_training_arguments_warmup_is_the_scheduler_s_ramp(
     assert run.rates == dry(run.model.losses, warmup_steps=steps)
     assert run.rates != dry(run.model.losses)  # the control: without a ramp
     assert rose_and_fell(run.rates[steps + 1 :])
+
+
+def test_the_run_s_length_ends_a_scheduler_that_waits_for_significance(tmp_path: Path):
+    run = Run(tmp_path, rule=SIGNIFICANCE).train()
+    assert run.scheduler.horizon == STEPS
+    assert run.scheduler.get_last_lr() == [0.0]
+    assert run.rates[: STEPS * 4 // 5] == dry(run.model.losses, **SIGNIFICANCE)[: STEPS * 4 // 5]
+    named = Run(tmp_path, rule=SIGNIFICANCE | {"schedule": "constant", "total_steps": 99}).train()
+    assert named.rates == dry(run.model.losses, **SIGNIFICANCE)
 
 
 def test_a_warmup_that_both_have_is_no_conflict_and_another_one_is(tmp_path: Path):

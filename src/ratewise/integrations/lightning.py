@@ -68,6 +68,9 @@ def configure(
     a checkpoint between a batch and its validation (`every_n_train_steps`) Lightning goes on
     without that validation, and so without its metric.
 
+    The run's length ends a `GreedyLR` with ``criterion="significance"`` that was given neither a
+    length nor a schedule.
+
     To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.
 
@@ -133,6 +136,12 @@ class ObserveCallback(Callback):
     ) -> None:
         self.outer, self.schedulers = outer, schedulers
         self.monitor, self.interval = monitor, interval
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Pass the run's length on, where it is known and the scheduler is not part of another."""
+        steps = trainer.estimated_stepping_batches
+        if self.schedulers == [self.outer] and isinstance(steps, int) and steps > 0:
+            self.schedulers[0].hear_length(steps)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Take a micro-batch's loss, as `training_step` returned it."""

@@ -57,7 +57,8 @@ class ObserveCallback(TrainerCallback):
 
     ``TrainingArguments.warmup_steps``, a number or a share of the run, becomes the scheduler's
     ramp if it has none: rate = base * (t + 1) / (W + 1) at steps t = 0..W. When a run resumes,
-    what the checkpoint says holds. Checkpoints need nothing from here: all memory is the
+    what the checkpoint says holds. The run's length ends a `GreedyLR` with
+    ``criterion="significance"`` that was given neither a length nor a schedule. Checkpoints need nothing from here: all memory is the
     scheduler's, in Trainer's scheduler.pt.
 
     Args:
@@ -110,6 +111,8 @@ class ObserveCallback(TrainerCallback):
             raise invalid("eval_strategy", "'steps' or 'epoch'", "no", fix)
         if state.global_step == 0 and self.scheduler.last_epoch <= 0:
             self._set_ramp(args.get_warmup_steps(state.max_steps), _unwrapped(theirs))
+        if _unwrapped(theirs) is self.scheduler:
+            self.scheduler.hear_length(state.max_steps)
         if isinstance(self.scheduler, MetricLR):
             self.scheduler.missing = "hold"
         self._training, self._heard, self._falls_back = True, False, False

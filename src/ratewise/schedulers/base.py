@@ -248,6 +248,10 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             return max(self.warmup_steps, self._begin)
         return max(self._ramp_end, self._begin)
 
+    def hear_length(self, steps: int) -> None:
+        """Take the run's length in optimizer steps from a trainer, if that decides anything."""
+        return
+
     def _begin_annealing(self, begin: int, end: int, schedule: Schedule) -> None:
         """Let the rate fall from where it is, by a schedule with a name, from step to step."""
         self._prepare_to_write()

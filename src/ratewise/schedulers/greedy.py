@@ -232,6 +232,20 @@ class GreedyLR(MetricLR):
         """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
         return str(self._greedy.rule.config.on_nonfinite)
 
+    def hear_length(self, steps: int) -> None:
+        """Take the run's length from a trainer, under a criterion that ends the run annealed.
+
+        What the constructor was given, and an annealing that has begun, hold.
+
+        Args:
+            steps: of the optimizer, in the whole run.
+        """
+        end = _END.get(self._greedy.rule.config.criterion)
+        begun = self._begin or self.horizon != self._length
+        if end is None or begun or {"schedule", "total_steps"} & self._given:
+            return
+        self.schedule, self._length, self.horizon = end, steps, steps
+
     def anneal(self, steps: int) -> None:
         """Let the rate fall linearly to 0 from where it is, over so many optimizer steps.
 
