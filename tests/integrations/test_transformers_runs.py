@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from ratewise.errors import InvalidArgument
 
-
+#: Beside `RULE`, whose own config is of the other criterion.
 SIGNIFICANCE: dict[str, Any] = {"criterion": "significance", "window": 8, "config": None}
 
 

@@ -58,8 +58,9 @@ class ObserveCallback(TrainerCallback):
     ``TrainingArguments.warmup_steps``, a number or a share of the run, becomes the scheduler's
     ramp if it has none: rate = base * (t + 1) / (W + 1) at steps t = 0..W. When a run resumes,
     what the checkpoint says holds. The run's length ends a `GreedyLR` with
-    ``criterion="significance"`` that was given neither a length nor a schedule. Checkpoints need nothing from here: all memory is the
-    scheduler's, in Trainer's scheduler.pt.
+    ``criterion="significance"`` that was given neither a length nor a schedule.
+
+    Checkpoints need nothing from here: all memory is the scheduler's, in Trainer's scheduler.pt.
 
     Args:
         scheduler: a ratewise scheduler, the one that Trainer has, be it wrapped by Accelerate or
