@@ -201,6 +201,22 @@ def test_each_validation_decides_on_its_metric_as_a_loop_by_hand(every: int):
     assert module.greedy.last_epoch == EPOCHS * (BATCHES // every)
 
 
+class Waits(Module):
+    """Waits for significance, and is told by nobody but Lightning how long the run is."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), self.rate, momentum=0.5)
+        self.greedy = GreedyLR(optimizer, criterion="significance")
+        return configure(self, optimizer, self.greedy)
+
+
+def test_the_run_s_length_ends_a_scheduler_that_waits_for_significance():
+    module = fit(Waits(), accumulate_grad_batches=2)
+    assert module.greedy.horizon == EPOCHS * math.ceil(BATCHES / 2)
+    assert module.greedy.get_last_lr() == [0.0]
+    assert module.rates[-1] > 0
+
+
 def test_with_a_metric_a_schedule_may_count_steps():
     module = fit(Module("val_loss", interval="step"))
     assert (module.rates, module.weights) == by_hand(validate_every=BATCHES)
