@@ -51,9 +51,9 @@ class SignificanceTwin(GreedyTwin):
         verdict = "none"
         if n > 1:
             older, newer = mean(x[: n // 2]), mean(x[n // 2 :])
-            if trend < -3 * spread and up * (older - newer) > self._margin(older):
+            if trend < -2.5 * spread and up * (older - newer) > self._margin(older):
                 verdict = "better"
-            if trend > 3 * spread and up * (newer - older) > self._margin(older):
+            if trend > 2.5 * spread and up * (newer - older) > self._margin(older):
                 verdict = "worse"
             if m and excess > 3 * apart and trend >= 0:
                 before = mean(y)
@@ -76,7 +76,7 @@ class SignificanceTwin(GreedyTwin):
         self.ended = True
         up = 1 if self.mode == "min" else -1
         pairs = [up * sign(a - b) for a in self.stretch for b in self.best_stretch]
-        if not self.best_stretch or sum(pairs) < 0:
+        if not self.best_stretch or sum(pairs) < 0 or self.lost:
             self.best_stretch = self.stretch
         self.stretch = []
 

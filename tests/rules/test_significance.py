@@ -46,7 +46,7 @@ choices = st.fixed_dictionaries(
     {
         "factor": st.sampled_from([0.8, 0.4]),
         "patience": st.sampled_from([0, 1]),
-        "window": st.sampled_from([7, 12, 40]),
+        "window": st.sampled_from([6, 12, 40]),
         "threshold": st.sampled_from([0.0, 1e-4, 0.1]),
         "threshold_mode": st.sampled_from(["rel", "abs"]),
         "plateau": st.sampled_from(["bad", "neutral"]),
@@ -87,7 +87,7 @@ def test_the_rule_is_its_literal_twin(options, losses, holes):
 
 
 def test_in_such_series_the_rate_rises_falls_and_is_halved():
-    down_up = [4.0 - t / 16 for t in range(30)] + [2.0 + t / 8 for t in range(40)]
+    down_up = [4.0 - t / 16 for t in range(30)] + [4.0 + (t % 3) / 8 for t in range(40)]
     ratios = {b / a for a, b in itertools.pairwise(scales(rule(window=40), down_up))}
     assert {1.0, 0.8, 0.5} <= {round(ratio, 9) for ratio in ratios}
     assert max(ratios) == pytest.approx(1.25)
@@ -165,14 +165,14 @@ def test_noise_that_is_not_independent_errs_more_and_means_of_it_less():
         noise[:, step] += 0.5 * noise[:, step - 1]
     means = noise.reshape(150, CONFIG.window, 10).mean(2)
     assert alarms(noise[:, : CONFIG.window]) > 2 * FALSE_ALARMS
-    assert alarms(means) <= 2 * FALSE_ALARMS
+    assert alarms(means) <= 1.5 * FALSE_ALARMS
 
 
 # -- what decides -------------------------------------------------------------------------------
 
 
-def test_seven_losses_in_a_row_decide_and_six_do_not():
-    assert scales(rule(), range(9, 2, -1)) == [1.0] * 6 + [1.25]
+def test_six_losses_in_a_row_decide_and_five_do_not():
+    assert scales(rule(), range(9, 3, -1)) == [1.0] * 5 + [1.25]
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])
@@ -191,10 +191,10 @@ def test_one_spike_changes_nothing():
 
 
 def test_a_fall_that_a_decrease_brings_about_is_no_reason_to_rise():
-    down = [9.0 - t for t in range(7)]
+    down = [9.0 - t for t in range(6)]
     after = [math.nan, *down]  # lowered by a loss that is not finite, then better
     assert scales(rule(), after)[-1] == 0.8
-    assert scales(rule(), after + [x - 7 for x in down])[-1] == 1.0
+    assert scales(rule(), after + [x - 6 for x in down])[-1] == 1.0
 
 
 def test_no_trend_in_a_full_window_lowers_the_rate_or_not():
@@ -273,8 +273,8 @@ def test_defaults_follow_from_the_criterion():
 
 def test_a_window_in_which_nothing_can_be_significant_is_refused():
     with pytest.raises(InvalidArgument, match="window"):
-        GreedyConfig(criterion="significance", window=6)
-    assert GreedyConfig(window=6).window == 6
+        GreedyConfig(criterion="significance", window=5)
+    assert GreedyConfig(window=5).window == 5
 
 
 def test_the_best_stretch_is_the_one_that_most_pairs_speak_for():

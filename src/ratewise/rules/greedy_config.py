@@ -21,8 +21,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "count": {"factor": 0.9, "patience": 3, "window": 20},
     "significance": {"factor": 0.8, "patience": 0, "window": 200},
 }
-#: No fewer losses can show a trend: 7 in a row are 3 standard errors.
-LEAST_WINDOW = 7
+#: No fewer losses can show a trend: 6 in a row are 2.8 standard errors.
+LEAST_WINDOW = 6
 #: What a loss that lies above its best stretch multiplies the rate by, unless F is smaller.
 RETREAT = 0.5
 _FOLLOWS: Any = None  #: from `criterion`

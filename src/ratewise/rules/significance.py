@@ -16,7 +16,7 @@ is the same for "above what was reached before". A loss that is taken in adds it
 
 Why ranks. Where nothing changes, their distribution is known for each n, whatever that of the
 losses: a rate of false alarms can be stated, heavy tails do not matter, and where metrics are
-rare 7 in a row can decide. No variance is estimated, so none is 0 or infinite. All is counted in
+rare 6 in a row can decide. No variance is estimated, so none is 0 or infinite. All is counted in
 integers, equal to the last bit in every runtime. Each loss's row of pairs is independent of the
 earlier ones (sequential ranks), so that a look after each loss, which errs more often than one
 look at the end, does so at a rate that is the same for all losses: `FALSE_ALARMS`. What is
@@ -37,11 +37,12 @@ from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.smoothing import pairwise_sum, slots
 
 #: Standard errors beyond which S is a trend, and U a loss that lies above the best stretch.
-TREND = 3.0
+TREND = 2.5
 EXCESS = 3.0
 #: The share of stretches of 200 losses of independent noise in which S goes beyond `TREND`, up or
-#: down: simulated, and the same whatever the noise's distribution.
-FALSE_ALARMS = 0.07
+#: down: simulated, and the same whatever the noise's distribution. Each direction has half of it,
+#: and they undo each other; at 3 standard errors it is 0.07, and trends are found later.
+FALSE_ALARMS = 0.27
 
 
 class Evidence(NamedTuple):
@@ -164,12 +165,14 @@ def conclude(
 ) -> tuple[Evidence, Any]:
     """Return the evidence and the best stretch's mean; where a stretch has `ended`, one begins.
 
-    It is the best so far if there was none before, or if most pairs say so.
+    It is the best so far if there was none before, if most pairs say so, or if the best one was
+    lost: what comes after a retreat is compared with what it was a retreat from. (If the data have
+    become harder for good, the old best would bring the rate down to its bound.)
     """
     where = xp.where
     low = evidence.excess > 0 if config.mode == "max" else evidence.excess < 0
-    first = evidence.best_count == 0
-    best = ended & (low | first) & (evidence.count > 0) & xp.isfinite(verdict.whole)
+    anew = (evidence.best_count == 0) | verdict.lost
+    best = ended & (low | anew) & (evidence.count > 0) & xp.isfinite(verdict.whole)
     values, count = evidence.values, evidence.count
     told = verdict.given() & xp.isfinite(verdict.mean) & xp.isfinite(verdict.before)
     told = ended & told

@@ -34,10 +34,10 @@ class FloatEvidence:
         config: the rule's settings.
 
     >>> evidence = FloatEvidence(GreedyConfig(criterion="significance"))
-    >>> for loss in (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
+    >>> for loss in (6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
     ...     evidence.push(loss)
     >>> evidence.judge(0.0) == BETTER, evidence.trend
-    (True, -21)
+    (True, -15)
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class FloatEvidence:
             verdict: that ends the old one, or `OPEN` if something else does.
             reference: mean of the best stretch so far.
         """
-        low = self.up * self.excess < 0 or not self.best  # most pairs say so
+        low = self.up * self.excess < 0 or not self.best or verdict == LOST
         whole = self._means()[2] if self.values and low else math.nan
         if math.isfinite(whole):
             self.best, self._best_sorted = self.values, self._sorted

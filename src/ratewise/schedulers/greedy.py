@@ -43,8 +43,8 @@ class GreedyLR(MetricLR):
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
         criterion: what makes a good or a bad step. ``"count"``: each loss is one, as above.
             ``"significance"``: a step is good where the losses since the last such verdict show a
-            falling trend of 3 standard errors, and bad where they show a rising one, lie above
-            the best stretch so far by as much (then the rate is halved), or show none in `window`
+            falling trend of 2.5 standard errors, and bad where they show a rising one, lie above
+            the best stretch so far by 3 (then the rate is halved), or show none in `window`
             losses; noise alone changes little. Where `total_steps` is known the rate then falls
             to 0 at the end of the run, by ``schedule="stable-decay"`` unless another is named.
         factor: F in (0, 1), the change of one decision; 0.9, and 0.8 under significance.
@@ -59,7 +59,7 @@ class GreedyLR(MetricLR):
         mode: ``"min"`` for losses, ``"max"`` for rewards and accuracies.
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``), is passed over
             (``"skip"``) or raises `NonFiniteLoss` (``"raise"``). It never enters a mean.
-        config: all settings of the rule. The eight above are those that are set most often; the
+        config: all settings of the rule. The nine above are those that are set most often; the
             others choose between readings of the literature, as in
             ``config=GreedyConfig(reference="previous")``. An argument that is left out takes its
             value from `config`. When a state is loaded, settings of `config` count as given where
