@@ -87,7 +87,7 @@ def test_the_rule_is_its_literal_twin(options, losses, holes):
 
 
 def test_in_such_series_the_rate_rises_falls_and_is_halved():
-    down_up = [4.0 - t / 16 for t in range(30)] + [4.0 + (t % 3) / 8 for t in range(40)]
+    down_up = [4.0 - t / 16 for t in range(30)] + [4.0 + (t % 3) / 8 for t in range(60)]
     ratios = {b / a for a, b in itertools.pairwise(scales(rule(window=40), down_up))}
     assert {1.0, 0.8, 0.5} <= {round(ratio, 9) for ratio in ratios}
     assert max(ratios) == pytest.approx(1.25)
