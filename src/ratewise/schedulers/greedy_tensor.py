@@ -38,25 +38,20 @@ class TensorGreedy:
         def whole(value: int) -> Tensor:
             return torch.tensor(value, device=device)
 
-        def padded(values: list[float]) -> Tensor:
-            size = slots(rule.config.window)
-            return number([*values, *[0.0] * (size - len(values))])
-
         ring = Window(number(plain["values"]), whole(plain["position"]), whole(plain["count"]))
-        found = plain["evidence"]
-        evidence = (
-            None
-            if found is None
-            else Evidence(
-                values=padded(found["values"]),
-                count=whole(len(found["values"])),
-                trend=whole(rule.evidence.trend),
-                best=padded(found["best"]),
-                best_count=whole(len(found["best"])),
-                excess=whole(rule.evidence.excess),
-                **{name: number(found[name]) for name in _NUMBERS},
+        found = rule.evidence
+        evidence = None
+        if found is not None:
+            size = slots(rule.config.window)
+            evidence = Evidence(
+                values=number(found.values + [0.0] * (size - len(found.values))),
+                count=whole(len(found.values)),
+                trend=whole(found.trend),
+                best=number(found.best + [0.0] * (size - len(found.best))),
+                best_count=whole(len(found.best)),
+                excess=whole(found.excess),
+                **{name: number(getattr(found, name)) for name in _NUMBERS},
             )
-        )
         self._state = GreedyState(
             scale=tuple(number(scale) for scale in plain["scale"]),
             ring=ring,
