@@ -56,6 +56,10 @@ def _cell(text: str) -> str:
     return f"<td{mark}>{html.escape(text)}</td>"
 
 
+_ROW = 340  #: pixels of a row of panels
+_BETWEEN_ROWS = 100  #: of which so many lie between two: the upper's x label, the lower's title
+
+
 def plot_panels(panels: Sequence[Panel]) -> str:
     """Return a plot of the panels in a grid; one click on the legend hides a line everywhere."""
     from plotly import graph_objects as go
@@ -67,7 +71,7 @@ def plot_panels(panels: Sequence[Panel]) -> str:
         rows,
         columns,
         subplot_titles=[panel.title for panel in panels],
-        vertical_spacing=0.32 / (rows + 1),
+        vertical_spacing=_BETWEEN_ROWS / (_ROW * rows - 70),
         horizontal_spacing=0.09,
     )
     named: set[str] = set()
@@ -83,7 +87,7 @@ def plot_panels(panels: Sequence[Panel]) -> str:
         figure.update_yaxes(
             title_text=panel.y_label, type="log" if panel.log_y else "linear", row=row, col=column
         )
-    figure.update_layout(height=330 * rows + 110, legend={"orientation": "h", "y": -0.18 / rows})
+    figure.update_layout(height=_ROW * rows + 110, legend={"orientation": "h", "y": -0.18 / rows})
     return _div(figure)
 
 
