@@ -223,7 +223,7 @@ def test_given_and_different_holds_with_a_warning_that_names_both(
 
 def test_every_argument_that_a_state_has_is_among_these():
     assert UPDATE_RATIO.keys() | {"schedule"} == UpdateRatioLR._places.keys()
-    refused = {"window", "mode"}
+    refused = {"criterion", "window", "mode"}
     assert GREEDY.keys() | refused | {"schedule", "total_steps"} == GreedyLR._places.keys()
 
 

@@ -269,9 +269,9 @@ class FloatGreedy:
         """
         found = self.evidence
         if found is None:
-            return (self.ring.mean() if self.ring.count else metric), reference, math.nan
+            return (self.ring.mean() if self.ring.count else metric), reference, 0.0
         if found.mean == found.before == found.errors == 0.0:  # no verdict, but what is not finite
-            return metric, math.nan, math.nan
+            return metric, math.nan, 0.0
         return found.mean, found.before, found.errors
 
     def restart(self) -> None:

@@ -38,7 +38,7 @@ class Event(NamedTuple):
     reason: str  #: one of `ratewise.rules.greedy.REASONS`, or "rollback" of a guard
     old_lr: tuple[float, ...]
     new_lr: tuple[float, ...]
-    errors: float = math.nan  #: standard errors of a test's statistic; NaN if there was no test
+    errors: float = 0.0  #: standard errors of a test's statistic; 0 where no test has decided
 
     def words(self) -> str:
         """Return the event as one sentence.
@@ -51,7 +51,7 @@ class Event(NamedTuple):
         rates = f"{_numbers(self.old_lr)} -> {_numbers(self.new_lr)}"
         loss = f"loss {self.metric:.4g} (mean {self.smoothed:.4g})"
         against = "" if math.isnan(self.reference) else f" than {self.reference:.4g}"
-        if not math.isnan(self.errors):
+        if self.errors:
             loss = self._trend()
         said = {
             "increase": f"{loss} was better{against}, run of {self.good + 1}",
@@ -61,8 +61,8 @@ class Event(NamedTuple):
             "reset": f"{loss}; at its lower bound too often, back to the initial rate",
             "rollback": f"{loss} was a spike: back to the last good weights",
         }
-        decided = math.isnan(self.errors) or self.reason not in ("increase", "decrease")
-        why = said.get(self.reason, loss) if decided else loss
+        tested = self.errors and self.reason in ("increase", "decrease")
+        why = loss if tested else said.get(self.reason, loss)
         return f"step {self.step}: {self.reason} {rates}; {why}"
 
     def _trend(self) -> str:

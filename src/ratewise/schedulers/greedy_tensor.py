@@ -30,7 +30,7 @@ class TensorGreedy:
         self.config = rule.config
         self.limits = rule.limits
         plain = rule.state()
-        self._nan = torch.full((), torch.nan, dtype=dtype, device=device)
+        self._zero = torch.zeros((), dtype=dtype, device=device)
 
         def number(value: float | list[float]) -> Tensor:
             return torch.tensor(value, dtype=dtype, device=device)
@@ -92,12 +92,12 @@ class TensorGreedy:
         """Return what `FloatGreedy.told` would, on the device."""
         ring, found = self._state.ring, self._state.evidence
         if found is None:
-            return torch.where(ring.count > 0, rolling_mean(ring), metric), reference, self._nan
+            return torch.where(ring.count > 0, rolling_mean(ring), metric), reference, self._zero
         none = (found.mean == 0) & (found.before == 0) & (found.errors == 0)
         return (
             torch.where(none, metric, found.mean),
             torch.where(none, torch.nan, found.before),
-            torch.where(none, torch.nan, found.errors),
+            found.errors,
         )
 
     def restart(self) -> None:

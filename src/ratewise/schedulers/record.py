@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ class Record:
         why: tuple[Any, ...],
         old: Sequence[float],
         new: Sequence[float],
-        errors: float = math.nan,
+        errors: float = 0.0,
     ) -> None:
         """Note an event; `why` is its fields from metric to reason, `errors` those of a test."""
         self.log.add(Event._make((step, *why, tuple(old), tuple(new), errors)))
