@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from ratewise.plotting import Bar, Forest, Heat, Line, Panel, save_forest, save_heat, save_panels
+from ratewise.plotting import Bar, Forest, Line, Panel, save_forest, save_panels
 
 NAME = r"$\frac{a$"  # matplotlib takes it for a formula, and cannot read it
 
@@ -19,11 +19,7 @@ def forest(path: Path) -> None:
     save_forest(Forest(NAME, "ratio", [Bar(NAME, "#000000", 1.0, 0.9, 1.1)]), path)
 
 
-def heat(path: Path) -> None:
-    save_heat([Heat(NAME, [NAME], [NAME], [[1.0]])], path, "ratio")
-
-
-@pytest.mark.parametrize("draw", [panels, forest, heat])
+@pytest.mark.parametrize("draw", [panels, forest])
 def test_a_name_with_dollar_signs_is_drawn_as_it_is(draw, tmp_path: Path):
     draw(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000

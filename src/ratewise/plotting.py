@@ -79,16 +79,6 @@ class Forest:
     shade: float = 1.02
 
 
-@dataclass(frozen=True)
-class Heat:
-    """Ratios in a grid, one a cell, coloured on a logarithmic scale around 1; NaN is left blank."""
-
-    title: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    values: Sequence[Sequence[float]]
-
-
 def clipped(bar: Bar, limits: tuple[float, float]) -> tuple[float, float, float]:
     """Return low, estimate and high inside the limits; an unbounded end meets the edge.
 
@@ -161,43 +151,6 @@ def save_forest(forest: Forest, path: Path) -> None:
     axis.set_xticks(inside, [f"{x:g}" for x in inside])
     axis.minorticks_off()
     axis.grid(axis="x", alpha=0.25)
-    _finish(figure, path)
-
-
-def save_heat(panels: Sequence[Heat], path: Path, colour_label: str, limit: float = 2.0) -> None:
-    """Draw grids of ratios below each other, blue below 1 and red above, and write a PNG.
-
-    Args:
-        panels: the grids.
-        path: the PNG.
-        colour_label: what the ratio is of.
-        limit: the ratio, and its inverse, at which the colours end.
-    """
-    from matplotlib.figure import Figure
-
-    height = sum(len(panel.rows) for panel in panels)
-    size = (2.6 + 0.85 * max(len(panel.columns) for panel in panels), 1.2 + 0.34 * height)
-    figure = Figure(figsize=(size[0], size[1] + 0.9 * len(panels)), layout="constrained")
-    shares = [len(panel.rows) for panel in panels]
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=shares).ravel()
-    end = math.log(limit)
-    for axis, panel in zip(axes, panels, strict=True):
-        logs = [[math.log(x) if x > 0 else math.nan for x in row] for row in panel.values]
-        image = axis.imshow(logs, cmap="RdBu_r", vmin=-end, vmax=end, aspect="auto")
-        for i, row in enumerate(panel.values):
-            for j, x in enumerate(row):
-                if x > 0:
-                    dark = abs(math.log(x)) > 0.6 * end
-                    colour = "#FFFFFF" if dark else "#000000"
-                    text = f"{x:.2f}" if x < 10 else f"{x:.0f}"
-                    axis.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
-        columns, rows = map(_plain, panel.columns), map(_plain, panel.rows)
-        axis.set_xticks(range(len(panel.columns)), columns, rotation=25, ha="right", fontsize=8)
-        axis.set_yticks(range(len(panel.rows)), rows, fontsize=8)
-        axis.set_title(_plain(panel.title), fontsize=10)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, label=colour_label)
-    marks = (1 / limit, 1 / math.sqrt(limit), 1.0, math.sqrt(limit), limit)
-    bar.set_ticks([math.log(mark) for mark in marks], labels=[f"{mark:.2g}" for mark in marks])
     _finish(figure, path)
 
 
