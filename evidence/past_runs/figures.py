@@ -16,19 +16,19 @@ def draw(numbers: Numbers, path: Path) -> None:
     for one in numbers.lengths:
         twice = one.twice.astype(bool)
         parts = {
-            "settings seen at two lengths": np.abs(one.error[twice]),
+            "seen at two lengths": np.abs(one.error[twice]),
             "other settings": np.abs(one.error[~twice]),
-            "fit of T^-1/2": np.abs(one.trivial[twice]),
+            "T^-1/2": np.abs(one.trivial[twice]),
         }
         panels.append(_panel(f"longer runs, {one.law}", "relative error, %", parts))
     drawn, begun = numbers.suggestions, numbers.begun
     parts = {
         "suggested": drawn.ours,
-        "best of the three as it is": drawn.as_it_is,
+        "best of three": drawn.as_it_is,
         "chance": drawn.chance,
     }
     panels.append(_panel("next run from three past ones", "above the best, %", parts, most=3.0))
-    parts = {"from the first 30%": begun.error, "best match's end": begun.match}
+    parts = {"from 30%": begun.error, "best match": begun.match}
     panels.append(_panel("end of a begun run", "relative error, %", parts, most=3.0))
     save_panels(panels, path)
 
@@ -44,7 +44,7 @@ def _panel(title: str, x_label: str, parts: dict[str, np.ndarray], most: float =
 
 
 _NAMES = (
-    "settings seen at two lengths", "other settings", "fit of T^-1/2", "suggested",
-    "best of the three as it is", "chance", "from the first 30%", "best match's end",
+    "seen at two lengths", "other settings", "T^-1/2", "suggested",
+    "best of three", "chance", "from 30%", "best match",
 )  # fmt: skip
 _COLOURS = dict(zip(_NAMES, PALETTE, strict=False))
