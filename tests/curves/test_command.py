@@ -44,6 +44,22 @@ def test_it_says_where_a_longer_run_will_end_and_what_that_rests_on(store: Path)
     assert "wild: it diverged at step 7" in done.output
 
 
+def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path):
+    with Store(tmp_path / "both") as kept:
+        kept.add_all(
+            to_record(replace(one, name=f"{model}/{one.name}"))
+            for one in several()[1::2]
+            for model in ("large", "small")
+        )
+    done = asked(tmp_path / "both")
+    assert isinstance(done.exception, InvalidArgument)
+    assert "runs of 2 tasks" in str(done.exception)
+    assert "'large', 'small'" in str(done.exception) or "large, small" in str(done.exception)
+    alone = asked(tmp_path / "both", task="small")
+    assert alone.exit_code == 0, alone.exception
+    assert "from 9 runs" in alone.output
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -14,22 +14,36 @@ from ratewise.files.contents import shown
 _NAMES = 5
 
 
+def task_of(curve: Curve) -> str:
+    """Return what a training is of: its task, or else the first folder of its name.
+
+    >>> task_of(Curve("small/run-3")), task_of(Curve("run-3"))
+    ('small', '')
+    """
+    return curve.facts.task or curve.name.rpartition("/")[0].partition("/")[0]
+
+
 def runs_of(store: str | os.PathLike[str], task: str | None) -> list[Curve]:
     """Return the curves of a store, or of logs, that have rates.
 
     Args:
         store: as `ratewise.curves.read` takes it.
-        task: those of one task alone.
+        task: those of one task alone, as `task_of` has it.
 
     Raises:
         InvalidArgument: there are none; or they are of several tasks, and none was named.
     """
     curves = [curve for curve in read(store).curves if len(curve.lr)]
-    tasks = sorted({curve.facts.task for curve in curves})
+    tasks = sorted({task_of(curve) for curve in curves})
+    known = ", ".join(map(shown, tasks[:_NAMES])) or "none with rates"
+    if task is None and len(tasks) > 1:
+        raise InvalidArgument(
+            f"{store} has runs of {len(tasks)} tasks, which one law does not fit: {known}. "
+            "Name one by --task, or import runs of the same model and data with --task NAME"
+        )
     if task is not None:
-        curves = [curve for curve in curves if curve.facts.task == task]
+        curves = [curve for curve in curves if task_of(curve) == task]
     if not curves:
-        known = ", ".join(map(shown, tasks[:_NAMES])) or "none with rates"
         raise InvalidArgument(f"{store} has no run of task {task!r} with rates: it has {known}")
     return curves
 

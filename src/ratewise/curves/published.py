@@ -51,7 +51,7 @@ def read_tables(runs: Path, curves: Path) -> list[Log]:
     for run, row in about.items():
         if run not in points:
             continue
-        facts = _facts(row, trunks)
+        facts = _facts(row, trunks, runs.name.removesuffix("-runs.csv"))
         columns = {"step": "iter", "lr": "lr", "train_loss": "train_loss"}
         there = {kind: name for kind, name in columns.items() if name in points[run][0]}
         log = from_rows(run, points[run][0], points[run], there, facts)
@@ -75,10 +75,11 @@ def _trunks(about: dict[str, dict[str, str]]) -> dict[str, str]:
     return {row["peak_lr"]: row["run"] for row in longest}
 
 
-def _facts(row: dict[str, str], trunks: dict[str, str]) -> Facts:
+def _facts(row: dict[str, str], trunks: dict[str, str], task: str) -> Facts:
     late = (number(row.get("first_iter")) or 0) > _LATE
     words = [row["schedule"], row.get("cooldown", ""), row.get("shape", "")]
     return Facts(
+        task=task,
         schedule=" ".join(word for word in words if word),
         batch_size=int(number(row.get("sequences")) or 0),
         total_steps=int(number(row["steps"]) or 0),
