@@ -119,7 +119,7 @@ def test_greedy_gets_the_training_loss_and_the_article_s_the_validation_loss(tas
 
 def test_identity_changes_with_a_default_and_with_an_option():
     plain = Schedule("a", "greedy")
-    assert plain.settings["factor"] == GreedyConfig.factor
+    assert plain.settings["factor"] == GreedyConfig().factor
     assert Schedule("a", "greedy", {"factor": 0.5}).settings != plain.settings
     assert Schedule("b", "cosine").settings == {}
 

@@ -54,10 +54,16 @@ ROWS = (
     Row("greedy, stages", GreedyLR, STAGES),
     Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
+    Row("greedy, significance", GreedyLR, {"criterion": "significance", "window": 7}),
     Row(
-        "greedy, significance",
+        "greedy, significance, annealed",
         GreedyLR,
-        {"criterion": "significance", "window": 7, "total_steps": 60},
+        {
+            "criterion": "significance",
+            "window": 7,
+            "schedule": "stable-decay",
+            "total_steps": 60,
+        },
     ),
     Row(
         "greedy, ramp and periods",

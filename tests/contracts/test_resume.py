@@ -59,7 +59,7 @@ def test_in_these_runs_the_rate_rises_and_falls_after_most_stops():
         late = [after - before for before, after in pairwise(rates)][STEPS // 2 :]
         assert min(late) < 0, row.name
         # Those wait longer before they raise a rate; `test_greedy_significance` has a longer run.
-        slow = row.name in ("like transformers", "greedy, significance")
+        slow = row.name == "like transformers" or row.name.startswith("greedy, significance")
         assert max(late) > 0 or slow, row.name
 
 
@@ -171,12 +171,12 @@ def test_a_bad_rate_on_resume_is_named_and_nothing_is_changed(lr: Any, error: ty
 # -- other formats ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", None, True])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, "4", None, True])
 def test_a_state_of_another_format_is_refused_by_its_number(version: Any):
     scheduler = QUICK.make(make_optimizer(0.01))
     state, before = scheduler.state_dict(), scheduler.state_dict()
     state["ratewise"]["format"] = version
-    with pytest.raises(InvalidState, match=f"must be 3, got {version!r}: a newer"):
+    with pytest.raises(InvalidState, match=f"must be 4, got {version!r}: a newer"):
         scheduler.load_state_dict(state)
     assert scheduler.state_dict() == before
 

@@ -183,7 +183,7 @@ def test_every_value_of_a_state_is_refused_by_name_or_does_no_harm(name: str):
         (("ratewise", "rule", "memory", "count"), 99, r"\['count'\] must be at most 20"),
         (("ratewise", "rule", "config", "window"), 2**40, r"\['values'\] must be \d+ long"),
         (("ratewise", "rule", "config", "factor"), 2.0, "factor must be a number"),
-        (("ratewise", "events"), [[1] * 9], r"\['events'\]\[0\]\[6\] must be a string"),
+        (("ratewise", "events"), [[1] * 10], r"\['events'\]\[0\]\[6\] must be a string"),
         (("last_epoch",), "x", r"\['last_epoch'\] must be an integer >= -1"),
     ],
 )
