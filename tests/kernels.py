@@ -72,6 +72,8 @@ def settings_of(name: str, dispatched: list[str]) -> dict[str, str]:
     """Return a set's environment; `dispatched`: what NumPy has above its own baseline."""
     above = [x for x in dispatched if name == "DEFAULT" or "512" in x or x == "X86_V4"]
     settings = {**KERNELS[name], "NPY_DISABLE_CPU_FEATURES": ",".join(above)}
+    # Workers fill the cores already: threads that wait for each other by spinning cost four times.
+    settings["OMP_NUM_THREADS"] = "1"
     if "XLA_FLAGS" in settings:
         settings["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {settings['XLA_FLAGS']}".strip()
     return settings
