@@ -13,7 +13,7 @@ from ratewise.compare import schedules, tasks
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
 from ratewise.compare.training import CHECKPOINTS, HISTORY, train
-from ratewise.errors import UnknownName
+from ratewise.errors import InvalidArgument, UnknownName
 from ratewise.rules.greedy_config import GreedyConfig
 
 TIMES = ("train_seconds", "eval_seconds", "started_at")
@@ -103,6 +103,20 @@ def test_every_schedule_drives_a_run(task, name):
     assert all(0 <= rate <= 0.5 for rate in run.lr)
     patient = ("plateau", "greedy-article", "transformers-greedy")  # may not act in 60 steps
     assert len(set(run.lr)) > 1 or name in patient
+
+
+def test_the_constant_rate_may_fall_at_the_end():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+    driver = schedules.build(Schedule("a", "stable-decay", {"share": 0.5}), optimizer, 40)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        driver.after_step(torch.tensor(1.0))
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[20:] == pytest.approx([1.0 - step / 20 for step in range(20)])
+    with pytest.raises(InvalidArgument, match="share in"):
+        schedules.build(Schedule("a", "stable-decay", {"share": 2}), optimizer, 40)
 
 
 def test_greedy_gets_the_training_loss_and_the_article_s_the_validation_loss(task):

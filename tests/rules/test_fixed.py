@@ -45,6 +45,21 @@ def test_starts_at_one_stays_in_bounds_and_holds_past_the_end(name):
     assert set(scales[STEPS:]) == {scales[STEPS]}
 
 
+def test_the_end_falls_over_the_share_that_is_named():
+    scales = [fixed_scale("stable-decay:0.5", step, 8) for step in range(9)]
+    assert scales == [1.0] * 5 + [0.75, 0.5, 0.25, 0.0]
+    assert fixed_scale("stable-decay:1", 2, 8) == fixed_scale("linear", 2, 8)
+    for step in range(STEPS + 1):
+        assert fixed_scale("stable-decay:0.2", step, STEPS) == fixed_scale(
+            "stable-decay", step, STEPS
+        )
+    for share in ("0", "1.5", "nan", "", "-0.1", "inf", "a"):
+        with pytest.raises(InvalidArgument, match=r"stable-decay:SHARE with a share in \(0, 1\]"):
+            fixed_scale(f"stable-decay:{share}", 0, 8)
+    with pytest.raises(UnknownName, match=r"unknown schedule 'cosine:0\.3'"):
+        fixed_scale("cosine:0.3", 0, 8)
+
+
 def test_names_what_is_wrong():
     with pytest.raises(UnknownName, match="did you mean 'cosine'"):
         fixed_scale("cosin", 0, 10)

@@ -18,7 +18,8 @@ from ratewise.rules.fixed import FIXED, fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.rules.plateau import PlateauConfig
-from ratewise.simulate import Fixed, Greedy, Plateau, Signals, run
+from ratewise.schedulers.greedy import GreedyLR
+from ratewise.simulate import Fixed, Greedy, Plateau, Signals, Warmup, run
 from ratewise.simulate import rule as rules
 from ratewise.simulate.rule import Mixture, as_rule
 
@@ -28,6 +29,7 @@ CONFIGS = [
     GreedyConfig(factor=0.5, patience=0, window=1, reference="previous"),
     GreedyConfig(factor=0.7, patience=1, window=3, warmup=2, cooldown=1, stage="hold"),
     GreedyConfig(factor=0.9, patience=1, window=2, reset_after=2, on_nonfinite="skip"),
+    GreedyConfig(criterion="significance", window=8),
 ]
 
 
@@ -168,6 +170,34 @@ def test_greedy_is_the_rule_of_the_library(config):
             assert float(scales[step + 1, one]) == expected
 
 
+@pytest.mark.parametrize("warmup", [0, 7])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_greedy_with_an_end_is_the_scheduler_s(warmup, share):
+    config, seen = CONFIGS[-1], losses(4)
+    end = f"stable-decay:{share}"
+    rule = Greedy(config, end)
+    scales = follow(Warmup(rule, warmup) if warmup else rule, seen)
+    for one in range(4):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        alone = GreedyLR(
+            optimizer, config=config, schedule=end, total_steps=STEPS, warmup_steps=warmup
+        )
+        for step in range(STEPS):
+            assert float(scales[step, one]) == optimizer.param_groups[0]["lr"], step
+            optimizer.step()
+            alone.step(float(seen[step, one]))
+    assert scales[-1].tolist() == [0.0] * 4
+    assert len(set(scales[warmup : STEPS // 2, 0].tolist())) > 2
+    assert not torch.equal(scales, follow(Warmup(rule, warmup + 1), seen))
+
+
+def test_a_ramp_comes_before_a_rule_that_then_sees_a_shorter_run():
+    scales = follow(Warmup(Fixed("stable-decay:0.5"), 3), losses(2, 11))
+    assert scales[:, 0].tolist() == [0.25, 0.5, 0.75, *[1.0] * 5, 0.75, 0.5, 0.25, 0.0]
+    with pytest.raises(InvalidArgument, match="steps"):
+        Warmup(Fixed(), 0)
+
+
 def test_plateau_is_torch_s():
     config = PlateauConfig(factor=0.5, patience=1, cooldown=1, eps=0.0)
     seen = losses(4)
@@ -185,6 +215,7 @@ def test_names_and_settings_stand_for_rules():
     assert as_rule("cosine") == Fixed("cosine")
     assert as_rule("greedy") == Greedy()
     assert as_rule("greedy-cosine") == Greedy(anchor="cosine")
+    assert as_rule("stable-decay:0.3") == Fixed("stable-decay:0.3")
     assert as_rule("plateau") == Plateau()
     assert as_rule(CONFIGS[1]) == Greedy(CONFIGS[1])
     assert as_rule(PlateauConfig(patience=2)) == Plateau(PlateauConfig(patience=2))

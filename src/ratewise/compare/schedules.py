@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import unknown
+from ratewise.rules.fixed import DECAY_SHARE, STABLE_DECAY, fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig, merged
 from ratewise.rules.learned import load
 from ratewise.rules.update_ratio import DEFAULT
@@ -99,6 +101,14 @@ def _warmup_constant(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / ramp))
 
 
+def _stable_decay(optimizer: Optimizer, steps: int, share: float = DECAY_SHARE) -> Any:
+    """The same ramp, then constant, then a linear fall to 0 over the last `share` of the steps."""
+    ramp, falls = max(1, steps // 20), partial(fixed_scale, f"{STABLE_DECAY}:{share}")
+    return lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / ramp, falls(step, total_steps=steps))
+    )
+
+
 def _step(optimizer: Optimizer, steps: int) -> Any:
     return lr_scheduler.StepLR(optimizer, max(1, -(-steps // 3)), gamma=0.1)
 
@@ -170,6 +180,7 @@ def _none(optimizer: Optimizer, steps: int) -> Any:
 _KINDS: dict[str, tuple[str, _Build]] = {
     "none": (_NOTHING, _none),
     "constant": (_EVERY_STEP, _warmup_constant),
+    STABLE_DECAY: (_EVERY_STEP, _stable_decay),
     "step": (_EVERY_STEP, _step),
     "linear": (_EVERY_STEP, _linear),
     "polynomial": (_EVERY_STEP, _polynomial),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 from ratewise.errors import invalid, unknown
 
@@ -26,9 +27,52 @@ FIXED: dict[str, FixedRule] = {
     "exponential": lambda p: 0.01**p,
     "step": lambda p: 1.0 if p < 1 / 3 else 0.1 if p < 2 / 3 else 0.01,
     "restarts": _restarts,
-    # warm-up is left to the caller: an anchor's "warmup-stable-decay" is hold, then linear to 0
-    "stable-decay": lambda p: 1.0 if p < 0.8 else (1.0 - p) / 0.2,
 }
+#: Full height, then a linear fall to 0 over the last part of the run; "stable-decay:0.3" names
+#: another share of it than a fifth. A ramp at the start is left to the caller.
+STABLE_DECAY, DECAY_SHARE = "stable-decay", 0.2
+
+
+def stable_decay(share: float = DECAY_SHARE) -> FixedRule:
+    """Return the schedule that falls to 0 over the last `share` of the run, in (0, 1]."""
+    return lambda p: 1.0 if p < 1.0 - share else (1.0 - p) / share
+
+
+FIXED[STABLE_DECAY] = stable_decay()
+
+
+def fixed_rule(name: str) -> FixedRule:
+    """Return the schedule of that name.
+
+    Args:
+        name: a key of `FIXED`, or ``"stable-decay:SHARE"`` with the share in (0, 1] of the run
+            over which it falls.
+
+    Raises:
+        UnknownName: no schedule is called so.
+        InvalidArgument: the share is not in (0, 1].
+
+    >>> fixed_rule("stable-decay:0.5")(0.75)
+    0.5
+    """
+    known, colon, share = str(name).partition(":")
+    if known == STABLE_DECAY and colon:
+        return _with_share(name, share)
+    if name not in FIXED:
+        raise unknown("schedule", name, FIXED)
+    return FIXED[name]
+
+
+@cache
+def _with_share(name: str, text: str) -> FixedRule:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 < share <= 1.0:
+        allowed = f"{STABLE_DECAY}:SHARE with a share in (0, 1]"
+        raise invalid("schedule", allowed, name, f"pass e.g. '{STABLE_DECAY}:0.3'")
+    return stable_decay(share)
 
 
 def fixed_scale(name: str, step: int, total_steps: int) -> float:
@@ -37,24 +81,23 @@ def fixed_scale(name: str, step: int, total_steps: int) -> float:
     The base rate is multiplied by it. Past `total_steps` the last value holds.
 
     Args:
-        name: a key of `FIXED`.
+        name: a key of `FIXED`, or one with a share (`fixed_rule`).
         step: optimizer steps made so far, >= 0.
         total_steps: the horizon in optimizer steps, >= 1.
 
     Raises:
         UnknownName: no schedule is called so.
-        InvalidArgument: `total_steps` is not a positive integer.
+        InvalidArgument: `total_steps` is not a positive integer, or the share outside (0, 1].
 
     >>> [round(fixed_scale("cosine", step, 4), 3) for step in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
-    if name not in FIXED:
-        raise unknown("schedule", name, FIXED)
+    rule = fixed_rule(name)
     if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
         raise invalid(
             "total_steps", "an integer >= 1", total_steps, "pass the run's number of steps"
         )
-    return max(0.0, FIXED[name](min(step / total_steps, 1.0)))
+    return max(0.0, rule(min(step / total_steps, 1.0)))
 
 
 def ramped(scale: float, step: int, ramp: int) -> float:

@@ -9,10 +9,9 @@ from typing import Any
 
 from ratewise.errors import InvalidState, RatewiseError
 from ratewise.rules import schema
-from ratewise.rules.fixed import FIXED
 from ratewise.rules.schema import Check
 from ratewise.schedulers import clock, events, rates, trace
-from ratewise.schedulers.schedule import check_schedule
+from ratewise.schedulers.schedule import check_saved, check_schedule
 
 #: Format of our part of a state dict; another one is refused.
 FORMAT = 4
@@ -22,7 +21,7 @@ MOST_OUTSIDE = 1e60
 
 #: What our part of every scheduler's state has, besides its source's.
 TABLE: dict[str, Check] = {
-    "schedule": schema.choice(None, True, *FIXED),  # True is a function, which is not saved
+    "schedule": check_saved,
     "length": schema.optional(schema.count(1)),
     "horizon": schema.optional(schema.count(1)),
     "begin": schema.count(),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ratewise.errors import invalid, wrong_type
-from ratewise.rules.fixed import FIXED, fixed_scale
+from ratewise.errors import RatewiseError, invalid, wrong_type
+from ratewise.rules import schema
+from ratewise.rules.fixed import FIXED, fixed_rule, fixed_scale
 
 Schedule = str | Callable[[int], float] | None
 
@@ -40,11 +41,23 @@ def check_schedule(
         raise wrong_type("schedule", "a name or a function", schedule, fix)
 
 
+def check_saved(name: str, value: Any) -> None:
+    """Check a schedule in a state: None, a name, or True for a function, which is not saved."""
+    known = value is None or value is True
+    if isinstance(value, str):
+        try:
+            known = bool(fixed_rule(value))
+        except RatewiseError:
+            known = False
+    schema.require(known, name, f"one of {[None, True, *FIXED]}", value)
+
+
 def schedule_scale(schedule: Schedule, step: int, total_steps: int | None, begin: int) -> float:
     """Return what the schedule multiplies the rate by at a step.
 
     Args:
-        schedule: None, a name of `ratewise.rules.fixed.FIXED`, or a function of the step.
+        schedule: None, a name that `ratewise.rules.fixed.fixed_rule` takes, or a function of the
+            step.
         step: counted from 0.
         total_steps: where a schedule with a name ends; None holds its full height.
         begin: the step at which it begins, the end of the ramp.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratewise.simulate.families import family
 from ratewise.simulate.noise import Noise
-from ratewise.simulate.rule import Fixed, Greedy, Plateau, Rule, Signals
+from ratewise.simulate.rule import Fixed, Greedy, Plateau, Rule, Signals, Warmup
 from ratewise.simulate.runner import run
 from ratewise.simulate.task import Task
 from ratewise.simulate.trajectories import Trajectories
@@ -21,6 +21,7 @@ __all__ = [
     "Task",
     "Trajectories",
     "UpdateRatio",
+    "Warmup",
     "family",
     "run",
 ]

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratewise.errors import invalid, unknown, wrong_type
+from ratewise.errors import UnknownName, invalid, unknown, wrong_type
 from ratewise.rules import greedy, plateau
-from ratewise.rules.fixed import FIXED, fixed_scale
+from ratewise.rules.checks import check_count
+from ratewise.rules.fixed import FIXED, fixed_rule, fixed_scale, ramped
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.rules.plateau import PlateauConfig
@@ -53,13 +54,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """An open-loop schedule of `ratewise.rules.fixed`, by name."""
+    """An open-loop schedule, by a name that `ratewise.rules.fixed.fixed_rule` takes."""
 
     name: str = "constant"
 
     def __post_init__(self) -> None:
-        if self.name not in FIXED:
-            raise unknown("rule", self.name, FIXED)
+        try:
+            fixed_rule(self.name)
+        except UnknownName:
+            raise unknown("rule", self.name, _BY_NAME) from None
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
         """Return 1 and what the later scales follow from."""
@@ -77,7 +80,9 @@ class Greedy:
 
     Args:
         config: the rule's settings.
-        anchor: a schedule of `ratewise.rules.fixed` that multiplies the scale, or None.
+        anchor: a schedule that multiplies the scale, by a name that
+            `ratewise.rules.fixed.fixed_rule` takes, or None. Unlike the scheduler's, a criterion
+            of significance has no end here unless one is named: ``"stable-decay"``.
         bounds: least and greatest scale.
     """
 
@@ -125,6 +130,38 @@ class Greedy:
 
 
 @dataclass(frozen=True)
+class Warmup:
+    """Another rule after a linear ramp, in which it decides nothing; it sees a run without it.
+
+    As `warmup_steps` of a scheduler: the scale of step t <= `steps` is t / (steps + 1).
+
+    Args:
+        rule: what follows.
+        steps: length of the ramp in optimizer steps.
+    """
+
+    rule: Rule
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps, 1)
+
+    def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
+        """Return the ramp's first scale, and the rule's first with its state."""
+        first, state = self.rule.start(zero, max(1, steps - self.steps))
+        return first * ramped(1.0, 0, self.steps), (first, state)
+
+    def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
+        """Return the ramp's next scale, or the rule's."""
+        first, inner = state
+        if seen.step <= self.steps:
+            return first * ramped(1.0, seen.step, self.steps), state
+        past = seen._replace(step=seen.step - self.steps)
+        scale, inner = self.rule.update(inner, past)
+        return scale, (first, inner)
+
+
+@dataclass(frozen=True)
 class Plateau:
     """ReduceLROnPlateau on the loss of every step."""
 
@@ -155,9 +192,7 @@ def as_rule(choice: Any) -> Rule:
     'cosine'
     """
     if isinstance(choice, str):
-        if choice not in _BY_NAME:
-            raise unknown("rule", choice, _BY_NAME)
-        return _BY_NAME[choice]()
+        return _BY_NAME[choice]() if choice in _BY_NAME else Fixed(choice)
     if isinstance(choice, GreedyConfig):
         return Greedy(choice)
     if isinstance(choice, PlateauConfig):
