@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ratewise.schedulers.learned import LearnedLR as LearnedLR
     from ratewise.schedulers.listeners import JSONLWriter as JSONLWriter
     from ratewise.schedulers.listeners import TensorBoardWriter as TensorBoardWriter
+    from ratewise.schedulers.planned import PlannedLR as PlannedLR
     from ratewise.schedulers.update_ratio import UpdateRatioLR as UpdateRatioLR
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _HOMES = {
     "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
     "LearnedLR": "ratewise.schedulers.learned:LearnedLR",
+    "PlannedLR": "ratewise.schedulers.planned:PlannedLR",
     "SpikeGuard": "ratewise.schedulers.guard:SpikeGuard",
     "StochasticNMF": "ratewise.nmf:StochasticNMF",
     "TensorBoardWriter": "ratewise.schedulers.listeners:TensorBoardWriter",
@@ -36,6 +38,7 @@ __all__ = [
     "GreedyLR",
     "JSONLWriter",
     "LearnedLR",
+    "PlannedLR",
     "SpikeGuard",
     "StochasticNMF",
     "TensorBoardWriter",

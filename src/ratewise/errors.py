@@ -82,6 +82,10 @@ class CorruptPolicy(RatewiseError, ValueError):
     """A weight file is truncated, is no policy, or was trained on other features."""
 
 
+class CorruptPlan(RatewiseError, ValueError):
+    """A file is no plan of a training's rates, is damaged, or of another format."""
+
+
 class OutsideTrainingWarning(UserWarning):
     """A policy sees what it never saw while it was trained: its anchor decides alone."""
 

@@ -13,7 +13,8 @@ import torch
 from tests.rules.policies import random_policy
 from torch.optim import Optimizer
 
-from ratewise import GreedyConfig, GreedyLR, LearnedLR, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, PlannedLR, UpdateRatioLR
+from ratewise.rules.plan import Plan
 from ratewise.schedulers.metric_lr import MetricLR
 
 
@@ -84,6 +85,14 @@ ROWS = (
             {"per": per, "schedule": "restarts", "total_steps": 60, "measure_every": 3},
         )
         for per in ("tensor", "group", "model")
+    ),
+    Row(
+        "planned",
+        PlannedLR,
+        {
+            "plan": Plan(((1, 1.0), (12, 0.5), (30, 0.05), (60, 0.6))),
+            "peak": "optimizer",
+        },
     ),
     Row(
         "learned",

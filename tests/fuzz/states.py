@@ -19,8 +19,9 @@ from tests.fuzz.harness import Fault
 from tests.rules.policies import random_policy
 from torch import Tensor, nn
 
-from ratewise import GreedyConfig, GreedyLR, LearnedLR, SpikeGuard, UpdateRatioLR
+from ratewise import GreedyConfig, GreedyLR, LearnedLR, PlannedLR, SpikeGuard, UpdateRatioLR
 from ratewise.errors import RatewiseError
+from ratewise.rules.plan import Plan
 
 _QUICK: dict[str, Any] = {
     "factor": 0.5,
@@ -39,6 +40,7 @@ _BUILDS: tuple[Callable[[Any], Any], ...] = (
     lambda optimizer: GreedyLR(optimizer, **_QUICK, warmup_steps=3, decide_every=2),
     lambda optimizer: UpdateRatioLR(optimizer, total_steps=40, measure_every=2),
     lambda optimizer: UpdateRatioLR(optimizer, ratio=0.01, per="group"),
+    lambda optimizer: PlannedLR(optimizer, Plan(((1, 0.01), (9, 0.03), (40, 0.0)))),
     lambda optimizer: LearnedLR(optimizer, total_steps=40, policy=random_policy()),
 )
 _OPTIMIZERS = (torch.optim.SGD, torch.optim.AdamW)

@@ -16,10 +16,17 @@ import torch
 from tests.greedy_options import arguments
 
 from ratewise.errors import InvalidArgument, MissingExtra, MissingLoss, UnknownName, WrongType
-from ratewise.integrations.optax import GreedyScaleState, current_scale, greedy, last_reason
+from ratewise.integrations.optax import (
+    GreedyScaleState,
+    current_scale,
+    greedy,
+    last_reason,
+    planned,
+)
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
+from ratewise.rules.plan import Plan
 from ratewise.schedulers.greedy import GreedyLR
 
 BASE = 0.125  # a power of two, so that dividing a rate by it rounds nothing
@@ -508,3 +515,13 @@ def test_softmax_regression_on_digits_learns():
     assert float(scales.min()) >= np.float32(0.1)
     accuracy = (jnp.argmax(x[1500:] @ params["w"] + params["b"], axis=1) == y[1500:]).mean()
     assert float(accuracy) > 0.85
+
+
+def test_a_plan_is_torch_s_rates_under_jit_and_of_another_length_only_as_said():
+    plan = Plan(((1, 0.0), (5, 3e-4), (30, 3e-4), (60, 0.0)))
+    schedule = jax.jit(planned(plan))
+    assert [float(schedule(n)) for n in range(60)] == pytest.approx(list(plan.rates()), rel=1e-5)
+    with pytest.raises(InvalidArgument, match="plan is for 60 steps, the run has 119"):
+        planned(plan, total_steps=119)
+    stretched = planned(plan, total_steps=119, other_length="stretch")
+    assert float(stretched(2 * 29)) == pytest.approx(plan.rate(30), rel=1e-5)

@@ -19,7 +19,9 @@ from torch.optim.lr_scheduler import LinearLR, SequentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
+from ratewise import PlannedLR
 from ratewise.errors import InvalidArgument
+from ratewise.rules.plan import Plan
 
 #: Beside `RULE`, whose own config is of the other criterion.
 SIGNIFICANCE: dict[str, Any] = {"criterion": "significance", "window": 8, "config": None}
@@ -56,6 +58,15 @@ def test_the_run_s_length_ends_a_scheduler_that_waits_for_significance(tmp_path:
     assert run.rates[: STEPS * 4 // 5] == dry(run.model.losses, **SIGNIFICANCE)[: STEPS * 4 // 5]
     named = Run(tmp_path, rule=SIGNIFICANCE | {"schedule": "constant", "total_steps": 99}).train()
     assert named.rates == dry(run.model.losses, **SIGNIFICANCE)
+
+
+def test_a_plan_is_replayed_and_one_for_another_length_is_refused(tmp_path: Path):
+    plan = Plan(((1, 0.0), (5, 0.03), (STEPS, 0.0)))
+    run = Run(tmp_path, scheduler=lambda optimizer: PlannedLR(optimizer, plan)).train()
+    assert run.rates == pytest.approx(list(plan.rates()))
+    other = Plan(((1, 0.03), (STEPS + 8, 0.0)))
+    with pytest.raises(InvalidArgument, match=f"for {STEPS + 8} steps, the run has {STEPS}"):
+        Run(tmp_path, scheduler=lambda optimizer: PlannedLR(optimizer, other)).train()
 
 
 def test_a_warmup_that_both_have_is_no_conflict_and_another_one_is(tmp_path: Path):

@@ -75,7 +75,9 @@ class Run(TrainerCallback):
         self.rates: list[float] = []
         self.model = Tiny() if model is None else model
         self.optimizer = torch.optim.SGD(self.model.parameters(), rate, momentum=0.5)
-        self.scheduler = GreedyLR(self.optimizer, **RULE | more.pop("rule", {}))
+        make = more.pop("scheduler", None)
+        rule = RULE | more.pop("rule", {})
+        self.scheduler = make(self.optimizer) if make else GreedyLR(self.optimizer, **rule)
         self.callback = ObserveCallback(self.scheduler, more.pop("metric", "loss"))
         data, trainer = more.pop("data", rows()), more.pop("trainer", {})
         options = {"max_steps": STEPS, "per_device_train_batch_size": 4, "logging_steps": 1}

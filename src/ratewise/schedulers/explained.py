@@ -32,6 +32,7 @@ class Explained:
     _device: torch.device | None
     _overwritten = False  # whether that was warned of
     _told_past: bool  # and that the run is longer than it was to be
+    _ends = False  # whether a schedule that is a function ends with the run
 
     def _now(self) -> int:
         """Return the schedule's step."""
@@ -108,7 +109,8 @@ class Explained:
     def _tell_past_horizon(self) -> None:
         """Warn once where the optimizer has made more steps than the run was to have."""
         step, last = self._clock.elapsed, self.horizon
-        if last is None or step <= last or self._told_past or not isinstance(self.schedule, str):
+        ends = self._ends or isinstance(self.schedule, str)
+        if last is None or step <= last or self._told_past or not ends:
             return
         self._told_past = True
         warnings.warn(
