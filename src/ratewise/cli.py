@@ -256,20 +256,36 @@ def forecast(
     law: Annotated[str, typer.Option(help="Law: functional or multi-power.")] = "functional",
     loss: Annotated[str, typer.Option(help="Loss: auto, held_out or train.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed of the fit.")] = 0,
+    plan: Annotated[
+        Path | None, typer.Option(help="File for ratewise.PlannedLR that is written: plan.json.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Page that is written: page.html or page.md.")
+    ] = None,
 ) -> None:
     """Say where a training will end, from past runs of the same model; or why that is not known."""
     from ratewise.curves import scheduled
     from ratewise.curves.command import forecast as said
 
-    rates = scheduled(
-        schedule,
-        peak_lr,
-        total_steps,
-        warmup_steps=warmup_steps,
-        final_share=final_share,
-        cooldown=cooldown,
+    shape: dict[str, Any] = {
+        "warmup_steps": warmup_steps,
+        "final_share": final_share,
+        "cooldown": cooldown,
+    }
+    rates = scheduled(schedule, peak_lr, total_steps, **shape)
+    shape |= {"schedule": schedule, "peak_lr": peak_lr, "total_steps": total_steps}
+    words = said(
+        store,
+        rates,
+        task=task,
+        law=law,
+        loss=loss,
+        seed=seed,
+        schedule=shape,
+        plan=plan,
+        report=report,
     )
-    typer.echo(said(store, rates, task=task, law=law, loss=loss, seed=seed))
+    typer.echo(words)
 
 
 @runs.callback()

@@ -11,9 +11,10 @@ import pytest
 from tests.curves.made import PEAK, losses, rates, several
 from typer.testing import CliRunner
 
-from ratewise import cli
+from ratewise import cli, curves
 from ratewise.curves.stored import to_record
 from ratewise.errors import InvalidArgument
+from ratewise.rules import plan as plans
 from ratewise.runs import Store
 
 
@@ -72,3 +73,55 @@ def test_what_is_not_known_is_said(store: Path, options: dict, words: str):
     done = asked(store, **options)
     assert isinstance(done.exception, InvalidArgument)
     assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html"])
+def test_it_writes_a_plan_and_a_page(store: Path, tmp_path: Path, suffix: str):
+    plan, page = tmp_path / "plan.json", (tmp_path / "page").with_suffix(suffix)
+    done = asked(store, plan=plan, report=page)
+    assert done.exit_code == 0, done.exception
+    assert f"PlannedLR(optimizer, {str(plan)!r})" in done.output
+    read = plans.read(plan)
+    wanted = curves.scheduled("cosine", PEAK, 4000, warmup_steps=100)
+    assert np.abs(read.rates() - wanted).max() <= 1e-4 * PEAK
+    assert read.provenance["runs_in_all"] == 9
+    assert f"{read.forecast['loss']:.4f}" in done.output
+    text = page.read_text()
+    assert read.digest in text
+    assert f"{read.forecast['loss']:.4f} [" in text
+    assert all(one.name in text for one in several()[1::2])
+    if suffix == ".md":
+        assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    else:
+        assert "data:image/png;base64," in text
+
+
+def test_a_name_from_a_log_is_no_markup(store: Path, tmp_path: Path):
+    odd = "<script>|```"
+    with Store(tmp_path / "odd") as kept:
+        first, *rest = several()[1::2]
+        kept.add_all(to_record(one) for one in [replace(first, name=odd), *rest])
+    for page in (tmp_path / "page.html", tmp_path / "page.md"):
+        assert asked(tmp_path / "odd", report=page).exit_code == 0
+        if page.suffix == ".html":
+            assert "<script>" not in page.read_text()
+        else:
+            assert page.read_text().count("```") == 2 + 1  # the fence, and the name in its table
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"plan": "plan.txt"}, "--plan must be"), ({"report": "page.pdf"}, "--report must be")],
+)
+def test_a_file_of_another_kind_is_named_before_anything_is_fitted(
+    store: Path, options: dict, words: str
+):
+    done = asked(store, **options)
+    assert isinstance(done.exception, InvalidArgument)
+    assert words in str(done.exception)
+
+
+def test_nothing_is_written_for_what_no_run_comes_near(store: Path, tmp_path: Path):
+    done = asked(store, plan=tmp_path / "plan.json", report=tmp_path / "a.md", **{"peak-lr": 0.1})
+    assert isinstance(done.exception, InvalidArgument)
+    assert not list(tmp_path.iterdir())

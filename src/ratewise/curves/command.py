@@ -1,17 +1,26 @@
-"""What `ratewise forecast` says: a loss with its interval, and what it rests on."""
+"""What `ratewise forecast` says and writes: a loss with its interval, a plan, a page."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from ratewise import __version__
+from ratewise.curves import page
 from ratewise.curves.curve import Curve, Floats
 from ratewise.curves.forecast import LossLaw, fit
 from ratewise.curves.read import read
-from ratewise.errors import InvalidArgument
+from ratewise.errors import InvalidArgument, invalid
 from ratewise.files.contents import shown
+from ratewise.rules import plan as plans
+from ratewise.rules.plan import Plan, from_rates
 
 _NAMES = 5
+#: Names of runs that a plan keeps.
+_KEPT = 200
 
 
 def task_of(curve: Curve) -> str:
@@ -48,17 +57,29 @@ def runs_of(store: str | os.PathLike[str], task: str | None) -> list[Curve]:
     return curves
 
 
-def told(law: LossLaw, rates: Floats, level: float = 0.9) -> str:
-    """Return the forecast for a schedule in lines.
+def ahead(law: LossLaw, rates: Floats, level: float = 0.9) -> dict[str, Any]:
+    """Return the forecast for a schedule as a plan keeps it.
 
     Raises:
         OutsideSeen: no past run comes near the schedule.
     """
-    (ahead,) = law.predict([rates], level=level)
+    (found,) = law.predict([rates], level=level)
+    return {"which": law.loss, **found._asdict()}
+
+
+def told(law: LossLaw, steps: int, found: Mapping[str, Any]) -> str:
+    """Return a forecast in lines.
+
+    Args:
+        law: what it was made with.
+        steps: the schedule's length.
+        found: what `ahead` returned.
+    """
     which = {"held_out": "held-out", "train": "training"}[law.loss]
+    level = found["level"]
     lines = [
-        f"{which} loss after {len(rates):,} steps: {ahead.loss:.4f} "
-        f"[{ahead.low:.4f}, {ahead.high:.4f}] ({level:.0%})",
+        f"{which} loss after {steps:,} steps: {found['loss']:.4f} "
+        f"[{found['low']:.4f}, {found['high']:.4f}] ({level:.0%})",
         f"from {len(law.runs)} runs, {law.fitted.law.name} law ({law.fitted.law.source})",
         "its parameters: " + _parameters(law, level),
     ]
@@ -66,6 +87,29 @@ def told(law: LossLaw, rates: Floats, level: float = 0.9) -> str:
         lines.append(f"left out ({len(law.left_out)}):")
         lines += [f"  {shown(name)}: {shown(why)}" for name, why in _first(law.left_out)]
     return "\n".join(lines)
+
+
+def planned(law: LossLaw, rates: Floats, schedule: Mapping[str, Any]) -> Plan:
+    """Return the plan of a schedule, with its forecast and where it came from.
+
+    Args:
+        law: what past runs say.
+        rates: the schedule's, one a step; the plan comes within 1e-4 of the highest.
+        schedule: its name and numbers, for the plan's provenance.
+
+    Raises:
+        OutsideSeen: no past run comes near the schedule.
+    """
+    plan = from_rates(rates)
+    provenance = {
+        "made_by": f"ratewise {__version__}",
+        "schedule": dict(schedule),
+        "law": law.fitted.law.name,
+        "source": law.fitted.law.source,
+        "runs": [shown(name) for name in law.runs[:_KEPT]],
+        "runs_in_all": len(law.runs),
+    }
+    return replace(plan, provenance=provenance, forecast=ahead(law, plan.rates()))
 
 
 def _parameters(law: LossLaw, level: float) -> str:
@@ -85,16 +129,38 @@ def forecast(
     law: str = "functional",
     loss: str = "auto",
     seed: int = 0,
+    schedule: Mapping[str, Any] | None = None,
+    plan: Path | None = None,
+    report: Path | None = None,
 ) -> str:
-    """Return what the runs of a store say of a schedule.
+    """Return what the runs of a store say of a schedule, and write the files that are asked for.
 
     Args:
         store: a store of runs, or logs.
         rates: the schedule's, one a step.
         task: whose runs are taken, where the store has several.
         law, loss, seed: as in `ratewise.curves.fit`.
+        schedule: its name and numbers, for the plan's provenance.
+        plan: the file of the plan, .json.
+        report: the page, .html or .md.
 
     Raises:
-        InvalidArgument: too few runs, or a schedule that none comes near.
+        InvalidArgument: too few runs, or a schedule that none comes near; nothing is written.
+        CannotWrite: the file system refused.
     """
-    return told(fit(runs_of(store, task), law=law, loss=loss, seed=seed), rates)
+    if plan is not None and plan.suffix.lower() != ".json":
+        raise invalid("--plan", "a file that ends in .json", str(plan), "rename it")
+    if report is not None:
+        page.check_suffix(report)
+    runs = runs_of(store, task)
+    fitted = fit(runs, law=law, loss=loss, seed=seed)
+    made = planned(fitted, rates, schedule or {})
+    said = told(fitted, made.total_steps, made.forecast or {})
+    lines = [said]
+    if plan is not None:
+        plans.write(plan, made)
+        lines.append(f"plan: {plan}; use it: ratewise.PlannedLR(optimizer, {str(plan)!r})")
+    if report is not None:
+        page.write(report, fitted, runs, made, said)
+        lines.append(f"page: {report}")
+    return "\n".join(lines)
