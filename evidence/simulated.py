@@ -12,6 +12,7 @@ import numpy as np
 from evidence.results import Result
 from ratewise import simulate
 from ratewise.compare import training
+from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.runs.schema import batch_id, make_run_id
 from ratewise.simulate import Noise, Task, Trajectories
 
@@ -50,8 +51,17 @@ def digest(planned: Sequence[Planned]) -> str:
 
 
 def as_data(rule: Any) -> dict[str, Any]:
-    """Return a rule of the simulator as a run's configuration holds it."""
-    return {"kind": type(rule).__name__, **asdict(rule)}
+    """Return a rule of the simulator as a run's configuration holds it.
+
+    Of GreedyLR's settings only those that make it another than the usual one of its criterion
+    are in it, so that a setting that is added later leaves the names of stored runs as they are.
+
+    >>> as_data(simulate.Greedy())["config"]
+    {'criterion': 'count', 'factor': 0.9, 'patience': 3, 'window': 20}
+    """
+    data = {"kind": type(rule).__name__, **asdict(rule)}
+    config = getattr(rule, "config", None)
+    return data | {"config": config.identity()} if isinstance(config, GreedyConfig) else data
 
 
 def trained(

@@ -111,6 +111,15 @@ class GreedyConfig:
         settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
         return {k: x for k, (x, default) in settings.items() if x != usual.get(k, default)}
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the rule from others: the criterion, what follows from it, the rest.
+
+        >>> GreedyConfig(criterion="significance", mode="max").identity()
+        {'criterion': 'significance', 'factor': 0.8, 'patience': 0, 'window': 200, 'mode': 'max'}
+        """
+        named = ("criterion", *DEFAULTS[self.criterion])
+        return {name: getattr(self, name) for name in named} | self.stated()
+
     @property
     def smoothing(self) -> int:
         """Length of the rolling mean; a test of significance takes losses as they are."""
