@@ -5,7 +5,7 @@ SEED ?= 0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test numerics check fuzz install format clean
+.PHONY: demo test numerics check docs dist fuzz install format clean
 
 demo: .venv/.demo
 	$(BIN)/ratewise compare --tasks digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru \
@@ -27,6 +27,15 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, into site/: a warning is an error.
+docs: .venv/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs site
+
+# A wheel and a source distribution, into dist/.
+dist: .venv/.dev
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds 3600 --seed $(SEED) --jobs 2 \
 		--findings fuzz --counts fuzz/counts.json
@@ -38,10 +47,10 @@ format: .venv/.dev
 install: .venv/.dev
 
 # Stamps: nothing is installed again until what it depends on changes.
-# --group, for what the evidence needs, is pip's from 25.1 on.
+# --group, for what users do not need, is pip's from 25.1 on.
 .venv/.dev: pyproject.toml constraints.txt .venv/.created
 	$(PIP) --upgrade 'pip>=25.1'
-	$(PIP) --editable '.[dev]' --group evidence
+	$(PIP) --editable '.[dev]' --group evidence --group docs --group release
 	touch .venv/.dev .venv/.demo
 
 .venv/.demo: pyproject.toml constraints.txt .venv/.created
@@ -56,4 +65,4 @@ install: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv demo report fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo report fuzz site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

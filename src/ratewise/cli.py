@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from ratewise import __version__
-from ratewise.errors import MissingExtra, RatewiseError, invalid
+from ratewise.errors import RatewiseError, extra_named, invalid
 
 app = typer.Typer(
     add_completion=False,
@@ -33,18 +33,20 @@ _Data = Annotated[
 _Jobs = Annotated[int, typer.Option(help="How many processes work at once.")]
 
 
-def _stoppable(how: str) -> Callable[[Command], Command]:
+def _stoppable(how: str, extra: str = "compare") -> Callable[[Command], Command]:
     """Make a command say how to continue when Ctrl-C stops it, and exit with status 130.
 
     Args:
         how: the rest of the sentence; the command's arguments stand in braces.
+        extra: of the package, which has what the command needs.
     """
 
     def wrap(command: Command) -> Command:
         @functools.wraps(command)
         def stoppable(**arguments: Any) -> Any:
             try:
-                return command(**arguments)
+                with extra_named("this command", extra):
+                    return command(**arguments)
             except KeyboardInterrupt:
                 typer.echo(f"ratewise: stopped; {how.format(**arguments)}", err=True)
                 raise typer.Exit(130) from None
@@ -128,7 +130,7 @@ def report(
 
 
 @app.command()
-@_stoppable("progress is kept beside {out}; the same command continues")
+@_stoppable("progress is kept beside {out}; the same command continues", "learn")
 def learn(
     tasks: Annotated[
         str | None,
@@ -182,7 +184,7 @@ def _nmf() -> None:
 
 
 @nmf.command()
-@_stoppable("the same command starts again and replaces its files in {out}")
+@_stoppable("the same command starts again and replaces its files in {out}", "nmf")
 def fit(
     data: Annotated[Path, typer.Argument(help="File with the matrix: .npy, .npz, .csv or .mtx.")],
     components: Annotated[int, typer.Option(help="Number of components.")],
@@ -239,7 +241,7 @@ def fit(
 
 
 @app.command()
-@_stoppable("nothing was written; the same command starts again")
+@_stoppable("nothing was written; the same command starts again", "curves")
 def forecast(
     store: Annotated[Path, typer.Argument(help="Store of past runs, or their logs.")],
     schedule: Annotated[str, typer.Option(help="Schedule: cosine, linear, constant, wsd, ...")],
@@ -294,7 +296,7 @@ def _runs() -> None:
 
 
 @runs.command("import")
-@_stoppable("runs that were read are kept in {out}; the same command continues")
+@_stoppable("runs that were read are kept in {out}; the same command continues", "curves")
 def import_runs(
     logs: Annotated[
         Path,
@@ -397,12 +399,6 @@ def main() -> None:
         app()
     except RatewiseError as error:
         print(f"ratewise: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ratewise"):
-            raise
-        missing = f"{error.name!r} is not installed: pip install 'ratewise[compare]'"
-        print(f"ratewise: {MissingExtra(missing)}", file=sys.stderr)
         sys.exit(2)
 
 

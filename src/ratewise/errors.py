@@ -7,7 +7,8 @@ Every error is a `RatewiseError` and also the built-in that fits it, so that bot
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RatewiseError(Exception):
@@ -156,5 +157,34 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
 def missing_extra(part: str, extra: str, module: str) -> MissingExtra:
     """Return the error for an optional dependency that is not installed."""
     return MissingExtra(
-        f"{part} needs {module!r}, which is not installed: pip install 'ratewise[{extra}]'"
+        f"{part} needs {module!r}, which is not installed: pip install 'ratewise[{extra}]'",
+        name=module,
     )
+
+
+@contextmanager
+def extra_named(part: str, extra: str) -> Iterator[None]:
+    """Where an import inside needs a package that is not installed, name the extra that has it.
+
+    A part that imports another one names its own extra, which holds what the other needs.
+
+    Args:
+        part: what cannot be used without it.
+        extra: of `pyproject.toml`.
+
+    Raises:
+        MissingExtra: a package is not installed.
+
+    >>> with extra_named("reading logs", "curves"):
+    ...     raise ModuleNotFoundError(name="duckdb.typing")
+    Traceback (most recent call last):
+    ratewise.errors.MissingExtra: reading logs needs 'duckdb', which is not installed: \
+pip install 'ratewise[curves]'
+    """
+    try:
+        yield
+    except (ModuleNotFoundError, MissingExtra) as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "ratewise"):  # a fault of our own, or an error that says it better
+            raise
+        raise missing_extra(part, extra, module) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ratewise.errors import invalid, missing_extra, wrong_type
+from ratewise.errors import extra_named, invalid, wrong_type
 from ratewise.files import writing
 
 #: Colour-blind safe (Okabe & Ito, then Tol's muted ones), in the order in which lines ask for one.
@@ -203,10 +203,8 @@ def plot_schedule(
     if not points:
         fix = "call step(loss) in a training loop first"
         raise invalid("scheduler", "one that has decided", "one without a decision", fix)
-    try:
+    with extra_named("ratewise.plot", "compare"):
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise missing_extra("ratewise.plot", "compare", "matplotlib") from error
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)

@@ -251,5 +251,6 @@ main()
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     words = "ratewise.nmf needs 'sklearn', which is not installed: pip install 'ratewise[nmf]'"
     assert done.stdout.splitlines() == [words, words]
-    assert done.stderr.splitlines() == [f"ratewise: {words}"]
+    said = words.replace("ratewise.nmf", "this command")
+    assert done.stderr.splitlines() == [f"ratewise: {said}"]
     assert done.returncode == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ratewise.errors import missing_extra
+from ratewise.errors import extra_named
 
 if TYPE_CHECKING:
     from ratewise.compare.schedules import Schedule as Schedule
@@ -20,10 +20,6 @@ __all__ = ["Comparison", "Schedule", "Task", "run"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ratewise.compare' has no attribute {name!r}")
-    try:
+    with extra_named("ratewise.compare", "compare"):
         home = importlib.import_module(f"ratewise.compare.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ratewise"):
-            raise
-        raise missing_extra("ratewise.compare", "compare", error.name or "?") from error
     return getattr(home, name)

@@ -81,11 +81,15 @@ def run(
     Raises:
         InvalidArgument, UnknownName, WrongType: an argument outside its range.
         MissingData, CorruptData: a data set is absent or damaged.
+        MissingExtra: what the report is drawn with is not installed.
         StoreError: `out` holds something else or cannot be written.
         RunFailed: a run raised an error of its own; the others are kept.
     """
+    from ratewise.compare import report
+
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise invalid("jobs", "an integer >= 1", jobs, "pass 1 or more")
+    report.check_drawable()  # and not after hours of training
     plan = planning.make(
         task,
         _names(optimizers),
@@ -100,8 +104,6 @@ def run(
     store = Store(out)
     tuned = tune(plan, store, jobs=jobs, progress=progress)
     judge(plan, tuned, store, jobs=jobs, progress=progress)
-
-    from ratewise.compare import report  # draws: matplotlib and plotly are loaded when needed
 
     written = report.write(store)
     if progress:

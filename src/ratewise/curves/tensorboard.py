@@ -11,7 +11,7 @@ import numpy as np
 from ratewise.curves.columns import choose
 from ratewise.curves.log import Log
 from ratewise.curves.tables import MOST_BYTES
-from ratewise.errors import CorruptData, missing_extra
+from ratewise.errors import CorruptData, extra_named
 from ratewise.files import contents
 
 #: How the names of event files begin.
@@ -57,11 +57,9 @@ def read_events(
 
 def _collect(path: Path, scalars: dict[str, list[tuple[float, float]]]) -> str:
     """Take in a file's scalars, and say what is wrong with its end, if anything is."""
-    try:
+    with extra_named("reading event files", "tensorboard"):
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.util import tensor_util
-    except ModuleNotFoundError as error:
-        raise missing_extra("reading event files", "tensorboard", "tensorboard") from error
     if not path.stat().st_size:
         return "empty"
     try:

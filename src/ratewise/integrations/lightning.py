@@ -10,17 +10,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ratewise.errors import invalid, missing_extra, unknown, wrong_type
+from ratewise.errors import extra_named, invalid, unknown, wrong_type
 from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.composition import ratewise_parts
 from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.rates import accumulator
 
-try:
+with extra_named("ratewise.integrations.lightning", "lightning"):
     from lightning.pytorch import Callback, LightningModule, Trainer
-except ModuleNotFoundError as error:
-    name = (error.name or "?").split(".")[0]
-    raise missing_extra("ratewise.integrations.lightning", "lightning", name) from error
 
 INTERVALS = ("step", "epoch")
 

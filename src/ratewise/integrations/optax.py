@@ -10,18 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratewise.errors import MissingLoss, invalid, missing_extra, unknown, wrong_type
+from ratewise.errors import MissingLoss, extra_named, invalid, unknown, wrong_type
 from ratewise.rules import greedy as rules
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
 from ratewise.rules.plan import OTHER_LENGTH, Height, Plan, opened
 
-try:
+with extra_named("ratewise.integrations.optax", "optax"):
     import jax
     import jax.numpy as jnp
     import optax
-except ModuleNotFoundError as error:
-    raise missing_extra("ratewise.integrations.optax", "optax", error.name or "?") from error
 
 
 class GreedyScaleState(NamedTuple):

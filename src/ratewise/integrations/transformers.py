@@ -11,8 +11,8 @@ from torch import Tensor
 from ratewise.errors import (
     InvalidArgument,
     MissingLoss,
+    extra_named,
     invalid,
-    missing_extra,
     unknown,
     wrong_type,
 )
@@ -21,11 +21,8 @@ from ratewise.schedulers.composition import ratewise_parts
 from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.rates import accumulator
 
-try:
+with extra_named("ratewise.integrations.transformers", "transformers"):
     from transformers import TrainerCallback
-except ModuleNotFoundError as error:
-    name = (error.name or "?").split(".")[0]
-    raise missing_extra("ratewise.integrations.transformers", "transformers", name) from error
 
 
 class ObserveCallback(TrainerCallback):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from ratewise.errors import extra_named
 from ratewise.learning.group import Group
 from ratewise.learning.tasks import RATES
 from ratewise.learning.vec_env import Draw, spaces, whole_windows
 from ratewise.rules.learned import Policy
+
+with extra_named("ratewise.learning", "learn"):
+    import gymnasium
 
 
 class TrainingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):

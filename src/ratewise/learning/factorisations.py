@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratewise.errors import extra_named
 from ratewise.learning.lockstep_env import LockstepVecEnv
 from ratewise.learning.noisy_descent import Descent, Problems, log_share
 from ratewise.learning.random_factorisations import draw, shape
@@ -20,6 +20,9 @@ from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy, multiple
 from ratewise.nmf.observation import FEATURES, MOST
 from ratewise.rules.checks import check_count
+
+with extra_named("ratewise.learning", "learn"):
+    import gymnasium
 
 #: Differences of ln f beyond this are compressed logarithmically (asinh).
 FAR = 0.1

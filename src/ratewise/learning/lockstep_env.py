@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
+
+from ratewise.errors import extra_named
+
+with extra_named("ratewise.learning", "learn"):
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 class LockstepVecEnv(VecEnv):

@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import set_random_seed
 
 from ratewise import __version__
-from ratewise.errors import InvalidState
+from ratewise.errors import InvalidState, extra_named
 from ratewise.files import writing
 from ratewise.progress import tracked
 from ratewise.rules import schema
 from ratewise.rules.network import LARGEST
 from ratewise.rules.policy_files import plain
+
+with extra_named("ratewise.learning", "learn"):
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.utils import set_random_seed
 
 
 class Recipe(Protocol):

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from ratewise.errors import extra_named
 from ratewise.learning.group import Group
 from ratewise.learning.lockstep_env import LockstepVecEnv
 from ratewise.learning.tasks import RATES, Setting
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
+
+with extra_named("ratewise.learning", "learn"):
+    import gymnasium
 
 Draw = Callable[[np.random.Generator], Setting]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ratewise.errors import missing_extra
+from ratewise.errors import extra_named
 
 if TYPE_CHECKING:
     from ratewise.nmf.command import fit_file as fit_file
@@ -18,11 +18,6 @@ __all__ = ["StochasticNMF", "fit_file"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ratewise.nmf' has no attribute {name!r}")
-    try:
+    with extra_named("ratewise.nmf", "nmf"):
         home = importlib.import_module(f"ratewise.nmf.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ratewise"):
-            raise
-        module = (error.name or "?").partition(".")[0]
-        raise missing_extra("ratewise.nmf", "nmf", module) from error
     return getattr(home, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ratewise.compare.analysis import Pair, Runs
 from ratewise.compare.outcomes import outcomes
 from ratewise.compare.report import page, panels, tables, words
 from ratewise.compare.report.tables import Table, escaped
+from ratewise.errors import missing_extra
 from ratewise.files import writing
 from ratewise.runs import Store
 
@@ -41,6 +43,13 @@ class Content:
     detail: Table
     paper: Table
     tuned: list[Pair]
+
+
+def check_drawable() -> None:
+    """Raise `MissingExtra` unless what draws the report is installed; nothing is loaded."""
+    for module in ("matplotlib", "plotly"):
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra("the report of a comparison", "compare", module)
 
 
 def content(runs: Runs) -> Content:
@@ -82,7 +91,9 @@ def write(store: Store) -> Report:
     Raises:
         StoreError: there was no comparison.
         CannotWrite: the disk is full, or the folder is read-only.
+        MissingExtra: what it is drawn with is not installed.
     """
+    check_drawable()
     said = content(analysis.load(store))
     pictures = _pictures(said, store.folder / "figures")
     markdown = store.folder / "report.md"

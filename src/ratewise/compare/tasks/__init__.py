@@ -13,7 +13,7 @@ from pathlib import Path
 from ratewise.compare.task import Task
 from ratewise.compare.tasks import tabular, text, vision
 from ratewise.data.locate import folder
-from ratewise.errors import unknown
+from ratewise.errors import extra_named, unknown
 
 PRESETS = ("small", "full")
 BUNDLED = "bundled"
@@ -66,6 +66,7 @@ def load(name: str, preset: str = "small", data: str | Path | None = None) -> Ta
     Raises:
         UnknownName: no such task or preset.
         MissingData, CorruptData: its data set is absent or damaged.
+        MissingExtra: it comes with scikit-learn, which is not installed.
 
     >>> task = load("digits-mlp")
     >>> task.steps, [len(part[0]) for part in (task.train, task.validation, task.test)]
@@ -88,4 +89,6 @@ def _entry(name: str) -> tuple[str, Callable[[str, Path | None], Task]]:
 def _cached(
     name: str, build: Callable[[str, Path | None], Task], preset: str, data: Path | None
 ) -> Task:
-    return replace(build(preset, data), data_set=name.rpartition("-")[0])
+    with extra_named(f"the task {name!r}", "compare"):
+        task = build(preset, data)
+    return replace(task, data_set=name.rpartition("-")[0])

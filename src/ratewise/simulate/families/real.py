@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 from ratewise.data import sets
 from ratewise.data.locate import folder as located
 from ratewise.data.text import encode, windows
-from ratewise.errors import missing_extra, unknown
+from ratewise.errors import extra_named, unknown
 from ratewise.simulate.families.parts import Source, cross_entropy, squared_error
 
 #: The order is a property of the data, not of a run: the seed never changes.
@@ -134,10 +134,8 @@ def _order(count: int) -> np.ndarray:
 
 def _bundled(data: str) -> Any:
     """Return the features and targets of a set that comes with scikit-learn."""
-    try:
+    with extra_named(f"the data {data!r}", "compare"):
         from sklearn import datasets
-    except ModuleNotFoundError as error:
-        raise missing_extra(f"the data {data!r}", "compare", "sklearn") from error
     load = {
         "digits": datasets.load_digits,
         "breast-cancer": datasets.load_breast_cancer,
