@@ -253,14 +253,15 @@ class Displacement:
 
     def words(self, last: int) -> list[str]:
         """Return a line a tensor, those whose factors lie furthest from 1 first; reads a device."""
+        of = self.parameters
         values = zip(
-            self.factors().tolist(), self.ratios.tolist(), self.parameters.shapes(), strict=True
+            self.factors().tolist(), self.ratios.tolist(), of.names, of.shapes(), strict=True
         )
-        rows = sorted(enumerate(values), key=lambda row: -abs(math.log(row[1][0] or 1.0)))
+        rows = sorted(values, key=lambda row: -abs(math.log(row[0] or 1.0)))
         return [
-            f"  parameter {index} {tuple(shape)}: "
+            f"  {name} {tuple(shape)}: "
             + (f"factor {factor:.4g}, moved by {ratio:.4g}" if factor else "not measured yet")
-            for index, (factor, ratio, shape) in rows[:last]
+            for factor, ratio, name, shape in rows[:last]
         ]
 
     # -- copies and checkpoints -----------------------------------------------------------------

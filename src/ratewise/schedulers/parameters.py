@@ -22,6 +22,25 @@ def tensors_of(groups: Groups) -> Iterator[Tensor]:
     return (parameter for group in groups for parameter in group["params"])
 
 
+def names_of(groups: Groups) -> list[str]:
+    """Return what the groups' parameters are called in messages, in their order.
+
+    An optimizer that was given named parameters (torch >= 2.6) knows their names; a parameter
+    without one is called by its position.
+
+    >>> names_of([{"params": [0, 0], "param_names": ["0.weight", "0.bias"]}, {"params": [0]}])
+    ['0.weight', '0.bias', 'parameter 2']
+    """
+    names: list[str] = []
+    for group in groups:
+        known, first, count = group.get("param_names"), len(names), len(group["params"])
+        if isinstance(known, Sequence) and len(known) == count:
+            names += map(str, known)
+        else:
+            names += [f"parameter {index}" for index in range(first, first + count)]
+    return names
+
+
 class Parameters:
     """The parameters of some groups, by position, and how they make up units.
 
@@ -39,6 +58,7 @@ class Parameters:
     def __init__(self, groups: Groups, per: str) -> None:
         self.per = per
         self.params = list(tensors_of(groups))
+        self.names = names_of(groups)
         self.counts = [len(group["params"]) for group in groups]
         check_parameters(self.params)
         self.device = self.params[0].device if self.params else torch.device("cpu")
@@ -142,8 +162,8 @@ class Parameters:
         for index, pair in enumerate(zip(theirs, here, strict=False)):
             if pair[0] != pair[1]:
                 raise InvalidState(
-                    f"parameter {index} was of shape {pair[0]} when the state was saved, and is of "
-                    f"{pair[1]} now: give the optimizer the same parameters in the same order"
+                    f"{self.names[index]} was of shape {pair[0]} when the state was saved, and is "
+                    f"of {pair[1]} now: give the optimizer the same parameters in the same order"
                 )
         if len(theirs) != len(here):
             raise InvalidState(
