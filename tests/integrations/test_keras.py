@@ -40,7 +40,8 @@ from ratewise.errors import (  # noqa: E402
     UnknownName,
     WrongType,
 )
-from ratewise.integrations.keras import CAPACITY, GreedyLR  # noqa: E402
+from ratewise.integrations.keras import GreedyLR  # noqa: E402
+from ratewise.integrations.keras.callback import CAPACITY  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -224,7 +225,7 @@ def test_events_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CAPACITY == 1000
-    monkeypatch.setattr("ratewise.integrations.keras.CAPACITY", 4)
+    monkeypatch.setattr("ratewise.integrations.keras.callback.CAPACITY", 4)
     greedy = GreedyLR(factor=0.99, patience=0, window=1)
     fit(network(), greedy, epochs=3)
     assert [event.step for event in greedy.events] == [12, 13, 14, 15]

@@ -1,58 +1,27 @@
-"""GreedyLR as a Keras 3 callback: the rate follows the loss of each batch, or an epoch's metric."""
+"""The Keras callback: which value the rule gets, and when, and where the rates are written."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import os
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from ratewise.errors import (
-    InvalidState,
-    MissingExtra,
-    WrongType,
-    invalid,
-    missing_extra,
-    unknown,
-    wrong_type,
-)
-from ratewise.files import writing
-from ratewise.rules import schema
-from ratewise.rules.checks import check_count
-from ratewise.rules.fixed import ramped
-from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import (
-    RELATIVE_BOUNDS,
-    GreedyConfig,
-    GreedyLimits,
-    bounded,
-    merged,
-)
-from ratewise.rules.greedy_float import MEMORY, FloatGreedy, check_memory
-from ratewise.rules.period import Period, nonfinite
+import keras
+
+from ratewise.errors import InvalidState, WrongType, invalid, unknown, wrong_type
+from ratewise.integrations.keras import state as states
+from ratewise.integrations.keras.batch_metric import BatchMetric, number
+from ratewise.integrations.keras.decider import Decider
+from ratewise.integrations.keras.settings import CallbackSettings
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, merged
 from ratewise.schedulers.events import Event
 
-try:
-    import keras
-except ModuleNotFoundError as error:
-    name = (error.name or "?").split(".")[0]
-    if name != "keras":  # Keras is there, what it is set to run on is not
-        raise MissingExtra(
-            f"Keras is set to run on {name!r}, which is not installed: set the environment "
-            "variable KERAS_BACKEND, e.g. to torch, before anything imports Keras"
-        ) from error
-    raise missing_extra("ratewise.integrations.keras", "keras", name) from error
-
-#: Format of `GreedyLR.state_dict` and of its file; a newer one is refused.
-FORMAT = 1
 #: How many of the last events are kept.
 CAPACITY = 1000
-_CALLBACK = "ratewise.integrations.keras.GreedyLR"
+#: Methods of a model that decide what its logs hold.
+_OVERRIDABLE = ("train_step", "compute_metrics", "get_metrics_result")
 
 Logs = dict[str, Any] | None
 
@@ -139,7 +108,7 @@ class GreedyLR(keras.callbacks.Callback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        self._config = merged(
+        rule = merged(
             config,
             criterion=criterion,
             factor=factor,
@@ -151,24 +120,17 @@ class GreedyLR(keras.callbacks.Callback):
             mode=mode,
             on_nonfinite=on_nonfinite,
         )
-        self._settings: dict[str, Any] = {
-            "monitor": monitor,
-            "interval": interval,
-            "decide_every": decide_every,
-            "warmup_steps": warmup_steps,
-            "min_lr": min_lr,
-            "max_lr": max_lr,
-            **dataclasses.asdict(self._config),
-        }
-        _check(self._settings, state_file)
+        self._settings = CallbackSettings(
+            monitor, interval, decide_every, warmup_steps, min_lr, max_lr, rule
+        )
         self.monitor, self.interval, self.decide_every = monitor, interval, decide_every
         self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose
+        self._file = states.StateFile(state_file, self._settings)
+        self._decider = Decider(self._settings)
         self._events: deque[Event] = deque(maxlen=CAPACITY)
         self._optimizer: Any = None  # whose state this is; None: whichever comes next
+        self._iterations = 0  # of the optimizer, when it was last looked at
         self._begun = self._handed = self._warned = False
-        self._saved: list[dict[str, Any]] = []  # what the file holds, the newest last
-        self._held: list[tuple[Any, Any]] = []  # variables of the metric, and their past
-        self._forget()
 
     @property
     def events(self) -> list[Event]:
@@ -178,30 +140,20 @@ class GreedyLR(keras.callbacks.Callback):
     @property
     def last_reason(self) -> str:
         """The reason of the last decision: one of `ratewise.rules.greedy.REASONS`."""
-        return REASONS[self._rule.reason]
+        return self._decider.last_reason
 
     # -- the state --------------------------------------------------------------------------
-
-    def _forget(self) -> None:
-        self._base: list[float] = []
-        self._rule = FloatGreedy(self._config, GreedyLimits((), (), ()))
-        self._period = Period(skip=True)  # but `_take` may let one spoil them all
-        self._step = self._iterations = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next decision depends on, as plain copied data fit for JSON."""
         if self._begun:
             self._iterations = _iterations(self.model.optimizer)
-        period = self._period
         return {
-            "format": FORMAT,
-            "callback": _CALLBACK,
-            "settings": dict(self._settings),
+            "format": states.FORMAT,
+            "callback": states.CALLBACK,
+            "settings": self._settings.plain(),
             "iterations": self._iterations,
-            "base": list(self._base),
-            "step": self._step,
-            "period": {"seen": period.seen, "finite": period.count, "total": period.total},
-            "memory": self._rule.state(),
+            **self._decider.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,62 +163,12 @@ class GreedyLR(keras.callbacks.Callback):
             InvalidState: a foreign, newer or damaged state, or one of other settings. Nothing has
                 changed then.
         """
-        self._adopt(self._checked(state, "state_dict"))
+        self._adopt(states.checked(state, "state_dict", self._settings))
         self._optimizer, self._handed, self._begun = None, True, False
 
     def _adopt(self, state: dict[str, Any]) -> None:
-        self._forget()
-        self._base = list(map(float, state["base"]))
-        self._step, self._iterations = state["step"], state["iterations"]
-        self._period.seen, self._period.count = state["period"]["seen"], state["period"]["finite"]
-        self._period.total = float(state["period"]["total"])
-        self._rule = FloatGreedy(self._config, GreedyLimits.relative(len(self._base)))
-        self._rule.restore(state["memory"])
-
-    def _checked(self, state: Any, where: str) -> dict[str, Any]:
-        """Return `state` if it is sound in every part."""
-        if not isinstance(state, dict) or state.get("callback") != _CALLBACK:
-            raise InvalidState(f"{where} is not of a {_CALLBACK}: pass what state_dict() returned")
-        version, settings = state.get("format"), state.get("settings")
-        if type(version) is not int or not 1 <= version <= FORMAT:
-            raise InvalidState(
-                f"{where}: format must be in 1..{FORMAT}, got {version!r}: a newer one needs a "
-                "newer ratewise"
-            )
-        if settings != self._settings:
-            got = settings if isinstance(settings, dict) else {}
-            other = [key for key, value in self._settings.items() if got.get(key, ()) != value]
-            raise InvalidState(
-                f"{where} was saved with other settings ({', '.join(other)}): construct GreedyLR "
-                "with the same ones"
-            )
-        schema.record(_STATE)(where, state)
-        check_memory(f"{where}['memory']", state["memory"], self._config, len(state["base"]))
-        seen, finite = state["period"]["seen"], state["period"]["finite"]
-        allowed = f"below decide_every={self.decide_every}"
-        schema.require(seen < self.decide_every, f"{where}['period']['seen']", allowed, seen)
-        schema.require(finite <= seen, f"{where}['period']['finite']", f"at most {seen}", finite)
-        return state
-
-    def _read(self) -> list[dict[str, Any]]:
-        """Return what the file holds; nothing if there is none."""
-        if self.state_file is None or not os.path.exists(self.state_file):
-            return []
-        where = os.fspath(self.state_file)
-        try:
-            with open(where, encoding="utf-8") as file:
-                states = list(json.load(file)["states"])
-        except (ValueError, KeyError, TypeError) as error:
-            fix = "restore it, or move it away to begin anew"
-            raise InvalidState(f"{where} is damaged ({error}): {fix}") from error
-        return [self._checked(state, where) for state in states]
-
-    def _save(self, path: str | os.PathLike[str]) -> None:
-        """Put this epoch's state and the last one's into the file, in one piece."""
-        state = self.state_dict()
-        older = [other for other in self._saved if other["iterations"] < state["iterations"]]
-        self._saved = [*older[-1:], state]
-        writing.write(os.fspath(path), json.dumps({"states": self._saved}))
+        self._decider.restore(state)
+        self._iterations = state["iterations"]
 
     # -- Keras's calls ----------------------------------------------------------------------
 
@@ -283,25 +185,19 @@ class GreedyLR(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Zero the metric, so that it will hold this batch alone."""
         if self.interval == "batch" and self.model:  # on jax, `model` brings the variables here
-            self._thread = threading.get_ident()
-            variables = [v for metric in self._metrics for v in metric.variables]
-            self._held = [(variable, keras.ops.copy(variable)) for variable in variables]
-            for variable in variables:
-                variable.assign(0.0)
+            self._metric.hold()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Put the metric's earlier batches back, and decide on this batch's own value."""
         logs = {} if logs is None else logs
         value = logs.get(self.monitor)
         if self.interval == "batch" and self.model:
-            if self._thread != threading.get_ident():
+            if self._metric.elsewhere:
                 fix = "Keras runs a callback without a list in threads: write callbacks=[...]"
                 raise wrong_type("callbacks", "a list", self, fix)
-            used = [metric for metric in self._metrics if _number(metric.count)]
-            for variable, past in self._held:
-                variable.assign_add(past)
-            for metric in used:
-                logs[self.monitor] = _number(metric.result())
+            mean = self._metric.put_back()
+            if mean is not None:
+                logs[self.monitor] = mean
         self._check_monitor(logs)
         if self.interval == "batch":
             self._take(value)
@@ -310,7 +206,7 @@ class GreedyLR(keras.callbacks.Callback):
         """Log the rate, decide on the epoch's value, and save."""
         logs = {} if logs is None else logs
         if len(self._variables) == 1:
-            logs["learning_rate"] = _number(self._variables[0])
+            logs["learning_rate"] = number(self._variables[0])
         if self.interval == "epoch":
             value = logs.get(self.monitor)
             if value is None and not self._warned:
@@ -322,27 +218,26 @@ class GreedyLR(keras.callbacks.Callback):
                 )
             self._take(value)
         if self.state_file is not None:
-            self._save(self.state_file)
+            self._file.save(self.state_dict())
 
     # -- decisions --------------------------------------------------------------------------
 
     def _begin(self, model: Any) -> None:
         """Find the state of the model's optimizer and set its rate, before the first batch."""
         variables, iterations = _rates_of(model.optimizer), _iterations(model.optimizer)
-        named = [m for m in _flat(model.metrics) if m.name == self.monitor]
-        self._metrics = [m for m in named if isinstance(m, keras.metrics.Mean)]
+        self._metric = BatchMetric(model, self.monitor)
         plain = ((getattr(type(model), x), getattr(keras.Model, x)) for x in _OVERRIDABLE)
         if all(ours is theirs for ours, theirs in plain):  # else the first batch's logs will tell
             self._check_monitor(model.get_metrics_result())
-            if self.interval == "batch" and not self._metrics:
+            if self.interval == "batch" and not self._metric.means:
                 fix = "pass monitor='loss', or interval='epoch'"
                 raise invalid("monitor", "a mean over batches", self.monitor, fix)
 
         same = self._optimizer is model.optimizer
-        self._saved = self._read()
-        matching = [state for state in self._saved if state["iterations"] == iterations]
-        if self._saved and not (matching or same or self._handed):
-            steps = " and ".join(str(state["iterations"]) for state in self._saved)
+        saved = self._file.read()
+        matching = [state for state in saved if state["iterations"] == iterations]
+        if saved and not (matching or same or self._handed):
+            steps = " and ".join(str(state["iterations"]) for state in saved)
             raise InvalidState(
                 f"{self.state_file} is of optimizer step {steps}, the model is at {iterations}: "
                 "load the checkpoint of that moment, or move the file away to begin anew"
@@ -350,32 +245,28 @@ class GreedyLR(keras.callbacks.Callback):
         if matching and not self._handed:
             self._adopt(matching[-1])
         elif not (same or self._handed):
-            self._forget()
+            self._decider.forget()
 
-        self._rates = [_number(variable) for variable in variables]
-        base = self._base or list(self._rates)
+        self._rates = [number(variable) for variable in variables]
+        base = self._decider.base or list(self._rates)
         if len(base) != len(variables):
             raise InvalidState(
                 f"the state is of {len(base)} learning rates, the optimizer has {len(variables)}: "
                 "compile with the optimizer that it was saved with"
             )
         bounds = [self._bound(*pair) for pair in zip(base, variables, strict=True)]
-        self._low, self._high = zip(*bounds, strict=True)
-        limits = GreedyLimits.absolute(base, self._low, self._high, self._config.eps)
-        if not self._base:
-            self._base, self._rule = base, FloatGreedy(self._config, limits)
-        self._rule.limits = limits
+        self._decider.begin(base, *zip(*bounds, strict=True))
         self._optimizer, self._variables = model.optimizer, variables
         self._handed, self._begun = False, True
         self._write()
 
     def _bound(self, base: float, variable: Any) -> tuple[float, float]:
         """Return a rate's bounds, rounded as the variable would: 0.1 is not below float32's 0.1."""
-        given = (self._settings["min_lr"], self._settings["max_lr"])
+        given = (self._settings.min_lr, self._settings.max_lr)
         low, high = (
             base * multiple
             if bound is None
-            else _number(keras.ops.convert_to_tensor(bound, dtype=variable.dtype))
+            else number(keras.ops.convert_to_tensor(bound, dtype=variable.dtype))
             for bound, multiple in zip(given, RELATIVE_BOUNDS, strict=True)
         )
         if not low <= base <= high:
@@ -389,80 +280,24 @@ class GreedyLR(keras.callbacks.Callback):
             raise unknown("monitor", self.monitor, names - {"learning_rate"})
 
     def _take(self, value: float | None) -> None:
-        """Count a step and, if it ends a period, decide; steps of the ramp are not decided on."""
-        period, policy = self._period, self._config.on_nonfinite
-        if value is None or self._step < self.warmup_steps:
-            self._step += 1
-            self._write()
-            return
-        total = period.total + value
-        if policy == "raise" and not math.isfinite(total):
-            where = f"{self.interval} {self._step + 1}"
-            raise nonfinite(value, where, name=self.monitor, total=total)
-        self._step += 1
-        period.add(value)
-        if period.seen < self.decide_every:
-            self._write()
-            return
-        whole = policy == "skip" or period.count == period.seen
-        metric = period.mean() if whole else math.nan
-        period.clear()
-        self._decide(metric)
-
-    def _decide(self, metric: float) -> None:
-        rule, old = self._rule, tuple(self._rates)
-        before = rule.before()
-        rule.update(metric)
+        """Count a step, and set the rates of the next one."""
+        event = self._decider.take(value)
         self._write()
-        if not rule.changed():
-            return
-        compared, reference, errors = rule.told(metric, before[0])
-        met = (self._step, metric, compared, reference, *before[1:])
-        event = Event(*met, self.last_reason, old, tuple(self._rates), errors)
-        self._events.append(event)
-        if self.verbose:
-            print(f"\n{event.words()}")
+        if event is not None:
+            self._events.append(event)
+            if self.verbose:
+                print(f"\n{event.words()}")
 
     def _write(self) -> None:
         """Set the rates of the next step, where they differ from what was set last."""
-        own_rates = bounded(self._base, self._rule.scale, self._low, self._high)
-        for index, own in enumerate(own_rates):
-            rate = ramped(own, self._step, self.warmup_steps)
+        for index, rate in enumerate(self._decider.rates()):
             if rate != self._rates[index]:
                 self._rates[index] = rate
                 self._variables[index].assign(rate)
 
 
-#: What `state_dict` must look like; settings are compared one by one.
-_STATE = {
-    "format": schema.count(1, FORMAT),
-    "callback": schema.text,
-    "settings": lambda name, value: None,
-    "iterations": schema.count(),
-    "base": schema.several(schema.rate),
-    "step": schema.count(),
-    "period": schema.record(
-        {"seen": schema.count(), "finite": schema.count(), "total": schema.real}
-    ),
-    "memory": schema.record(MEMORY),
-}
-#: Methods of a model that decide what its logs hold.
-_OVERRIDABLE = ("train_step", "compute_metrics", "get_metrics_result")
-
-
-def _number(value: Any) -> float:
-    return float(keras.ops.convert_to_numpy(value))
-
-
 def _iterations(optimizer: Any) -> int:
     return int(keras.ops.convert_to_numpy(optimizer.iterations))
-
-
-def _flat(metrics: Iterable[Any]) -> Iterable[Any]:
-    """Yield the metrics, and those that a container such as Keras's compiled ones holds."""
-    for metric in metrics:
-        yield metric
-        yield from _flat(getattr(metric, "metrics", ()))
 
 
 def _rates_of(optimizer: Any) -> list[Any]:
@@ -476,26 +311,3 @@ def _rates_of(optimizer: Any) -> list[Any]:
             fix = "a schedule cannot be set; compile with e.g. keras.optimizers.Adam(1e-3)"
             raise WrongType(f"optimizer.learning_rate must be a number, got {kind}: {fix}")
     return rates
-
-
-def _check(settings: dict[str, Any], state_file: Any) -> None:
-    """Raise for a setting of our own that is outside its range."""
-    monitor, interval = settings["monitor"], settings["interval"]
-    if not isinstance(monitor, str):
-        raise wrong_type("monitor", "a metric's name", monitor, "pass e.g. 'loss'")
-    if interval not in ("batch", "epoch"):
-        raise unknown("interval", interval, ("batch", "epoch"))
-    if monitor.startswith("val_") and interval == "batch":
-        raise invalid("interval", f"'epoch' for monitor={monitor!r}", interval, "pass 'epoch'")
-    check_count("decide_every", settings["decide_every"], 1)
-    check_count("warmup_steps", settings["warmup_steps"], 0)
-    low, high = settings["min_lr"], settings["max_lr"]
-    for name, value in (("min_lr", low), ("max_lr", high)):
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise wrong_type(name, "a number", value, "pass a finite number >= 0")
-        if value is not None and not 0.0 <= value < math.inf:
-            raise invalid(name, "a finite number >= 0", value, "pass e.g. 1e-5")
-    if low is not None and high is not None and low > high:
-        raise invalid("min_lr", f"at most max_lr={high:g}", low, "swap or widen the bounds")
-    if not (state_file is None or isinstance(state_file, str | os.PathLike)):
-        raise wrong_type("state_file", "a path", state_file, "pass e.g. 'greedy.json'")
