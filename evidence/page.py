@@ -21,7 +21,8 @@ Draw = Callable[[Path], None]
 #: How ratios over several tasks are made, in the words of every page.
 HOW_POOLED = (
     f"where they share fewer than {ENOUGH_SETS} data sets there is also one over data sets, and "
-    "the wider is printed and followed (`python -m evidence coverage`: how often they err)"
+    "the wider is printed and followed, or of a median as far as either reaches (`python -m "
+    "evidence coverage`: how often they err)"
 )
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from evidence.article import numbers
 from evidence.article.numbers import (
     GOAL,
-    Cell,
     Count,
     Diversity,
     Parts,
@@ -18,6 +17,7 @@ from evidence.article.numbers import (
 )
 from evidence.article.plan import SIZED, Settings
 from evidence.claims import UNJUDGED, Claim, below, outcome
+from ratewise.compare.analysis import TaskComparison
 from ratewise.compare.statistics import MARGIN, Interval, cell_interval
 
 _KINDS = {"element": "a rate a parameter", "tensor": "a rate a tensor"}
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     schedules: Count
     rivals: list[Rival]
     slopes: dict[str, Interval]  #: of the log-ratio to a schedule, over a tenfold of parameters
-    lora: Cell | None
+    lora: TaskComparison | None
     diversity: Diversity
 
     @property
@@ -107,7 +107,8 @@ def claims(said: Found) -> list[Claim]:
     title = "diverse, dynamic schedules: how much rates differ between tasks over how much within"
     claimed.append(Claim(title, "> 1", f"{said.diversity.ratio:.2f}", "", UNJUDGED))
     if said.lora is not None:
-        ratios = said.lora.log_ratios
+        ratios = said.lora.log_ratios.ravel().tolist()
         against = cell_interval(ratios, null=math.log(MARGIN))
+        against = against.unbounded() if said.lora.alone else against
         claimed.append(below("LoRA: as good as tuned cosine", against, MARGIN))
     return claimed

@@ -13,7 +13,7 @@ import numpy as np
 from evidence.article.cost import Cost
 from evidence.article.plan import RIVALS
 from ratewise.compare import statistics
-from ratewise.compare.analysis import PAPER_MARGIN, loss_at, median
+from ratewise.compare.analysis import PAPER_MARGIN, TaskComparison, median, paired
 from ratewise.compare.statistics import Interval
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
@@ -48,25 +48,9 @@ def methods(records: Sequence[RunRecord]) -> dict[MethodOnTask, list[RunRecord]]
     return found
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Two methods on one task: pairs by seed."""
-
-    task: str
-    log_ratios: tuple[float, ...]  #: capped; below 0 ours is lower
-    ours: float  #: median test loss
-    theirs: float
-    interval: Interval  #: of the mean log-ratio
-
-    @property
-    def verdict(self) -> str:
-        """One of `statistics.VERDICTS`."""
-        return statistics.verdict(self.interval)
-
-
 def cell(
     judged: Judged, ours: MethodOnTask, theirs: MethodOnTask, share: float = 1.0
-) -> Cell | None:
+) -> TaskComparison | None:
     """Return how two methods compare on a task; None where one was not run.
 
     Args:
@@ -74,19 +58,8 @@ def cell(
         ours, theirs: methods on the same task.
         share: of the steps, one of `SHARES`.
     """
-    pairs = _pairs(judged, ours, theirs)
-    if not pairs:
-        return None
-    ratios = tuple(
-        statistics.log_ratio(loss_at(a, share), loss_at(b, share), a.test_loss[0]) for a, b in pairs
-    )
-    return Cell(
-        task=ours.task,
-        log_ratios=ratios,
-        ours=median([loss_at(a, share) for a, _ in pairs]),
-        theirs=median([loss_at(b, share) for _, b in pairs]),
-        interval=statistics.cell_interval(ratios),
-    )
+    pairs = [[pair] for pair in _pairs(judged, ours, theirs)]
+    return paired(ours.task, ours.optimizer, pairs, share) if pairs else None
 
 
 def _pairs(
@@ -128,9 +101,9 @@ class Count:
         return total / self.cells if self.cells else math.nan
 
 
-def count(cells: Sequence[Cell]) -> Count:
+def count(cells: Sequence[TaskComparison]) -> Count:
     """Return the cells counted."""
-    by_task: dict[str, list[Cell]] = {}
+    by_task: dict[str, list[TaskComparison]] = {}
     for one in cells:
         by_task.setdefault(one.task, []).append(one)
     sets = [data_set(task) for task in by_task]
@@ -139,7 +112,7 @@ def count(cells: Sequence[Cell]) -> Count:
         cells=len(cells),
         verdicts=Counter(one.verdict for one in cells),
         paper=statistics.paper_count(
-            [one.ours for one in cells], [one.theirs for one in cells], PAPER_MARGIN
+            [median(one.ours) for one in cells], [median(one.theirs) for one in cells], PAPER_MARGIN
         ),
         overall=statistics.mean_interval(map(_stacked, by_task.values()), sets),
         goal=statistics.mean_interval([np.mean(x, keepdims=True) for x in good], sets, null=GOAL),
@@ -155,10 +128,10 @@ def data_set(task: str) -> str:
     return task.split("-")[0]
 
 
-def _stacked(group: Sequence[Cell]) -> np.ndarray:
+def _stacked(group: Sequence[TaskComparison]) -> np.ndarray:
     """Return [seeds, cells] of one task."""
     shortest = min(len(one.log_ratios) for one in group)
-    return np.array([one.log_ratios[:shortest] for one in group]).T
+    return np.hstack([one.log_ratios[:shortest] for one in group])
 
 
 @dataclass(frozen=True)
@@ -263,14 +236,14 @@ def diversity(judged: Judged, schedule: str) -> Diversity:
     return Diversity(between, float(np.sqrt(np.mean(apart))) if apart else math.nan)
 
 
-def slope(by_size: Sequence[tuple[int, Cell]]) -> Interval:
+def slope(by_size: Sequence[tuple[int, TaskComparison]]) -> Interval:
     """Return the slope of the log-ratio over log10 of the parameters, one a seed, by Student's t.
 
     Args:
         by_size: parameters and the cell there, two sizes at least.
     """
     x = np.log10([size for size, _ in by_size])
-    y = np.array([one.log_ratios for _, one in by_size])  # [sizes, seeds]
+    y = np.hstack([one.log_ratios for _, one in by_size]).T  # [sizes, seeds]
     x = x - x.mean()
     return statistics.cell_interval((x @ y / (x @ x)).tolist())
 
@@ -303,7 +276,7 @@ def rival_speed(judged: Judged, ours: str, rival: str) -> Speed:
 
 def against_schedules(judged: Judged, ours: str, baselines: Sequence[str], share: float) -> Count:
     """Return GreedyLR counted against schedules, optimizer by optimizer and task by task."""
-    cells: list[Cell] = []
+    cells: list[TaskComparison] = []
     for baseline in baselines:
         for method in judged:
             if method.schedule == ours:
@@ -312,7 +285,7 @@ def against_schedules(judged: Judged, ours: str, baselines: Sequence[str], share
     return count(cells)
 
 
-def sizes(judged: Judged, baseline: str) -> list[tuple[int, Cell]]:
+def sizes(judged: Judged, baseline: str) -> list[tuple[int, TaskComparison]]:
     """Return parameters and the cell of GreedyLR against a schedule, smallest model first."""
     found = []
     for method in judged:

@@ -10,9 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from evidence.coverage.plan import (
+    BOOTSTRAP,
     LEARNED,
+    PLAIN,
     SEEDS,
     SETS,
+    SKEWED,
     TASKS,
     UNEQUAL,
     Design,
@@ -20,7 +23,16 @@ from evidence.coverage.plan import (
     Unit,
     World,
 )
-from ratewise.compare.statistics import CAP, ENOUGH_SETS, Bounds, order_bounds, t_bounds
+from ratewise.compare.statistics import (
+    CAP,
+    ENOUGH_SETS,
+    LEVEL,
+    Bounds,
+    divergence_p,
+    order_bounds,
+    pooled_bounds,
+    t_bounds,
+)
 
 #: Draws of a percentile bootstrap.
 RESAMPLES = 400
@@ -33,9 +45,11 @@ CHUNK = 500
 class Errors(NamedTuple):
     """How often an interval erred, as shares of the repetitions."""
 
-    missed: float  #: it does not hold the truth
+    missed: float  #: it does not hold the truth, of those that have an interval
     false: float  #: it lies wholly on the side of 0 where the truth is not
     decided: float  #: it lies wholly on one side of 0
+    without: float  #: there is none
+    width: float  #: the median, on the log scale
 
 
 class Level(NamedTuple):
@@ -45,18 +59,29 @@ class Level(NamedTuple):
     truth: float
 
 
+class Drawn(NamedTuple):
+    """Runs of both methods, [repetition, task, seed, column]."""
+
+    ratios: np.ndarray  #: capped, ln of ours over theirs
+    diverged: np.ndarray  #: [2, ...], ours and theirs
+
+
 def simulate(unit: Unit, settings: Settings) -> Errors:
     """Return how often the intervals of a design err in a world."""
     rng = np.random.default_rng([settings.seed, *str(unit).encode()])
-    count = settings.control if unit.control else settings.repetitions
+    count = settings.control if unit.way == BOOTSTRAP else settings.repetitions
     starts = range(0, count, CHUNK)
-    chunks = [log_ratios(unit.design, unit.world, min(CHUNK, count - i), rng) for i in starts]
-    levels = [_bootstrap(unit.design, chunks, rng)] if unit.control else _levels(unit, chunks)
-    return _errors(levels)
+    chunks = [draw(unit.design, unit.world, min(CHUNK, count - i), rng) for i in starts]
+    ratios = [one.ratios for one in chunks]
+    if unit.way == BOOTSTRAP:
+        return _errors([_bootstrap(unit.design, ratios, rng)])
+    if unit.design.of_seeds:
+        return _of_seeds(unit, chunks)
+    return _errors(_levels(unit, ratios))
 
 
-def log_ratios(design: Design, world: World, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return capped log-ratios of losses of both methods, [repetition, task, seed, column]."""
+def draw(design: Design, world: World, count: int, rng: np.random.Generator) -> Drawn:
+    """Return the runs of as many repetitions."""
     tasks, of_set = sum(design.sets), np.repeat(np.arange(len(design.sets)), design.sets)
     sizes = _ladder(tasks, world)
     effect = np.zeros((count, tasks, 1, 1))
@@ -79,7 +104,7 @@ def log_ratios(design: Design, world: World, count: int, rng: np.random.Generato
             risk = np.where(np.arange(tasks) % 4 == 0, 4 * share, 0.0) if tasks > 1 else share
             loss[rng.random(shape) < np.reshape(risk, (-1, 1, 1))] = top
         losses.append(loss)
-    return np.asarray(losses[0] - losses[1])
+    return Drawn(losses[0] - losses[1], np.stack([loss == top for loss in losses]))
 
 
 def _ladder(count: int, world: World) -> np.ndarray:
@@ -98,24 +123,49 @@ def _scatter(shape: tuple[int, ...], world: World, rng: np.random.Generator) -> 
     return rng.standard_t(world.tails, shape) / math.sqrt(world.tails / (world.tails - 2))
 
 
-def _levels(unit: Unit, chunks: list[np.ndarray]) -> list[Level]:
+def _of_seeds(unit: Unit, chunks: list[Drawn]) -> Errors:
+    """Return how often what is said of one task errs; runs that diverge alone leave no interval.
+
+    What an interval is about are the other repetitions. Of a cell without one the numbers of seeds
+    that diverged decide: falsely where both methods diverge as often.
+    """
+    rows = np.concatenate([_rows(unit.design, one.ratios[:, 0]) for one in chunks])
+    diverged = np.concatenate([one.diverged[:, :, 0] for one in chunks], 1)
+    alone = (diverged[0] != diverged[1]).any((-1, -2))
+    found = _errors([_level(t_bounds, rows[~alone], unit.world)])
+    without = float(alone.mean())
+    false, decided = ((1 - without) * share for share in (found.false, found.decided))
+    if unit.design.kind == "cell":
+        ours, theirs = diverged.any(-1).sum(-1)
+        counts = range(unit.design.seeds + 1)
+        p = np.array([[divergence_p(a, b, counts[-1]) for b in counts] for a in counts])
+        by_counts = alone & (p[ours, theirs] <= 1 - LEVEL)
+        right = by_counts & (ours < theirs) if np.diff(unit.world.diverged) > 0 else False
+        decided += float(by_counts.mean())
+        false += float((by_counts & ~np.asarray(right)).mean())
+    return Errors(found.missed, false, decided, without, found.width)
+
+
+def _levels(unit: Unit, ratios: list[np.ndarray]) -> list[Level]:
     """Return the intervals over tasks and, where they share few, over data sets."""
-    design = unit.design
-    fine = t_bounds if design.kind != "median" else order_bounds
+    design, world = unit.design, unit.world
     if sum(design.sets) == 1:
-        return [_level(fine, [_rows(design, x[:, 0]) for x in chunks], unit.world)]
-    values = [_values(design, x) for x in chunks]
-    found = [_level(fine, values, unit.world)]
+        return [_level(t_bounds, np.concatenate([_rows(design, x[:, 0]) for x in ratios]), world)]
+    pooled = _POOLED[unit.way]
+    values = np.concatenate([_values(design, x) for x in ratios])
+    fine = _level(order_bounds if design.kind == "median" else pooled, values, world)
     if len(design.sets) == sum(design.sets):
-        return found
+        return [fine]
     centre = np.median if design.kind == "median" else np.mean
-    edges = np.cumsum((0, *design.sets))
-    of_sets = [
-        np.stack([centre(x[:, a:b], axis=1) for a, b in itertools.pairwise(edges)], 1)
-        for x in values
-    ]
-    coarse = _level(t_bounds, of_sets, unit.world)
-    return [coarse] if len(design.sets) >= ENOUGH_SETS else [*found, coarse]
+    parts = itertools.pairwise(np.cumsum((0, *design.sets)))
+    of_sets = np.stack([centre(values[:, a:b], axis=1) for a, b in parts], 1)
+    coarse = _level(pooled, of_sets, world)
+    if len(design.sets) >= ENOUGH_SETS:
+        return [coarse]
+    if design.kind != "median":
+        return [fine, coarse]
+    low, high = np.minimum(fine[0].low, coarse[0].low), np.maximum(fine[0].high, coarse[0].high)
+    return [Level(fine.bounds._replace(low=low, high=high), fine.truth)]
 
 
 def _rows(design: Design, x: np.ndarray) -> np.ndarray:
@@ -132,12 +182,37 @@ def _values(design: Design, x: np.ndarray) -> np.ndarray:
     return np.asarray(np.median(flat, -1) if design.kind == "median" else flat.mean(-1))
 
 
-def _level(bounds: Callable[[np.ndarray], Bounds], chunks: list[np.ndarray], world: World) -> Level:
+def _level(bounds: Callable[[np.ndarray], Bounds], x: np.ndarray, world: World) -> Level:
     """Return intervals of [repetition, unit], and what they should hold."""
-    x = np.concatenate(chunks)
     symmetric = not world.lopsided and world.diverged[0] == world.diverged[1]
     middle = np.median if bounds is order_bounds else np.mean
     return Level(bounds(x), 0.0 if symmetric else float(middle(x)))
+
+
+def skewed_bounds(x: np.ndarray) -> Bounds:
+    """Return the wider of t's interval and the one that is corrected for skewness.
+
+    Source: Hall 1992, Journal of the Royal Statistical Society B 54, 221-228.
+    """
+    plain, n = t_bounds(x), x.shape[-1]
+    deviations = x - x.mean(-1, keepdims=True)
+    scale = x.std(-1, ddof=1)
+    third = (deviations**3).mean(-1) / scale**3 / 3.0
+    third = np.where(np.abs(third) < 1e-9, 1e-9, third)
+    root = math.sqrt(n)
+
+    def untransformed(t: np.ndarray) -> np.ndarray:
+        shifted = 1.0 + 3.0 * third * (t - third / (2.0 * root)) / root
+        return np.asarray(root / third * (np.cbrt(shifted) - 1.0))
+
+    error = scale / root
+    t = (plain.high - plain.estimate) / error
+    low, high = (plain.estimate - error * untransformed(side) for side in (t, -t))
+    return plain._replace(low=np.minimum(plain.low, low), high=np.maximum(plain.high, high))
+
+
+#: Of means over tasks or data sets, by the way of a unit.
+_POOLED = {"": pooled_bounds, PLAIN: t_bounds, SKEWED: skewed_bounds}
 
 
 def _errors(levels: list[Level]) -> Errors:
@@ -153,7 +228,8 @@ def _errors(levels: list[Level]) -> Errors:
     below, above = high < 0, low > 0
     wrong = (above & (truth < SMALL)) | (below & (truth > -SMALL))
     missed = (truth < low) | (truth > high)
-    return Errors(*(float(x.mean()) for x in (missed, wrong, below | above)))
+    shares = [float(x.mean()) for x in (missed, wrong, below | above)]
+    return Errors(shares[0], shares[1], shares[2], 0.0, float(np.median(high - low)))
 
 
 def _bootstrap(design: Design, chunks: list[np.ndarray], rng: np.random.Generator) -> Level:

@@ -16,6 +16,8 @@ class Found(NamedTuple):
     missed: float  #: the interval does not hold the truth
     false: float  #: it lies wholly on a side of 1 on which the truth is not
     decided: float  #: it lies wholly on one side of 1
+    without: float = 0.0  #: there is no interval
+    width: float = 0.0  #: the median, of ln(ratio)
 
     @property
     def errs(self) -> bool:

@@ -11,6 +11,7 @@ from evidence.coverage.claims import claims
 from evidence.coverage.numbers import Found
 from evidence.coverage.plan import Settings
 from evidence.results import Results
+from ratewise.compare.statistics import ENOUGH_SETS, LEVEL_OF_FEW
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:
@@ -20,7 +21,7 @@ def write(results: Results, settings: Settings, page: Path) -> None:
 
 def text(found: Sequence[Found], settings: Settings) -> str:
     """Return the page."""
-    own = [one for one in found if not one.unit.control]
+    own = [one for one in found if one.unit.printed]
     missed = sorted((one for one in own if one.errs), key=lambda one: -one.missed)
     return pages.render(
         "coverage/page.md.j2",
@@ -32,13 +33,29 @@ def text(found: Sequence[Found], settings: Settings) -> str:
         worlds=[world.name for world in settings.worlds],
         errors=_table(own, "missed"),
         opposite=_table(own, "false"),
+        without=[[*_where(x), f"{x.without:.1%}", f"{x.false:.1%}"] for x in own if x.without],
+        tried=_tried(found),
+        few=LEVEL_OF_FEW,
+        enough=ENOUGH_SETS,
         resamples=draws.RESAMPLES,
-        controls=[[*_where(x), f"{x.missed:.1%}"] for x in found if x.unit.control],
+        controls=[[*_where(x), f"{x.missed:.1%}"] for x in found if x.unit.way == plan.BOOTSTRAP],
     )
 
 
 def _where(one: Found) -> list[str]:
     return [one.unit.design.name, one.unit.world.name]
+
+
+def _tried(found: Sequence[Found]) -> list[list[str]]:
+    """Return errors and widths of what was tried over few units, beside what is printed."""
+    pairs = {
+        (x.unit.design, x.unit.world) for x in found if x.unit.way in (plan.PLAIN, plan.SKEWED)
+    }
+    shown = [x for x in found if (x.unit.design, x.unit.world) in pairs]
+    return [
+        [*_where(x), x.unit.way or "printed", f"{x.missed:.1%}", f"{x.width:.3f}"]
+        for x in sorted(shown, key=lambda x: (*_where(x), x.missed))
+    ]
 
 
 def _table(own: Sequence[Found], measure: str) -> list[list[str]]:

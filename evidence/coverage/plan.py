@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from evidence import code
 from ratewise.compare import statistics
 
 #: The nominal error of every interval; at most `ALLOWED` may be measured, below `CAUTIOUS` is told.
@@ -67,6 +67,11 @@ class Design(NamedTuple):
     seeds: int
     columns: int  #: optimizers, baselines, rates or problems that share a task's seed
 
+    @property
+    def of_seeds(self) -> bool:
+        """Whether it is a ratio over the seeds of one task."""
+        return sum(self.sets) == 1 and not self.name.startswith("slope")
+
 
 #: How many tasks share a data set, in the studies that print them.
 _ARTICLE, _LEARNED = (2, 2, 2, 1, 1), (36, 21, 12, 11, 4, 2)
@@ -111,15 +116,22 @@ class Unit(NamedTuple):
 
     design: Design
     world: World
-    control: bool = False
+    way: str = ""  #: another interval than is printed, by name
 
     def __str__(self) -> str:
-        return f"{self.design.name}, {self.world.name}{', bootstrap' if self.control else ''}"
+        return ", ".join(filter(None, (self.design.name, self.world.name, self.way)))
+
+    @property
+    def printed(self) -> bool:
+        """Whether it is the interval that is printed."""
+        return not self.way
 
 
+#: Other intervals: what was printed first, then two that were tried over few units.
+BOOTSTRAP, PLAIN, SKEWED = "bootstrap", "t at 95%", "t at 95%, or Hall's, the wider"
 #: What the pages printed before: the percentile bootstrap must not pass.
 CONTROLS = tuple(
-    Unit(design, USUAL[0], control=True)
+    Unit(design, USUAL[0], BOOTSTRAP)
     for design in (
         DESIGNS[3],
         Design("ratio over 4 tasks", "", "median", (1,) * 4, 8, 2),
@@ -128,15 +140,24 @@ CONTROLS = tuple(
 )
 
 
+#: What was tried over few units, in the worlds that tell them apart, beside what is printed.
+TRIED = tuple(
+    Unit(design, world, way)
+    for design in DESIGNS
+    if design.name in ("ratio over 4 tasks", "ratio over 12 families, 6 data sets")
+    for way in (PLAIN, SKEWED)
+    for world in (USUAL[0], HARSH[1])
+)
+
+
 def units(settings: Settings) -> dict[str, Unit]:
     """Return every unit by the digest of all that determines its numbers, code included."""
     pairs = itertools.product(settings.designs, settings.worlds)
-    wanted = [*(Unit(design, world) for design, world in pairs), *CONTROLS]
-    made_by = Path(statistics.__file__), Path(__file__).with_name("draws.py")
-    code = b"".join(path.read_bytes() for path in made_by)
+    wanted = [*(Unit(design, world) for design, world in pairs), *CONTROLS, *TRIED]
+    made_by = code.digest("ratewise.compare.statistics", "evidence.coverage.draws")
     size = settings.repetitions, settings.control, settings.seed
-    return {_digest((unit, size), code): unit for unit in wanted}
+    return {_digest((unit, size, made_by)): unit for unit in wanted}
 
 
-def _digest(about: Any, code: bytes) -> str:
-    return hashlib.sha256(repr(about).encode() + code).hexdigest()[:16]
+def _digest(about: Any) -> str:
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]

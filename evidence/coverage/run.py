@@ -35,10 +35,10 @@ def made(settings: Settings, unit: Unit) -> list[Result]:
         Result(
             unit.world.name,
             unit.design.name,
-            "percentile bootstrap" if unit.control else unit.design.kind,
+            unit.way or unit.design.kind,
             settings.seed,
             "simulated",
-            settings.control if unit.control else settings.repetitions,
+            settings.control if unit.way == plan.BOOTSTRAP else settings.repetitions,
             list(errors),
             time.process_time() - started,
             json.dumps({"numpy": np.__version__, "scipy": scipy.__version__}),

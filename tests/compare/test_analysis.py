@@ -79,6 +79,33 @@ def test_diverged_runs_stay_in():
     )
 
 
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [({0, 1, 2, 3, 4}, "better"), ({1, 2, 3, 4}, "better"), ({1}, "undecided")],
+)
+def test_a_cell_with_runs_that_diverged_alone_has_no_interval(theirs: set[int], verdict: str):
+    """Fisher's exact test decides on their numbers: 4 of 5 against none is enough, 1 is not."""
+
+    def loss(task: str, optimizer: str, schedule: str, seed: int) -> float:
+        return math.inf if schedule == "cosine" and seed in theirs else 0.5
+
+    runs = runs_of(loss, tasks=["digits-mlp"])
+    pair, other = compare(runs, "greedy", "cosine"), compare(runs, "cosine", "greedy")
+    (cell,) = pair.cells
+    assert (cell.alone, cell.diverged) == (True, (0, len(theirs)))
+    assert (cell.interval.low, cell.interval.high) == (-math.inf, math.inf)
+    assert (pair.overall.low, pair.overall.high) == (-math.inf, math.inf)  # it has one task
+    assert cell.verdict == verdict
+    assert other.cells[0].verdict == {"better": "worse"}.get(verdict, verdict)
+
+
+def test_runs_that_diverged_together_leave_the_interval():
+    runs = runs_of(lambda t, o, s, seed: math.inf if seed == 2 else noise(t, o, s, seed))
+    for cell in compare(runs, "greedy", "cosine").cells:
+        assert (cell.alone, cell.diverged) == (False, (1, 1))
+        assert math.isfinite(cell.interval.high)
+
+
 def test_a_share_of_the_steps_takes_the_loss_there():
     runs = runs_of(lambda t, o, s, seed: 0.4 if s == "greedy" else 0.8, tasks=["digits-mlp"])
     assert compare(runs, "greedy", "cosine", share=0.1).overall.estimate == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -42,7 +43,11 @@ def test_the_interval_leaves_0_out_exactly_where_p_says_so(n):
     rng = np.random.default_rng(n)
     for shift in np.linspace(-1.5, 1.5, 41):
         x = np.round(rng.normal(shift, 1.0, n), 1)  # some are 0, and some are equal
-        for found in (statistics.cell_interval(x), statistics.median_interval(x)):
+        for found in (
+            statistics.cell_interval(x),
+            statistics.median_interval(x),
+            statistics.mean_interval(x),
+        ):
             assert (found.p <= 0.05) == (not found.low <= 0.0 <= found.high)
 
 
@@ -116,11 +121,44 @@ def test_paper_count_by_hand():
     assert list(found.values()) == [1, 2, 1, 1]
 
 
+def wider(x: list[float]) -> tuple[float, float, float]:
+    """The mean of few units between the bounds of a t interval at 96.5%, by scipy."""
+    low, high = stats.ttest_1samp(x, 0.0).confidence_interval(0.965)
+    return float(np.mean(x)), low, high
+
+
+@pytest.mark.parametrize("n", [2, 9, 10, 40])
+def test_few_units_have_a_wider_interval(n):
+    x = np.random.default_rng(n).normal(size=n)
+    found, plain = statistics.mean_interval(x), statistics.cell_interval(x)
+    assert (found[:3] == plain[:3]) == (n >= 10)
+    if n < 10:
+        assert found[:3] == pytest.approx(wider(list(x)))
+        assert found.p == pytest.approx(min(1.0, plain.p / 0.7))
+
+
+def test_a_median_over_few_data_sets_reaches_as_far_as_either_interval():
+    x, sets = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 5.0, 5.1], list("aaaaaabb")
+    found, alone = statistics.median_interval(x, sets), statistics.median_interval(x)
+    coarse = wider([0.25, 5.05])
+    assert (found.estimate, found.over) == (alone.estimate, "data sets")
+    assert (found.low, found.high) == pytest.approx((min(coarse[1], alone.low), coarse[2]))
+    assert found.beside == alone
+    assert found.p >= alone.p
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5, 8])
+def test_diverged_runs_are_compared_by_scipy_s_exact_test(runs):
+    for ours, theirs in itertools.product(range(runs + 1), repeat=2):
+        wanted = stats.fisher_exact([[ours, runs - ours], [theirs, runs - theirs]]).pvalue
+        assert statistics.divergence_p(ours, theirs, runs) == pytest.approx(wanted)
+
+
 def test_tasks_are_the_units_whatever_their_seeds():
     few, many = [[0.0, 0.2], [0.4]], [[0.0, 0.2] * 50, [0.4] * 30]
     for groups in (few, many):
         found = statistics.mean_interval(groups)
-        assert found[:3] == pytest.approx(statistics.cell_interval([0.1, 0.4])[:3])
+        assert found[:3] == pytest.approx(wider([0.1, 0.4]))
         assert (found.n, found.over) == (2, "tasks")
 
 
@@ -134,7 +172,7 @@ def test_few_data_sets_widen_what_their_tasks_say():
     x = [0.1, 0.11, 0.09, 0.1, 0.3, 0.31, 0.29, 0.3]
     found = statistics.mean_interval(x, list("aaaabbbb"))
     assert (found.n, found.over) == (2, "data sets")
-    assert found[:3] == pytest.approx(statistics.cell_interval([0.1, 0.3])[:3])
+    assert found[:3] == pytest.approx(wider([0.1, 0.3]))
     assert found.beside == statistics.mean_interval(x)
     assert found.p > found.beside.p
     assert statistics.mean_interval(x, list("abcdefgh")).beside is None

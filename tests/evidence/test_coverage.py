@@ -13,7 +13,16 @@ from evidence.coverage import page as pages
 from evidence.coverage import run as running
 from evidence.coverage.claims import claims
 from evidence.coverage.numbers import Found
-from evidence.coverage.plan import ALLOWED, CONTROLS, DESIGNS, USUAL, WORLDS, Settings, Unit
+from evidence.coverage.plan import (
+    ALLOWED,
+    BOOTSTRAP,
+    CONTROLS,
+    DESIGNS,
+    USUAL,
+    WORLDS,
+    Settings,
+    Unit,
+)
 from evidence.how import How
 from evidence.results import Results
 from ratewise.compare import statistics
@@ -46,14 +55,14 @@ def found(made: Path) -> list[Found]:
 
 
 def test_every_interval_errs_no_more_than_is_allowed(found: list[Found]):
-    own = [one for one in found if not one.unit.control]
+    own = [one for one in found if one.unit.printed]
     assert len(own) == len(FEW) * 2
     for one in own:
         assert one.missed <= ALLOWED + chance(ALLOWED, SMALL.repetitions), str(one.unit)
 
 
 def test_negative_control_the_percentile_bootstrap_fails_the_limit(found: list[Found]):
-    controls = [one for one in found if one.unit.control]
+    controls = [one for one in found if one.unit.way == BOOTSTRAP]
     assert len(controls) == len(CONTROLS) == 3
     for one in controls:
         assert one.missed > ALLOWED, str(one.unit)
@@ -81,7 +90,7 @@ def test_the_page_begins_with_what_was_missed(made: Path):
 def test_what_is_simulated_is_what_the_package_prints(design: plan.Design):
     """The intervals of whole arrays against those of the package, one by one."""
     rng = np.random.default_rng(0)
-    x = draws.log_ratios(design, USUAL[-1], 4, rng)
+    x = draws.draw(design, USUAL[-1], 4, rng).ratios
     levels = draws._levels(Unit(design, USUAL[-1]), [x])
     sets = [str(i) for i, count in enumerate(design.sets) for _ in range(count)]
     pooled = statistics.median_interval if design.kind == "median" else statistics.mean_interval
@@ -96,8 +105,8 @@ def test_what_is_simulated_is_what_the_package_prints(design: plan.Design):
 
 
 def test_a_cell_is_what_the_package_prints():
-    x = draws.log_ratios(DESIGNS[2], USUAL[-1], 4, np.random.default_rng(0))
-    (level,) = draws._levels(Unit(DESIGNS[2], USUAL[-1]), [x])
+    x = draws.draw(DESIGNS[2], USUAL[0], 4, np.random.default_rng(0)).ratios
+    (level,) = draws._levels(Unit(DESIGNS[2], USUAL[0]), [x])
     for i in range(len(x)):
         found = statistics.cell_interval(x[i, 0, :, 0])
         assert found.low == pytest.approx(level.bounds.low[i])
@@ -105,7 +114,7 @@ def test_a_cell_is_what_the_package_prints():
 
 def test_diverged_runs_are_capped_as_the_package_does_it():
     world = plan.World("", diverged=(0.1, 0.1))
-    x = draws.log_ratios(FEW[0], world, 2000, np.random.default_rng(0)).ravel()
+    x = draws.draw(FEW[0], world, 2000, np.random.default_rng(0)).ratios.ravel()
     most = statistics.log_ratio(np.inf, plan.LEARNED, 1.0)
     assert np.isclose(abs(x), most, atol=0.5).mean() == pytest.approx(0.18, abs=0.02)
     assert abs(x).max() < most + 0.5

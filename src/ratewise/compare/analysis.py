@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,13 +110,29 @@ class TaskComparison:
     ours: np.ndarray  #: test losses [seeds, rates], infinite where a run diverged
     theirs: np.ndarray
     log_ratios: np.ndarray  #: capped, [seeds, rates]
-    unpaired: int  #: runs left out because the other method lacks that seed and rate
-    interval: Interval  #: of the mean log-ratio, seeds as the units
+    interval: Interval  #: of the mean log-ratio, seeds as the units; unbounded if `alone`
+    unpaired: int = 0  #: runs left out because the other method lacks that seed and rate
+
+    @property
+    def alone(self) -> bool:
+        """Whether in some pair one run diverged, and the other did not."""
+        return bool((np.isinf(self.ours) != np.isinf(self.theirs)).any())
+
+    @property
+    def diverged(self) -> tuple[int, int]:
+        """Seeds with a run that diverged, ours and theirs."""
+        ours, theirs = (int(np.isinf(side).any(1).sum()) for side in (self.ours, self.theirs))
+        return ours, theirs
 
     @property
     def verdict(self) -> str:
-        """One of `statistics.VERDICTS`."""
-        return statistics.verdict(self.interval)
+        """One of `statistics.VERDICTS`; where runs diverged alone their numbers decide."""
+        if not self.alone:
+            return statistics.verdict(self.interval)
+        ours, theirs = self.diverged
+        if statistics.divergence_p(ours, theirs, len(self.seeds)) > 1 - statistics.LEVEL:
+            return "undecided"
+        return "better" if ours < theirs else "worse"
 
 
 @dataclass(frozen=True)
@@ -190,12 +206,15 @@ def compare(
     pooled = np.concatenate(values) if values else np.empty(0)
     by_task = _by_task(cells)
     sets = [runs.data_sets.get(task, task) for task in by_task]
+    overall = statistics.mean_interval(by_task.values(), sets)
+    if len(by_task) == 1 and any(cell.alone for cell in cells):
+        overall = overall.unbounded()  # of seeds, as in a cell
     return Pair(
         ours=ours,
         baseline=baseline,
         condition=condition,
         cells=tuple(cells),
-        overall=statistics.mean_interval(by_task.values(), sets),
+        overall=overall,
         interquartile=statistics.interquartile_mean(pooled.tolist()),
         improvement=float(np.mean([_improvement(cell) for cell in cells])) if cells else math.nan,
     )
@@ -222,6 +241,23 @@ def _cell(
     if not seeds:
         return None
     pairs = [[(mine[seed][rate], other[seed][rate]) for rate in rates] for seed in seeds]
+    unpaired = total - 2 * len(seeds) * len(rates)
+    return replace(paired(task, optimizer, pairs, share), unpaired=unpaired)
+
+
+def paired(
+    task: str,
+    optimizer: str,
+    pairs: Sequence[Sequence[tuple[RunRecord, RunRecord]]],
+    share: float = 1.0,
+) -> TaskComparison:
+    """Return how two methods compare on a task.
+
+    Args:
+        task, optimizer: of all runs.
+        pairs: a row a seed, a pair a base rate: a run of ours, and of theirs.
+        share: of the steps after which the losses are taken.
+    """
     losses = np.array([[[loss_at(run, share) for run in pair] for pair in row] for row in pairs])
     ratios = np.array(
         [
@@ -232,16 +268,16 @@ def _cell(
             for row in pairs
         ]
     )
-    return TaskComparison(
+    found = TaskComparison(
         task=task,
         optimizer=optimizer,
-        seeds=tuple(seeds),
+        seeds=tuple(row[0][0].seed for row in pairs),
         ours=losses[..., 0],
         theirs=losses[..., 1],
         log_ratios=ratios,
-        unpaired=total - 2 * len(seeds) * len(rates),
         interval=statistics.cell_interval(ratios.mean(axis=1).tolist()),
     )
+    return replace(found, interval=found.interval.unbounded()) if found.alone else found
 
 
 def _by_task(cells: Sequence[TaskComparison]) -> dict[str, np.ndarray]:

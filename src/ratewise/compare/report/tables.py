@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ratewise.compare.analysis import Pair
+from ratewise.compare.analysis import Pair, TaskComparison
 from ratewise.compare.outcomes import Outcome
 from ratewise.compare.statistics import LEVEL, VERDICTS, Interval
 
@@ -169,8 +169,7 @@ def cell_table(outcomes: Sequence[Outcome], against: Sequence[Pair], reference: 
                 number(outcome.tuned.base_lr) + ("!" if outcome.tuned.at_edge else ""),
                 number(outcome.losses[-1]),
                 ratio(cell.interval) if cell else "-",
-                (cell.verdict if cell else "")
-                + (f", {outcome.diverged} diverged" if outcome.diverged else ""),
+                _said(cell, outcome),
             ]
         )
     ratios = f"/ {reference} [95%]"
@@ -178,6 +177,14 @@ def cell_table(outcomes: Sequence[Outcome], against: Sequence[Pair], reference: 
     return Table(
         f"Each method at its tuned rate; ratio of test losses to {reference}", header, rows
     )
+
+
+def _said(cell: TaskComparison | None, outcome: Outcome) -> str:
+    """Return a cell's verdict, and how many runs diverged."""
+    if cell and cell.alone:
+        return "{}, {} diverged against {}".format(cell.verdict, *cell.diverged)
+    said = [cell.verdict] if cell else []
+    return ", ".join(said + ([f"{outcome.diverged} diverged"] if outcome.diverged else []))
 
 
 def detail_table(outcomes: Sequence[Outcome]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ratewise.compare.analysis import Pair, Runs, TaskComparison
 from ratewise.compare.report.tables import chance, ratio, told
-from ratewise.compare.statistics import CAP, ENOUGH_SETS, LEVEL, MARGIN, TIE, holm
+from ratewise.compare.statistics import CAP, ENOUGH_SETS, LEVEL, LEVEL_OF_FEW, MARGIN, TIE, holm
 
 #: Losses named one by one; the table holds all.
 _NAMED = 4
@@ -52,7 +52,11 @@ def _lost(pair: Pair) -> str:
 
 
 def _where(cell: TaskComparison) -> str:
-    return f"{cell.task} with {cell.optimizer}, {ratio(cell.interval)} times its test loss"
+    said = f"{ratio(cell.interval)} times its test loss"
+    if cell.alone:
+        ours, theirs = cell.diverged
+        said = f"diverged with {ours} of {len(cell.seeds)} seeds against {theirs}"
+    return f"{cell.task} with {cell.optimizer}, {said}"
 
 
 def claims(pairs: Sequence[Pair]) -> list[str]:
@@ -88,14 +92,18 @@ def methods(runs: Runs, reference: str) -> list[str]:
         "A ratio below 1 is a lower test loss than the baseline's, and ratios are geometric means. "
         "A cell (a task with an optimizer) has a paired t interval over its seeds, 95%, "
         f"uncorrected: {chance(len(runs.cells()))}. The ratio over all cells has a t interval over "
-        f"tasks; where they share fewer than {ENOUGH_SETS} data sets the one over data sets is "
-        "made, too, and what is said follows the wider. That ours lost over all is said where "
-        f"Holm's correction for the number of baselines bears it.",
+        f"tasks, of fewer than {ENOUGH_SETS} at {LEVEL_OF_FEW:.1%}; where they share fewer than "
+        f"{ENOUGH_SETS} data sets the one over data sets is made, too, and what is said follows "
+        "the wider. That ours lost over all is said where Holm's correction for the number of "
+        "baselines bears it.",
         f"better: the interval lies below 1. tie: within {TIE - 1:.0%}. non-inferior: below "
         f"{MARGIN}. worse: above 1. undecided: none of these.",
         f"A diverged run counts as {CAP:g} times the initial loss in ratios and means; "
-        "none is dropped. IQM is the interquartile mean of the ratios, P(<) the chance that a run "
-        "of ours ends lower than one of the baseline's.",
+        "none is dropped. A cell in which a run diverged and the other of its pair did not has no "
+        "interval, for few seeds do not tell how often that happens: it is better or worse where "
+        "the numbers of seeds that diverged differ by Fisher's exact test at 5%. IQM is "
+        "the interquartile mean of the ratios, P(<) the chance that a run of ours ends lower than "
+        "one of the baseline's.",
         f"Steps to target: to {MARGIN} times the median validation loss that {reference} ends "
         "at, with the number of runs that got there.",
     ]
