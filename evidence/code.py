@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,22 @@ def digest(*modules: str) -> str:
     True
     """
     return hashlib.sha256("".join(map(_text, modules)).encode()).hexdigest()[:16]
+
+
+def below(*packages: str) -> tuple[str, ...]:
+    """Return the names of packages and of every module in them, in order.
+
+    >>> below("evidence.speed")[:2]
+    ('evidence.speed', 'evidence.speed.gpu_overhead')
+    """
+    found = []
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.submodule_search_locations is None:
+            raise unknown("package", package, [])
+        folders = pkgutil.walk_packages(spec.submodule_search_locations, f"{package}.")
+        found += [package, *sorted(module.name for module in folders)]
+    return tuple(found)
 
 
 def _text(module: str) -> str:

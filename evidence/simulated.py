@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evidence.results import Result
+from evidence import code
+from evidence.results import Result, Results
 from ratewise import simulate
 from ratewise.compare import training
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.runs.schema import batch_id, make_run_id
 from ratewise.simulate import Noise, Task, Trajectories
 
+#: What the versions call the digest of the code that made a run.
+CODE = "code"
 #: From a result and the number of one of its runs to the losses that are kept of that run.
 Marks = Callable[[Trajectories, int], list[float]]
 
@@ -64,6 +68,21 @@ def as_data(rule: Any) -> dict[str, Any]:
     return data | {"config": config.identity()} if isinstance(config, GreedyConfig) else data
 
 
+@cache
+def made_by() -> str:
+    """Return the digest of the code that simulates, as it is today."""
+    return code.digest(*code.below("ratewise.simulate", "ratewise.rules"))
+
+
+def earlier(results: Results, units: Iterable[str]) -> int:
+    """Return how many units are of another version of the code, or of one that was not noted.
+
+    The names of units hold what was asked for, not the code that did it: a page says how many.
+    """
+    versions = [json.loads(results.of(name)[0].versions) for name in units]
+    return sum(version.get(CODE) != made_by() for version in versions)
+
+
 def trained(
     name: str,
     task: Task,
@@ -100,7 +119,7 @@ def trained(
         chunk=chunk or len(planned),
         every=every,
     )
-    return kept(name, planned, result, marks, training.versions())
+    return kept(name, planned, result, marks, {**training.versions(), CODE: made_by()})
 
 
 def kept(

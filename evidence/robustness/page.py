@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
+from evidence import simulated
 from evidence.results import Results
 from evidence.robustness import claims, plan
 from evidence.robustness.figures import draw_forest, draw_heat
@@ -31,11 +32,19 @@ def write(results: Results, settings: Settings, page: Path) -> None:
     numbers = load(results, settings)
     heat, forest = (f"{page.stem}-{kind}.png" for kind in ("heat", "forest"))
     figures = {heat: partial(draw_heat, numbers), forest: partial(draw_forest, numbers)}
-    pages.write(page, text(numbers, heat, forest), figures)
+    units = plan.wanted(settings)
+    earlier = simulated.earlier(results, units), len(units)
+    pages.write(page, text(numbers, heat, forest, earlier), figures)
 
 
-def text(numbers: Numbers, heat: str, forest: str) -> str:
-    """Return the page."""
+def text(numbers: Numbers, heat: str, forest: str, earlier: tuple[int, int] = (0, 0)) -> str:
+    """Return the page.
+
+    Args:
+        numbers: what came out.
+        heat, forest: names of the figures' files.
+        earlier: units that an earlier version of the simulator made, of how many.
+    """
     settings = numbers.settings
     return pages.render(
         "robustness/page.md.j2",
@@ -65,6 +74,7 @@ def text(numbers: Numbers, heat: str, forest: str) -> str:
         families=[_family(name) for name in settings.families],
         heat=heat,
         forest=forest,
+        earlier=earlier,
     )
 
 

@@ -37,3 +37,11 @@ def test_a_digest_is_of_all_modules_in_their_order():
     assert all(len(digest) == 16 for digest in found)
     with pytest.raises(UnknownName, match="module"):
         code.digest("evidence.nothing")
+
+
+def test_a_package_s_modules_are_all_there():
+    found = code.below("ratewise.rules", "ratewise.simulate")
+    assert {"ratewise.rules.greedy", "ratewise.simulate.families.real"} < set(found)
+    assert list(found) == sorted(found)
+    with pytest.raises(UnknownName, match=r"unknown package 'ratewise\.none'"):
+        code.below("ratewise.none")

@@ -127,6 +127,18 @@ def test_the_page_says_what_is_needed_and_is_the_same_again(made: tuple[Path, Pa
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*.parquet")} == files
 
 
+def test_the_page_tells_of_runs_that_an_earlier_version_made(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, page = made
+    assert "earlier version" not in page.read_text()
+    monkeypatch.setattr("evidence.simulated.made_by", lambda: "other code")
+    other = tmp_path / "robustness.md"
+    running.run(How(folder, other, page_only=True), SMALL)
+    count = len(plan.units(SMALL))
+    assert f"- {count} of {count} parts were made with an earlier version" in other.read_text()
+
+
 def test_a_killed_study_goes_on_and_ends_the_same(made: tuple[Path, Path], tmp_path: Path):
     script = textwrap.dedent(
         """
