@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ratewise.errors import invalid, wrong_type
 from ratewise.rules.checks import check_amount, check_choices, check_count, is_number
+from ratewise.rules.fixed import STABLE_DECAY
 
 #: The default bounds of a rate, as multiples of the group's own initial rate.
 RELATIVE_BOUNDS = (0.1, 10.0)
@@ -21,6 +22,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "count": {"factor": 0.9, "patience": 3, "window": 20},
     "significance": {"factor": 0.8, "patience": 0, "window": 200},
 }
+#: How a run of known length ends where no schedule is named, by criterion.
+END = {"significance": STABLE_DECAY}
 #: No fewer losses can show a trend: 6 in a row are 2.8 standard errors.
 LEAST_WINDOW = 6
 #: What a loss that lies above its best stretch multiplies the rate by, unless F is smaller.

@@ -14,16 +14,13 @@ from torch.optim import Optimizer
 from ratewise.errors import invalid
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy import REASONS
-from ratewise.rules.greedy_config import GreedyConfig, merged
+from ratewise.rules.greedy_config import END, GreedyConfig, merged
 from ratewise.rules.period import nonfinite
 from ratewise.schedulers.clock import capturing
 from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
 from ratewise.schedulers.metric_lr import SYNC_EVERY, MetricLR
 from ratewise.schedulers.resume import Place, annealing, at
 from ratewise.schedulers.schedule import Schedule
-
-#: How a run of known length ends where no schedule is named.
-_END = {"significance": "stable-decay"}
 
 
 class GreedyLR(MetricLR):
@@ -145,7 +142,7 @@ class GreedyLR(MetricLR):
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
                 check_bound(name, bound, count)
         if schedule is None and total_steps is not None:
-            schedule = _END.get(config.criterion)
+            schedule = END.get(config.criterion)
         self._greedy = GreedyRates(config, (min_lr, max_lr), strict=_outside_bounds == "raise")
         super().__init__(
             optimizer,
@@ -240,7 +237,7 @@ class GreedyLR(MetricLR):
         Args:
             steps: of the optimizer, in the whole run.
         """
-        end = _END.get(self._greedy.rule.config.criterion)
+        end = END.get(self._greedy.rule.config.criterion)
         begun = self._begin or self.horizon != self._length
         if end is None or begun or {"schedule", "total_steps"} & self._given:
             return
@@ -321,6 +318,6 @@ class GreedyLR(MetricLR):
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         if "total_steps" in changed and ours["schedule"] is None:
-            ours["schedule"] = _END.get(ours["rule"]["config"]["criterion"])
+            ours["schedule"] = END.get(ours["rule"]["config"]["criterion"])
         if changed & {"min_lr", "max_lr"}:
             follow_bounds(ours["rule"])
