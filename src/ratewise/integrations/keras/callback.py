@@ -14,6 +14,7 @@ from ratewise.errors import InvalidState, WrongType, invalid, unknown, wrong_typ
 from ratewise.integrations.keras import state as states
 from ratewise.integrations.keras.batch_metric import BatchMetric, number
 from ratewise.integrations.keras.decider import Decider
+from ratewise.integrations.keras.schedule import FitSchedule
 from ratewise.integrations.keras.settings import CallbackSettings
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, merged
 from ratewise.schedulers.events import Event
@@ -48,6 +49,11 @@ class GreedyLR(keras.callbacks.Callback):
     model (`BackupAndRestore`, `ModelCheckpoint`), and a run that is killed between writing the two
     files goes on.
 
+    **The end of a fit.** A schedule with a name multiplies the rate, after the bounds, over the
+    epochs times the steps of the fit, those before `initial_epoch` included. Under significance it
+    is ``"stable-decay"`` unless another is named, so that a fit ends annealed. Each fit has an end
+    of its own; where several are one run, pass `total_steps`.
+
     The state belongs to the optimizer: a further `fit` goes on, a new `compile` begins anew. A
     `MultiOptimizer` keeps the ratios of its rates. Nothing else may set the rate. Pass callbacks
     as a list. The epoch's logs get ``learning_rate``.
@@ -64,8 +70,11 @@ class GreedyLR(keras.callbacks.Callback):
             `ratewise.GreedyLR`.
         on_nonfinite: a NaN or infinity counts as ``"bad"``, or ``"skip"`` it, or ``"raise"``.
         config: all settings of the rule.
-        min_lr: lower bound of the rate before the ramp, default 0.1 times the base.
+        min_lr: lower bound of the rate before ramp and schedule, default 0.1 times the base.
         max_lr: upper bound, default 10 times the base.
+        schedule: a name such as ``"cosine"``; None is ``"stable-decay"`` under significance, else
+            none. ``"constant"`` is none.
+        total_steps: the run's length in optimizer steps, where it is another than the fit's.
         state_file: path of the memory's file, or None.
         verbose: 1 prints each change of the rate.
 
@@ -104,6 +113,8 @@ class GreedyLR(keras.callbacks.Callback):
         config: GreedyConfig | None = None,
         min_lr: float | None = None,
         max_lr: float | None = None,
+        schedule: str | None = None,
+        total_steps: int | None = None,
         state_file: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ) -> None:
@@ -121,12 +132,21 @@ class GreedyLR(keras.callbacks.Callback):
             on_nonfinite=on_nonfinite,
         )
         self._settings = CallbackSettings(
-            monitor, interval, decide_every, warmup_steps, min_lr, max_lr, rule
+            monitor,
+            interval,
+            decide_every,
+            warmup_steps,
+            min_lr,
+            max_lr,
+            rule,
+            schedule,
+            total_steps,
         )
         self.monitor, self.interval, self.decide_every = monitor, interval, decide_every
         self.warmup_steps, self.state_file, self.verbose = warmup_steps, state_file, verbose
         self._file = states.StateFile(state_file, self._settings)
         self._decider = Decider(self._settings)
+        self._schedule = FitSchedule(self._settings.schedule, total_steps)
         self._events: deque[Event] = deque(maxlen=CAPACITY)
         self._optimizer: Any = None  # whose state this is; None: whichever comes next
         self._iterations = 0  # of the optimizer, when it was last looked at
@@ -175,12 +195,19 @@ class GreedyLR(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """Refuse a rate that cannot be set; the rest waits, other callbacks may load weights."""
         self._begun = False
+        self._schedule.begin_fit()
         _rates_of(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Begin with the model's optimizer, at the first epoch of a fit."""
+        """Begin with the model's optimizer, at the first epoch of a fit; follow the schedule."""
+        optimizer = self.model.optimizer
+        batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        made = _iterations(optimizer)
+        self._schedule.begin_epoch(epoch, self.params, iterations=made, batches=batches)
+        self._decider.height = self._schedule.height
         if not self._begun:
             self._begin(self.model)
+        self._write()
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Zero the metric, so that it will hold this batch alone."""
@@ -199,8 +226,11 @@ class GreedyLR(keras.callbacks.Callback):
             if mean is not None:
                 logs[self.monitor] = mean
         self._check_monitor(logs)
+        before, self._decider.height = self._decider.height, self._schedule.after(batch)
         if self.interval == "batch":
             self._take(value)
+        elif self._decider.height != before and self.model:
+            self._write()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Log the rate, decide on the epoch's value, and save."""

@@ -33,6 +33,7 @@ class Decider:
 
     def __init__(self, settings: CallbackSettings) -> None:
         self._settings, self._config = settings, settings.config
+        self.height = 1.0  #: of the schedule at the next step; where a fit stands, Keras knows
         self.forget()
 
     def forget(self) -> None:
@@ -55,7 +56,8 @@ class Decider:
     def rates(self) -> list[float]:
         """Return the rates of the next step."""
         own = bounded(self.base, self._rule.scale, self._low, self._high)
-        return [ramped(rate, self.step, self._settings.warmup_steps) for rate in own]
+        height = ramped(self.height, self.step, self._settings.warmup_steps)
+        return [rate * height for rate in own]
 
     @property
     def last_reason(self) -> str:

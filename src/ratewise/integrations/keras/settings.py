@@ -9,7 +9,8 @@ from typing import Any
 
 from ratewise.errors import invalid, unknown, wrong_type
 from ratewise.rules.checks import check_count
-from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.fixed import fixed_rule
+from ratewise.rules.greedy_config import END, GreedyConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class CallbackSettings:
         warmup_steps: steps of the ramp.
         min_lr, max_lr: bounds of the rate; None is a multiple of the base.
         config: the rule's settings.
+        schedule: name of what the rate is multiplied by over a fit; None follows from the
+            criterion.
+        total_steps: of the optimizer, where the run is not one fit.
 
     Raises:
         InvalidArgument, UnknownName, WrongType: one is outside its range.
@@ -35,6 +39,8 @@ class CallbackSettings:
     min_lr: float | None
     max_lr: float | None
     config: GreedyConfig
+    schedule: str | None = None
+    total_steps: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.monitor, str):
@@ -46,6 +52,12 @@ class CallbackSettings:
             raise invalid("interval", allowed, self.interval, "pass 'epoch'")
         check_count("decide_every", self.decide_every, 1)
         check_count("warmup_steps", self.warmup_steps, 0)
+        if self.schedule is None:
+            object.__setattr__(self, "schedule", END.get(self.config.criterion))
+        else:
+            fixed_rule(self.schedule)
+        if self.total_steps is not None:
+            check_count("total_steps", self.total_steps, 1)
         low, high = self.min_lr, self.max_lr
         for name, value in (("min_lr", low), ("max_lr", high)):
             if isinstance(value, bool) or not isinstance(value, int | float | None):
