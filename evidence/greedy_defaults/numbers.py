@@ -1,70 +1,207 @@
-"""How the candidates of a round did, and which of them go on."""
+"""The study of GreedyLR's defaults in numbers: scores of candidates, ratios of what is judged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from evidence.greedy_defaults.plan import FINALISTS, label
-from ratewise.compare.statistics import CAP
-from ratewise.compare.tuning import MethodOnTask, Tuned
+from evidence.greedy_defaults import plan
+from evidence.greedy_defaults.plan import OURS, SEVEN, Candidate, Settings, Unit
+from evidence.greedy_defaults.tasks import Cell
+from evidence.results import Result, Results
+from ratewise.compare.statistics import CAP, Interval, cell_interval, mean_interval, verdict
+
+#: Losses below this share of the first one count as it: nobody needs what lies below.
+FLOOR = 0.01
+#: How a candidate is scored, each as a ratio to tuned linear's loss.
+CONDITIONS = ("tuned", "same rate", "a factor of 3 off")
+Losses = dict[str, np.ndarray]  #: by method, ln of capped losses: [rate, seed], or [seed] of judged
 
 
-@dataclass(frozen=True)
-class Score:
-    """How a candidate did in a round: its tuned validation loss relative to tuned cosine's."""
+def rate(run: Result) -> float:
+    """Return the base rate of a run."""
+    return float(run.setting.rpartition(" ")[2])
+
+
+def losses(runs: Sequence[Result], role: str) -> Losses:
+    """Return the losses of the runs of a role, by method."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        if run.role == role:
+            initial, _, held_out = run.losses[:3]
+            capped = math.log(min(max(held_out, FLOOR * initial), CAP * initial))
+            found.setdefault(run.method, {}).setdefault(rate(run), []).append(capped)
+    grids = {name: np.array(list(by_rate.values())) for name, by_rate in found.items()}
+    return {name: x[0] if role == "judged" else x for name, x in grids.items()}
+
+
+def tuned(runs: Sequence[Result]) -> dict[str, int]:
+    """Return the number of the rate that each method is best with, by the mean over seeds."""
+    return {name: best(x) for name, x in losses(runs, "tuning").items()}
+
+
+def best(x: np.ndarray) -> int:
+    """Return the number of the rate whose mean over seeds is least."""
+    return int(x.mean(1).argmin())
+
+
+def undecided(judged: Sequence[Result]) -> bool:
+    """Return whether a cell needs more seeds: undecided against one of the seven."""
+    found = losses(judged, "judged")
+    return any(
+        verdict(cell_interval(found[OURS] - found[name])) == "undecided"
+        for name in SEVEN
+        if name in found
+    )
+
+
+# -- development --------------------------------------------------------------------------------
+
+
+class Score(NamedTuple):
+    """How a method did on the develop cells: mean log-ratios to tuned linear, [condition]."""
 
     name: str
-    options: dict[str, Any]
-    log_ratios: dict[tuple[str, str], float]  #: (task, optimizer) -> log(ours / cosine)
+    each: tuple[float, ...]
+    high: float  #: at 3 times linear's best rate, over cosine there
 
     @property
     def mean(self) -> float:
-        """The mean log-ratio over the cells, by which a round is won."""
-        return float(np.mean(list(self.log_ratios.values())))
-
-    @property
-    def median(self) -> float:
-        """The median log-ratio over the cells."""
-        return float(np.median(list(self.log_ratios.values())))
+        """What decides: the mean over the conditions."""
+        return float(np.mean(self.each))
 
 
-def scores(tuned: dict[MethodOnTask, Tuned], candidates: Sequence[dict[str, Any]]) -> list[Score]:
-    """Return the candidates' scores against "cosine", best mean first."""
+def scores(results: Results, settings: Settings) -> list[Score]:
+    """Return the scores of all methods on the develop cells that are there, best first."""
+    units = plan.wanted(settings, ("develop",), None)
+    cells = [losses(results.of(name), "tuning") for name in units if name in results]
+    if not cells:
+        return []
     found = []
-    for options in candidates:
-        name = label(options)
-        ratios = {
-            (method.task, method.optimizer): _log_ratio(
-                optimum.validation_loss, tuned[method._replace(schedule="cosine")].validation_loss
-            )
-            for method, optimum in tuned.items()
-            if method.schedule == name
-        }
-        found.append(Score(name, options, ratios))
+    for name in cells[0]:
+        each = np.mean([_conditions(x[name], x["linear"]) for x in cells], 0)
+        high = float(
+            np.mean([at(x, name, 1, "linear") - at(x, "cosine", 1, "linear") for x in cells])
+        )
+        found.append(Score(name, tuple(each.tolist()), high))
     return sorted(found, key=lambda score: (score.mean, score.name))
 
 
-def _log_ratio(ours: float, theirs: float) -> float:
-    """Limited to a factor of 10 either way, so that one bad cell does not decide alone."""
-    if math.isinf(ours) and math.isinf(theirs):
-        return 0.0
-    if math.isinf(ours) or math.isinf(theirs):
-        return math.log(CAP) * (1 if math.isinf(ours) else -1)
-    return min(math.log(CAP), max(-math.log(CAP), math.log(ours / theirs)))
+def _conditions(ours: np.ndarray, linear: np.ndarray) -> list[float]:
+    mine, middle = ours.mean(1), best(linear)
+    off = [mine[k] for k in (middle - 1, middle + 1) if 0 <= k < len(mine)]
+    least = linear.mean(1)[middle]
+    return [mine.min() - least, mine.mean() - least, float(np.mean(off)) - least]
 
 
-def finalists(ranked: Sequence[Score]) -> list[dict[str, Any]]:
-    """Return the best candidates' options, those that differ in `plateau` alone counted once.
+def at(cell: Losses, name: str, shift: int, of: str = "cosine") -> float:
+    """Return a method's loss at so many half decades above another's best rate; NaN outside."""
+    k = best(cell[of]) + shift
+    return float(cell[name].mean(1)[k]) if 0 <= k < len(cell[name]) else math.nan
 
-    What lies inside the threshold of 1e-4 is rarely met, so that such twins make the same runs.
+
+def chosen(results: Results, settings: Settings) -> Candidate:
+    """Return the candidate with the least mean score.
+
+    Raises:
+        StoreError: a develop cell is missing.
     """
-    chosen: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for score in ranked:
-        same = tuple(value for name, value in score.options.items() if name != "plateau")
-        chosen.setdefault(same, score.options)
-    return list(chosen.values())[:FINALISTS]
+    for name in plan.wanted(settings, ("develop",), None):
+        results.of(name)
+    by_name = {str(candidate): candidate for candidate in settings.candidates()}
+    return next(by_name[x.name] for x in scores(results, settings) if x.name in by_name)
+
+
+# -- judgement ----------------------------------------------------------------------------------
+
+
+class Judged(NamedTuple):
+    """A cell that judges."""
+
+    cell: Cell
+    grid: Losses
+    final: Losses
+
+    def ratio(self, name: str, ours: str = OURS) -> np.ndarray:
+        """Return ln of our loss over a rival's, each tuned, [seeds that both have]."""
+        a, b = self.final[ours], self.final[name]
+        count = min(len(a), len(b))
+        return a[:count] - b[:count]
+
+    def same(self, name: str, ours: str = OURS) -> np.ndarray:
+        """Return the same at the same rate, the mean over the rates of the grid, [tuning seeds]."""
+        return np.asarray((self.grid[ours] - self.grid[name]).mean(0))
+
+    def shifted(self, name: str, shift: int, ours: str = OURS) -> float:
+        """Return the same at half decades above tuned cosine's rate; NaN outside the grid."""
+        return at(self.grid, ours, shift) - at(self.grid, name, shift)
+
+
+class Numbers(NamedTuple):
+    """What is there of the study."""
+
+    settings: Settings
+    scores: list[Score]
+    chosen: Candidate | None  #: None until all develop cells are there
+    cells: list[Judged]
+    given: Losses  #: at a given rate, [seed]
+    planned: int  #: cells that should judge
+    seconds: float
+    trainings: int
+
+    def ratio(self, name: str, most: float = 1.0, ours: str = OURS) -> Interval:
+        """Return the ratio over all cells, each method tuned."""
+        return self._pooled(lambda cell: cell.ratio(name, ours), most)
+
+    def same(self, name: str, most: float = 1.0, ours: str = OURS) -> Interval:
+        """Return the ratio over all cells at the same rates."""
+        return self._pooled(lambda cell: cell.same(name, ours), most)
+
+    def shifted(self, name: str, shift: int, most: float = 1.0, ours: str = OURS) -> Interval:
+        """Return the ratio over all cells at half decades above cosine's best rate."""
+        return self._pooled(lambda cell: [cell.shifted(name, shift, ours)], most)
+
+    def _pooled(
+        self, of: Callable[[Judged], Sequence[float] | np.ndarray], most: float
+    ) -> Interval:
+        values = [np.asarray(of(cell)) for cell in self.cells]
+        there = [not np.isnan(x).any() for x in values]
+        sets = [cell.cell.data for cell, keep in zip(self.cells, there, strict=True) if keep]
+        groups = [x for x, keep in zip(values, there, strict=True) if keep]
+        return mean_interval(groups, sets, null=math.log(most), over="cells")
+
+    def verdicts(self, names: Sequence[str] = SEVEN, ours: str = OURS) -> list[str]:
+        """Return what the interval of each cell says against each of these."""
+        return [
+            verdict(cell_interval(cell.ratio(name, ours))) for cell in self.cells for name in names
+        ]
+
+
+def load(results: Results, settings: Settings) -> Numbers:
+    """Return the numbers of all units that are there."""
+    found = scores(results, settings)
+    develop = plan.wanted(settings, ("develop",), None)
+    winner = chosen(results, settings) if all(name in results for name in develop) else None
+    units: dict[str, Unit] = dict(develop)
+    if winner is not None:
+        units |= plan.wanted(settings, ("judged", "given"), winner)
+    there = {unit: results.of(name) for name, unit in units.items() if name in results}
+    runs = [run for kept in there.values() for run in kept]
+    given = [x for unit, kept in there.items() if unit.part == "given" for x in kept]
+    return Numbers(
+        settings=settings,
+        scores=found,
+        chosen=winner,
+        cells=[
+            Judged(unit.cell, losses(kept, "tuning"), losses(kept, "judged"))
+            for unit, kept in there.items()
+            if unit.part == "judged"
+        ],
+        given=losses(given, "judged"),
+        planned=len(settings.judged),
+        seconds=sum(run.seconds for run in runs),
+        trainings=len(runs),
+    )

@@ -1,65 +1,246 @@
-"""Which settings GreedyLR should have by default, chosen in three rounds.
+"""GreedyLR's defaults under `criterion="significance"`: developed on some data, judged on other.
 
-Nothing is tuned on what judges it: all candidates meet on cheap tasks, the best four on three
-more, and the one that is chosen is judged once, on tasks that nothing was chosen on.
+Candidates meet on the develop cells. The one that is chosen (`numbers.chosen`: by a rule that was
+stated before) meets its rivals on the judged cells, on data that chose nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-OPTIMIZERS = ("sgd", "adamw")
-RATES = 5
-#: Four candidates go on to round 2.
-FINALISTS = 4
+from evidence import code
+from evidence.greedy_defaults.rules import Epochs
+from evidence.greedy_defaults.tasks import Cell
+from evidence.simulated import as_data
+from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.plateau import PlateauConfig
+from ratewise.simulate import Fixed, Greedy, Plateau, Warmup
+
+DEVELOP = tuple(
+    Cell(*row)
+    for row in (
+        ("teachers", "mlp", 4, 1500, "sgd"),
+        ("teachers", "mlp", 16, 300, "adamw"),
+        ("teachers", "residual", 128, 300, "sgd"),
+        ("breast-cancer", "mlp", 4, 300, "adamw"),
+        ("wine", "mlp", 16, 300, "sgd"),
+        ("diabetes", "mlp", 4, 1500, "sgd"),
+        ("housing", "mlp", 16, 1500, "adamw"),
+        ("housing", "mlp", 128, 300, "sgd"),
+        ("housing", "mlp", 4, 300, "adamw", True),
+        ("wikitext", "window", 16, 1500, "adamw"),
+        ("wikitext", "window", 4, 300, "sgd"),
+        ("wikitext", "window", 16, 300, "adamw", True),
+        ("digits", "mlp", 4, 1500, "adamw"),
+        ("digits", "mlp", 128, 300, "adamw"),
+        ("digits", "mlp", 16, 300, "sgd", True),
+        ("fashion", "mlp", 16, 1500, "sgd"),
+        ("fashion", "mlp", 128, 300, "adamw"),
+        ("fashion", "mlp", 4, 1500, "sgd", True),
+    )
+)
+#: No data set of these is one of those above.
+JUDGED = tuple(
+    Cell(*row)
+    for row in (
+        ("mnist1d", "mlp", 4, 300, "sgd"),
+        ("mnist1d", "mlp", 4, 6000, "adamw"),
+        ("mnist1d", "mlp", 16, 1500, "sgd"),
+        ("mnist1d", "mlp", 128, 1500, "adamw"),
+        ("mnist1d", "mlp", 16, 300, "adamw", True),
+        ("mnist1d", "mlp", 128, 300, "sgd", True),
+        ("bent teachers", "mlp", 4, 1500, "sgd"),
+        ("bent teachers", "mlp", 16, 300, "adamw"),
+        ("bent teachers", "mlp", 128, 300, "sgd"),
+        ("bent teachers", "mlp", 16, 6000, "sgd"),
+        ("bent teachers", "residual", 4, 1500, "adamw"),
+        ("wavy teachers", "mlp", 4, 300, "adamw"),
+        ("wavy teachers", "mlp", 4, 1500, "sgd"),
+        ("wavy teachers", "mlp", 16, 1500, "adamw"),
+        ("wavy teachers", "mlp", 16, 300, "sgd"),
+        ("wavy teachers", "mlp", 128, 1500, "sgd"),
+        ("cifar", "mlp", 4, 1500, "adamw"),
+        ("cifar", "mlp", 16, 300, "sgd"),
+        ("cifar", "mlp", 128, 300, "adamw"),
+        ("cifar", "mlp", 16, 1500, "sgd", True),
+        ("cifar", "lenet", 4, 300, "sgd"),
+        ("cifar", "lenet", 4, 300, "adamw", True),
+        ("shakespeare", "window", 4, 300, "sgd"),
+        ("shakespeare", "window", 16, 1500, "adamw"),
+        ("shakespeare", "window", 128, 300, "sgd"),
+        ("shakespeare", "window", 4, 1500, "sgd", True),
+        ("shakespeare", "transformer", 4, 300, "adamw"),
+        ("kjv", "window", 4, 1500, "adamw"),
+        ("kjv", "window", 16, 300, "sgd"),
+        ("kjv", "window", 128, 1500, "adamw"),
+        ("kjv", "window", 16, 1500, "sgd", True),
+        ("kjv", "transformer", 4, 300, "adamw", True),
+        ("polarity", "attention", 4, 1500, "sgd"),
+        ("polarity", "attention", 4, 300, "adamw"),
+        ("polarity", "attention", 16, 300, "sgd"),
+        ("polarity", "window", 128, 300, "adamw"),
+    )
+)
+#: nanoGPT's shape, 16 wide and 32 characters long, with its batch, steps, ramp and rate.
+NANO, NANO_RAMP, NANO_RATE = Cell("shakespeare", "nano", 12, 2000, "adamw"), 100, 1e-3
+#: The usual schedules, against which a share of the cells is counted.
+SEVEN = ("constant", "linear", "cosine", "polynomial", "step", "exponential", "plateau")
+OURS, OLD, FALL, CONTROL = "greedy", "old default", "constant, then falling", "strangers' losses"
+RIVALS: dict[str, Any] = {
+    OLD: Greedy(GreedyConfig(criterion="count")),
+    **{name: Fixed(name) for name in SEVEN[:-1]},
+    # as often as torch's users step it, on the mean training loss of an epoch
+    "plateau": Epochs(Plateau(PlateauConfig(factor=0.5, patience=1))),
+    "restarts": Fixed("restarts"),
+    "transformers": Greedy(
+        GreedyConfig(
+            criterion="count",
+            factor=0.95,
+            patience=10,
+            window=1,
+            threshold=1e-6,
+            threshold_mode="abs",
+            stage="hold",
+            reset_after=500,
+            eps_mode="abs",
+            first="good",
+        )
+    ),
+}
+_MADE_BY = (
+    "evidence.greedy_defaults.tasks",
+    "evidence.greedy_defaults.rules",
+    "evidence.greedy_defaults.run",
+    "ratewise.rules.greedy",
+    "ratewise.rules.significance",
+)
+#: Microseconds of a core that a step of one run takes, by model: at least, and a row of its batch.
+_COST = {
+    "mlp": (40, 0.8),
+    "residual": (45, 1.3),
+    "window": (70, 1.3),
+    "attention": (100, 18),
+    "lenet": (60, 25),
+    "transformer": (80, 40),
+    "nano": (300, 250),
+}
 
 
-@dataclass(frozen=True)
-class Round:
-    """Where and how thoroughly the candidates of a round meet."""
+class Candidate(NamedTuple):
+    """Settings that may become the default."""
 
-    tasks: tuple[str, ...]
-    tuning_seeds: int
-    seeds: int = 1
-    steps: int | None = None
+    factor: float
+    patience: int
+    window: int
+    share: float  #: of the run, over which the rate falls to 0 at its end
+
+    def __str__(self) -> str:
+        return f"{self.factor:g}/{self.patience}/{self.window}, last {self.share:.0%}"
+
+    def rule(self) -> Greedy:
+        """Return the rule."""
+        config = GreedyConfig("significance", self.factor, self.patience, self.window)
+        return Greedy(config, f"stable-decay:{self.share:g}")
 
 
 @dataclass(frozen=True)
 class Settings:
     """The size of the study; the tests make it small."""
 
-    windows: Sequence[int] = (1, 10, 20, 50)
-    paces: Sequence[tuple[float, int]] = ((0.95, 10), (0.9, 3), (0.9, 10), (0.8, 5), (0.7, 3))
-    rounds: tuple[Round, Round, Round] = (
-        Round(("digits-mlp", "diabetes-mlp", "breast-cancer-mlp"), tuning_seeds=2),
-        Round(("digits-cnn", "pydoc-gru", "housing-mlp"), tuning_seeds=3),
-        Round(
-            ("fashion-cnn", "cifar-resnet", "shakespeare-transformer", "polarity-text"),
-            tuning_seeds=2,
-            seeds=8,
-        ),
-    )
-    rates: int = RATES
-    judged: tuple[str, ...] = ()  #: schedules of the last round beside ours; () is all there are
+    develop: tuple[Cell, ...] = DEVELOP
+    judged: tuple[Cell, ...] = JUDGED
+    given: tuple[Cell, ...] = (NANO,)
+    factors: tuple[float, ...] = (0.7, 0.8, 0.9)
+    patiences: tuple[int, ...] = (0, 1)
+    windows: tuple[int, ...] = (100, 200)
+    shares: tuple[float, ...] = (0.2, 0.3, 0.5)
+    rates: int = 7
+    tuning_seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = tuple(range(1000, 1005))
+    #: Added where, of `seeds`, the interval of a cell against one of the seven is undecided.
+    more: tuple[int, ...] = tuple(range(1005, 1012))
 
-    def candidates(self) -> list[dict[str, Any]]:
+    def candidates(self) -> list[Candidate]:
         """Return every combination of the settings under study."""
-        names = ("factor", "patience", "window", "reference", "plateau")
-        each = (self.paces, self.windows, ("best", "previous"), ("bad", "neutral"))
-        return [
-            dict(zip(names, (*pace, *others), strict=True))
-            for pace, *others in itertools.product(*each)
-        ]
+        each = (self.factors, self.patiences, self.windows, self.shares)
+        return [Candidate(*settings) for settings in itertools.product(*each)]
+
+    def grid(self, optimizer: str) -> list[float]:
+        """Return an optimizer's rates, two a decade.
+
+        >>> Settings(rates=3).grid("sgd")
+        [0.001, 0.00316228, 0.01]
+        """
+        low = 1e-3 if optimizer == "sgd" else 1e-4
+        return [float(f"{low * 10 ** (i / 2):.6g}") for i in range(self.rates)]
 
 
-def label(options: dict[str, Any]) -> str:
-    """Return a short name of a candidate.
+class Unit(NamedTuple):
+    """What is trained, and kept, in one go: a cell under all rules."""
 
-    >>> label({"factor": 0.9, "patience": 3, "window": 20, "reference": "best", "plateau": "bad"})
-    '0.9/3/20 best bad'
-    """
-    name = "{factor:g}/{patience}/{window} {reference} {plateau}".format(**options)
-    return name + (f" on {options['schedule']}" if options.get("schedule") else "")
+    part: str  #: "develop", "judged" or "given": at a given rate
+    cell: Cell
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.cell}"
+
+
+def rules(settings: Settings, part: str, chosen: Candidate | None) -> dict[str, Any]:
+    """Return what a unit is trained under, by the names that tables have."""
+    if part == "develop":
+        falls = {f"{FALL} {x:g}": Fixed(f"stable-decay:{x:g}") for x in settings.shares}
+        rivals = {name: RIVALS[name] for name in (OLD, "linear", "cosine")}
+        return {str(c): c.rule() for c in settings.candidates()} | rivals | falls
+    assert chosen is not None
+    fall = Fixed(f"stable-decay:{chosen.share:g}")
+    found = {OURS: chosen.rule(), FALL: fall, **RIVALS}
+    if part == "given":
+        names = (OURS, OLD, FALL, "cosine", "linear")
+        return {name: Warmup(found[name], NANO_RAMP) for name in names}
+    return found
+
+
+def wanted(settings: Settings, parts: Iterable[str], chosen: Candidate | None) -> dict[str, Unit]:
+    """Return the units of parts by the digest of all that determines their runs."""
+    cells = {"develop": settings.develop, "judged": settings.judged, "given": settings.given}
+    found = {}
+    for part in parts:
+        key = {
+            "rules": {name: as_data(x) for name, x in rules(settings, part, chosen).items()},
+            "seeds": [settings.tuning_seeds, settings.seeds, settings.more],
+            "rates": settings.rates,
+            "code": code.digest(*_MADE_BY),
+        }
+        for cell in cells[part]:
+            text = json.dumps({"unit": [part, *cell], **key}, sort_keys=True)
+            found[hashlib.sha256(text.encode()).hexdigest()[:16]] = Unit(part, cell)
+    return found
+
+
+def trainings(settings: Settings, unit: Unit) -> int:
+    """Return how many runs a unit has at most."""
+    if unit.part == "given":
+        return len(rules(settings, "given", Candidate(0.5, 0, 6, 0.2))) * len(settings.seeds)
+    ours = len(settings.candidates()) + len(settings.shares) + 3
+    methods = ours if unit.part == "develop" else len(RIVALS) + 3
+    tuning = methods * settings.rates * len(settings.tuning_seeds)
+    if unit.part == "develop":
+        return tuning
+    return tuning + methods * len(settings.seeds) + (methods - 1) * len(settings.more)
+
+
+def table(settings: Settings, units: Iterable[Unit]) -> list[list[str]]:
+    """Return a row a unit: trainings, steps, seconds of a core; the last row is the total."""
+    rows, all_runs, all_seconds = [], 0, 0.0
+    for unit in units:
+        runs = trainings(settings, unit)
+        least, row = _COST[unit.cell.model]
+        seconds = runs * unit.cell.steps * (least + row * unit.cell.batch) * 1e-6
+        all_runs, all_seconds = all_runs + runs, all_seconds + seconds
+        rows.append([str(unit), f"{runs:,}", f"{unit.cell.steps:,}", f"{seconds:.0f}"])
+    return [*rows, ["total", f"{all_runs:,}", "", f"{all_seconds:.0f}"]]

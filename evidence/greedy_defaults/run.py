@@ -1,76 +1,96 @@
-"""Plays the rounds of the study of GreedyLR's defaults, and writes the page."""
+"""Trains what the study of GreedyLR's defaults lacks, and writes its page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import torch
+
+from evidence import page as words
+from evidence import simulated
+from evidence.greedy_defaults import numbers, plan, tasks
 from evidence.greedy_defaults import page as pages
-from evidence.greedy_defaults.numbers import Score, finalists, scores
-from evidence.greedy_defaults.plan import OPTIMIZERS, Settings, label
+from evidence.greedy_defaults.plan import CONTROL, NANO_RATE, OURS, Candidate, Settings, Unit
+from evidence.greedy_defaults.rules import Fed
+from evidence.greedy_defaults.tasks import Cell
 from evidence.how import How
-from ratewise.compare import plan as planning
-from ratewise.compare import schedules, sweep
-from ratewise.compare.schedules import Schedule
-from ratewise.runs import Store
+from evidence.results import Result, Results
+from evidence.simulated import Planned
+from ratewise.simulate import Trajectories
 
 SIZES = {"": Settings()}
 
 
-def run(how: How, settings: Settings | None = None) -> dict[str, Any]:
-    """Play all rounds, write the page, and return the chosen settings; resumable."""
+def run(how: How, settings: Settings | None = None) -> None:
+    """Train what is missing, develop first, and write the page from what is there."""
     settings = settings or Settings()
-    how.check("round-1", "round-2", "round-3")
-    first = play(0, settings, settings.candidates(), how.out / "round-1", how)
-    best = finalists(first)
-    anchored = [{**options, "schedule": "cosine"} for options in best]
-    second = play(1, settings, [*best, *anchored], how.out / "round-2", how)
-    chosen = next(score.options for score in second if "schedule" not in score.options)
-    final = judge(settings, chosen, how.out / "round-3", how)
-    pages.write(settings, first, second, chosen, final, how.page)
-    return chosen
+    results = Results(how.out / "greedy_defaults.parquet")
+    if not how.page_only:
+        for parts in (("develop",), ("judged", "given")):
+            chosen = numbers.chosen(results, settings) if "develop" not in parts else None
+            units = plan.wanted(settings, parts, chosen)
+            if how.progress:
+                lacking = [unit for name, unit in units.items() if name not in results]
+                header = ["unit", "trainings", "steps", "seconds of a core, at most about"]
+                print(words.table(header, plan.table(settings, lacking)), flush=True)
+            work = partial(made, settings, chosen)
+            results.complete(units, work, jobs=how.jobs, label="cells", progress=how.progress)
+    pages.write(results, settings, how.page)
 
 
-def play(
-    number: int, settings: Settings, candidates: Sequence[dict[str, Any]], folder: Path, how: How
-) -> list[Score]:
-    """Tune every candidate and cosine on the tasks of round 0 or 1; return scores, best first."""
-    part = settings.rounds[number]
-    contenders = [Schedule(label(options), "greedy", options) for options in candidates]
-    plan = planning.make(
-        part.tasks,
-        OPTIMIZERS,
-        [*contenders, schedules.named("cosine")],
-        seeds=part.seeds,
-        tuning_seeds=part.tuning_seeds,
-        rates=settings.rates,
-        preset="small",
-        data=how.data,
-        steps=part.steps,
-    )
-    tuned = sweep.tune(plan, Store(folder), jobs=how.jobs, progress=how.progress)
-    return scores(tuned, candidates)
+def made(settings: Settings, chosen: Candidate | None, unit: Unit) -> list[Result]:
+    """Train a unit's runs: at every rate; those that judge at each rule's tuned rate."""
+    cell, rules = unit.cell, plan.rules(settings, unit.part, chosen)
+    if unit.part == "given":
+        given = dict.fromkeys(rules, (NANO_RATE,))
+        return _short(_trained(cell, rules, given, settings.seeds, True))
+    grid, tuning = tuple(settings.grid(cell.optimizer)), settings.tuning_seeds
+    found = _trained(cell, rules, dict.fromkeys(rules, grid), tuning, False)
+    if unit.part == "develop":
+        return _short(found)
+    seen = {(numbers.rate(x), x.seed): x.losses[3:] for x in found if x.method == OURS}
+    fed = partial(_fed, cell, rules[OURS], seen, tuning)
+    found += fed(grid, tuning, False)
+    rates = {name: (grid[k],) for name, k in numbers.tuned(found).items()}
+    judged = _trained(cell, rules, rates, settings.seeds, True)
+    if numbers.undecided(judged):
+        judged += _trained(cell, rules, rates, settings.more, True)
+    return _short([*found, *judged, *fed(rates[CONTROL], settings.seeds, True)])
 
 
-def judge(settings: Settings, chosen: dict[str, Any], folder: Path, how: How) -> Store:
-    """Judge the chosen settings, alone and on cosine, against every schedule, on fresh tasks."""
-    part = settings.rounds[2]
-    others = settings.judged or tuple(schedules.names())
-    return sweep.run(
-        part.tasks,
-        optimizers=OPTIMIZERS,
-        schedules=[
-            Schedule("greedy", "greedy", chosen),
-            Schedule("greedy-cosine", "greedy", {**chosen, "schedule": "cosine"}),
-            *(name for name in others if name not in ("greedy", "greedy-cosine")),
-        ],
-        seeds=part.seeds,
-        tuning_seeds=part.tuning_seeds,
-        rates=settings.rates,
-        out=folder,
-        jobs=how.jobs,
-        data=how.data,
-        steps=part.steps,
-        progress=how.progress,
-    ).store
+def _trained(
+    cell: Cell, rules: dict[str, Any], rates: dict[str, Any], seeds: Any, judging: bool
+) -> list[Result]:
+    planned = [
+        Planned({"optimizer": cell.optimizer}, name, rule, lr, lr, seed)
+        for name, rule in rules.items()
+        for lr in rates[name]
+        for seed in seeds
+    ]
+    task = tasks.task(cell, judging=judging)
+    found = simulated.trained(str(cell), task, cell.optimizer, planned, _marks, steps=cell.steps)
+    return [one._replace(role="judged" if judging else "tuning") for one in found]
+
+
+def _fed(
+    cell: Cell, rule: Any, seen: Any, tuning: Any, rates: Any, seeds: Any, judging: bool
+) -> list[Result]:
+    """Train the negative control: the rule sees another run's losses at its rate, shuffled."""
+    losses = []
+    for lr in rates:
+        for seed in seeds:
+            other = torch.tensor(seen[lr, tuning[(seed + 1) % len(tuning)]], dtype=torch.float64)
+            drawn = torch.Generator().manual_seed(seed)
+            losses.append(other[torch.randperm(len(other), generator=drawn)])
+    control = {CONTROL: Fed(rule, torch.stack(losses, 1))}
+    return _trained(cell, control, {CONTROL: rates}, seeds, judging)
+
+
+def _marks(result: Trajectories, row: int) -> list[float]:
+    """Return a run's ends, and then its losses, which are not kept."""
+    return [*simulated.ends(result, row), *result.loss[row].tolist()]
+
+
+def _short(found: list[Result]) -> list[Result]:
+    return [one._replace(losses=one.losses[:3]) for one in found]

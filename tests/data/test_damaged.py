@@ -21,7 +21,7 @@ from ratewise.data.cifar import read_cifar
 from ratewise.data.housing import read_housing
 from ratewise.data.idx import read_idx
 from ratewise.data.locate import find
-from ratewise.data.matrices import read_expression, read_faces
+from ratewise.data.matrices import read_expression, read_faces, read_signals
 from ratewise.errors import CorruptData, RatewiseError
 
 Write = Callable[[Path], object]
@@ -30,6 +30,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "x-idx3-ubyte.gz": read_idx,
     "c.npz": read_cifar,
     "faces.npz": read_faces,
+    "signals.npz": read_signals,
     "genes.txt": read_expression,
     "h.csv": read_housing,
     "cal_housing.data": read_housing,
@@ -63,7 +64,7 @@ def large(path: Path) -> None:
             file.write(bytes(200_000))
     elif path.suffix == ".npz":
         array = np.zeros((20, 100, 100), np.uint8)
-        names = [f"{p}_{k}" for p in ("train", "test") for k in ("images", "labels")]
+        names = [f"{p}_{k}" for p in ("train", "test") for k in ("images", "labels", "x", "y")]
         np.savez_compressed(path, images=array, **dict.fromkeys(names, array))
     else:
         path.write_bytes(b"1" * 200_000)

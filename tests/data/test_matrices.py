@@ -1,4 +1,4 @@
-"""Faces and gene expression: whole, damaged, and what is really there."""
+"""Faces, signals and gene expression: whole, damaged, and what is really there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ratewise.data import sets
-from ratewise.data.matrices import read_expression, read_faces
+from ratewise.data.matrices import read_expression, read_faces, read_signals
 from ratewise.errors import CorruptData, MissingData
 
 
@@ -29,6 +29,32 @@ def test_faces_are_bytes_and_damaged_files_are_named(tmp_path: Path):
             read_faces(path)
 
 
+def test_signals_have_a_label_each_and_the_train_part_comes_first(tmp_path: Path):
+    path = tmp_path / "signals.npz"
+    x, y = np.arange(12, dtype=np.float16).reshape(4, 3), np.array([0, 9, 1, 2], np.uint8)
+    good = {"train_x": x[:3], "train_y": y[:3], "test_x": x[3:], "test_y": y[3:]}
+    np.savez(path, **good)
+    signals, labels = read_signals(path)
+    assert (signals == x).all()
+    assert (labels == y).all()
+    assert (signals.dtype, labels.dtype) == (np.float64, np.int64)
+    for wrong in (
+        {"test_y": y},
+        {"train_y": y[:3] + 1},
+        {"train_y": y[:3] / 2},
+        {"train_x": x[:3] + np.float16(np.inf)},
+        {"test_x": x[3:, :2]},
+        {"test_x": x[3]},
+    ):
+        np.savez(path, **{**good, **wrong})
+        with pytest.raises(CorruptData, match=r"signals\.npz"):
+            read_signals(path)
+    del good["test_x"]
+    np.savez(path, **good)
+    with pytest.raises(CorruptData, match="no train and test part"):
+        read_signals(path)
+
+
 @pytest.mark.parametrize("content", ["", "1\t2\n3\n", "1\tx\n", "1\t-2\n", "1\tnan\n"])
 def test_a_table_of_expression_holds_numbers_that_are_not_negative(tmp_path: Path, content: str):
     path = tmp_path / "genes.txt"
@@ -44,7 +70,12 @@ def test_the_real_ones_have_their_shapes():
         pytest.skip("RATEWISE_DATA names no data folder")
     try:
         faces, genes = sets.faces(None), sets.leukemia(None)
+        signals, labels = sets.mnist1d(None)
+        text = sets.kjv(None)
     except MissingData as error:
         pytest.skip(str(error))
     assert faces.shape == (400, 112, 92)
     assert genes.shape == (5000, 38)
+    assert signals.shape == (40_000, 40)
+    assert set(labels.tolist()) == set(range(10))
+    assert text.count("Jesus") > 900

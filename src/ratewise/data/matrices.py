@@ -1,4 +1,4 @@
-"""Non-negative matrices: faces in an npz file, gene expression in a table."""
+"""Matrices: faces and labelled signals in npz files, gene expression in a table."""
 
 from __future__ import annotations
 
@@ -29,6 +29,27 @@ def read_faces(path: Path) -> NDArray[np.uint8]:
             "bytes: fetch it again"
         )
     return images
+
+
+def read_signals(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return labelled signals, the train part first: [n, length], and labels [n], 0 to 9.
+
+    Raises:
+        CorruptData: the file is damaged, or holds no signals with a label each.
+    """
+    arrays = read_arrays(path, ["train_x", "test_x", "train_y", "test_y"])
+    try:
+        x = np.concatenate([arrays["train_x"], arrays["test_x"]])
+        y = np.concatenate([arrays["train_y"], arrays["test_y"]])
+    except (KeyError, ValueError) as error:
+        raise CorruptData(f"{path} has no train and test part: fetch it again") from error
+    sound = x.ndim == 2 and x.dtype.kind == "f" and np.isfinite(x).all() and x.size
+    if not sound or y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+        found = f"signals {x.shape} of {x.dtype}, labels {y.shape} of {y.dtype}"
+        raise CorruptData(f"{path}: {found}, not finite numbers with a label each: fetch it again")
+    if y.min() < 0 or y.max() > 9:
+        raise CorruptData(f"{path}: labels from {y.min()} to {y.max()}, not 0 to 9")
+    return x.astype(np.float64), y.astype(np.int64)
 
 
 def read_expression(path: Path) -> NDArray[np.float64]:

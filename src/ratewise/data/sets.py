@@ -12,7 +12,7 @@ from ratewise.data.cifar import Part, read_cifar
 from ratewise.data.housing import read_housing
 from ratewise.data.idx import read_idx
 from ratewise.data.locate import find
-from ratewise.data.matrices import read_expression, read_faces
+from ratewise.data.matrices import read_expression, read_faces, read_signals
 from ratewise.data.text import read_sentences, read_text
 from ratewise.errors import CorruptData
 
@@ -97,6 +97,16 @@ def wikitext(data: str | Path | None) -> str:
     return _printable(read_text(find("WikiText-2's validation part", candidates, how, data)))
 
 
+def kjv(data: str | Path | None) -> str:
+    """Return the King James Version of the Bible, four million characters.
+
+    Raises:
+        MissingData, CorruptData: the file is absent or cut short.
+    """
+    how = "Debian's bible-kjv-text, without the verses' numbers"
+    return read_text(find("the King James Version", ("kjv/kjv.txt", "kjv.txt"), how, data))
+
+
 def polarity(data: str | Path | None) -> tuple[list[str], list[int]]:
     """Return sentences from film reviews, with labels: positive (1) or negative (0).
 
@@ -114,6 +124,19 @@ def polarity(data: str | Path | None) -> tuple[list[str], list[int]]:
         sentences += lines
         labels += [label] * len(lines)
     return sentences, labels
+
+
+def mnist1d(data: str | Path | None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return MNIST-1D: signals [n, 40] of ten classes, the train part first, and labels [n].
+
+    Raises:
+        MissingData, CorruptData: the file is absent or damaged.
+    """
+    how = (
+        "the generator of Greydanus and Kobak (2020), as npz with train_x, train_y, test_x, test_y"
+    )
+    candidates = ("mnist1d/mnist1d-40k.npz", "mnist1d.npz")
+    return read_signals(find("MNIST-1D", candidates, how, data))
 
 
 def faces(data: str | Path | None) -> NDArray[np.uint8]:
