@@ -30,7 +30,7 @@ def claims(numbers: Numbers) -> list[Claim]:
         _never(n),
     ]
     if n.given:
-        against = cell_interval(n.given[OURS] - n.given["cosine"])
+        against = cell_interval((n.given[OURS] - n.given["cosine"]).tolist())
         found.append(below("nanoGPT's shape at its rate, against its cosine", against))
     found += [
         below("tuned, against the old default", n.ratio(OLD)),

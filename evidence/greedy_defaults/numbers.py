@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evidence.greedy_defaults import plan
-from evidence.greedy_defaults.plan import OURS, SEVEN, Candidate, Settings, Unit
+from evidence.greedy_defaults.plan import FALL, OLD, OURS, SEVEN, Candidate, Settings, Unit
 from evidence.greedy_defaults.tasks import Cell
 from evidence.results import Result, Results
 from ratewise.compare.statistics import CAP, Interval, cell_interval, mean_interval, verdict
@@ -48,14 +48,15 @@ def best(x: np.ndarray) -> int:
     return int(x.mean(1).argmin())
 
 
-def undecided(judged: Sequence[Result]) -> bool:
-    """Return whether a cell needs more seeds: undecided against one of the seven."""
+def undecided(judged: Sequence[Result]) -> list[str]:
+    """Return the rivals, among those that goals name, against which a cell is undecided."""
     found = losses(judged, "judged")
-    return any(
-        verdict(cell_interval(found[OURS] - found[name])) == "undecided"
-        for name in SEVEN
-        if name in found
-    )
+    ours = found[OURS]
+    return [
+        name
+        for name in (*SEVEN, FALL, OLD)
+        if name in found and verdict(cell_interval((ours - found[name]).tolist())) == "undecided"
+    ]
 
 
 # -- development --------------------------------------------------------------------------------
@@ -176,7 +177,9 @@ class Numbers(NamedTuple):
     def verdicts(self, names: Sequence[str] = SEVEN, ours: str = OURS) -> list[str]:
         """Return what the interval of each cell says against each of these."""
         return [
-            verdict(cell_interval(cell.ratio(name, ours))) for cell in self.cells for name in names
+            verdict(cell_interval(cell.ratio(name, ours).tolist()))
+            for cell in self.cells
+            for name in names
         ]
 
 

@@ -68,7 +68,11 @@ def text(numbers: Numbers, figure: str) -> str:
         optima=sum(len(cell.grid) for cell in cells),
         extended=sum(len(cell.final[OURS]) > len(s.seeds) for cell in cells),
         given=[
-            [name, f"{math.exp(x.mean()):.3f}", ratio(cell_interval(numbers.given[OURS] - x))]
+            [
+                name,
+                f"{math.exp(x.mean()):.3f}",
+                ratio(cell_interval((numbers.given[OURS] - x).tolist())),
+            ]
             for name, x in numbers.given.items()
         ],
         old=OLD,
@@ -144,7 +148,7 @@ _NARROW = ("cosine", "linear", FALL, OLD)
 
 def _cell(one: Judged) -> list[str]:
     rates = one.cell.optimizer
-    tuned = [ratio(cell_interval(one.ratio(name))) for name in _NARROW]
+    tuned = [ratio(cell_interval(one.ratio(name).tolist())) for name in _NARROW]
     rate = Settings(rates=len(one.grid[OURS])).grid(rates)[of.best(one.grid[OURS])]
     loss = f"{math.exp(float(one.final[OURS].mean())):.3g}"
     seeds = str(len(one.final[OURS]))

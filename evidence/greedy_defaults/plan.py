@@ -24,66 +24,63 @@ from ratewise.simulate import Fixed, Greedy, Plateau, Warmup
 DEVELOP = tuple(
     Cell(*row)
     for row in (
-        ("teachers", "mlp", 4, 1500, "sgd"),
-        ("teachers", "mlp", 16, 300, "adamw"),
-        ("teachers", "residual", 128, 300, "sgd"),
+        ("digits", "mlp", 16, 300, "sgd", True),
+        ("wikitext", "window", 4, 300, "sgd"),
+        ("housing", "mlp", 128, 300, "sgd"),
+        ("fashion", "mlp", 4, 1500, "adamw"),
         ("breast-cancer", "mlp", 4, 300, "adamw"),
         ("wine", "mlp", 16, 300, "sgd"),
-        ("diabetes", "mlp", 4, 1500, "sgd"),
-        ("housing", "mlp", 16, 1500, "adamw"),
-        ("housing", "mlp", 128, 300, "sgd"),
-        ("housing", "mlp", 4, 300, "adamw", True),
-        ("wikitext", "window", 16, 1500, "adamw"),
-        ("wikitext", "window", 4, 300, "sgd"),
-        ("wikitext", "window", 16, 300, "adamw", True),
-        ("digits", "mlp", 4, 1500, "adamw"),
+        ("diabetes", "mlp", 4, 300, "sgd"),
+        ("teachers", "mlp", 16, 300, "adamw"),
         ("digits", "mlp", 128, 300, "adamw"),
-        ("digits", "mlp", 16, 300, "sgd", True),
+        ("wikitext", "window", 16, 300, "adamw", True),
+        ("housing", "mlp", 4, 300, "adamw", True),
+        ("teachers", "mlp", 4, 1500, "sgd"),
         ("fashion", "mlp", 16, 1500, "sgd"),
-        ("fashion", "mlp", 128, 300, "adamw"),
-        ("fashion", "mlp", 4, 1500, "sgd", True),
+        ("housing", "mlp", 16, 1500, "adamw"),
+        ("wikitext", "window", 4, 1500, "adamw"),
     )
 )
 #: No data set of these is one of those above.
 JUDGED = tuple(
     Cell(*row)
     for row in (
-        ("mnist1d", "mlp", 4, 300, "sgd"),
-        ("mnist1d", "mlp", 4, 6000, "adamw"),
         ("mnist1d", "mlp", 16, 1500, "sgd"),
-        ("mnist1d", "mlp", 128, 1500, "adamw"),
-        ("mnist1d", "mlp", 16, 300, "adamw", True),
-        ("mnist1d", "mlp", 128, 300, "sgd", True),
-        ("bent teachers", "mlp", 4, 1500, "sgd"),
         ("bent teachers", "mlp", 16, 300, "adamw"),
-        ("bent teachers", "mlp", 128, 300, "sgd"),
-        ("bent teachers", "mlp", 16, 6000, "sgd"),
-        ("bent teachers", "residual", 4, 1500, "adamw"),
-        ("wavy teachers", "mlp", 4, 300, "adamw"),
         ("wavy teachers", "mlp", 4, 1500, "sgd"),
-        ("wavy teachers", "mlp", 16, 1500, "adamw"),
-        ("wavy teachers", "mlp", 16, 300, "sgd"),
-        ("wavy teachers", "mlp", 128, 1500, "sgd"),
         ("cifar", "mlp", 4, 1500, "adamw"),
-        ("cifar", "mlp", 16, 300, "sgd"),
-        ("cifar", "mlp", 128, 300, "adamw"),
-        ("cifar", "mlp", 16, 1500, "sgd", True),
-        ("cifar", "lenet", 4, 300, "sgd"),
-        ("cifar", "lenet", 4, 300, "adamw", True),
         ("shakespeare", "window", 4, 300, "sgd"),
-        ("shakespeare", "window", 16, 1500, "adamw"),
-        ("shakespeare", "window", 128, 300, "sgd"),
-        ("shakespeare", "window", 4, 1500, "sgd", True),
-        ("shakespeare", "transformer", 4, 300, "adamw"),
-        ("kjv", "window", 4, 1500, "adamw"),
-        ("kjv", "window", 16, 300, "sgd"),
-        ("kjv", "window", 128, 1500, "adamw"),
         ("kjv", "window", 16, 1500, "sgd", True),
-        ("kjv", "transformer", 4, 300, "adamw", True),
-        ("polarity", "attention", 4, 1500, "sgd"),
         ("polarity", "attention", 4, 300, "adamw"),
-        ("polarity", "attention", 16, 300, "sgd"),
+        ("mnist1d", "mlp", 16, 300, "adamw", True),
+        ("bent teachers", "mlp", 4, 1500, "sgd"),
+        ("wavy teachers", "mlp", 4, 300, "adamw"),
+        ("cifar", "mlp", 16, 300, "sgd"),
+        ("shakespeare", "window", 16, 1500, "adamw"),
+        ("kjv", "window", 16, 300, "sgd"),
         ("polarity", "window", 128, 300, "adamw"),
+        ("cifar", "lenet", 4, 300, "adamw", True),
+        ("kjv", "transformer", 4, 300, "adamw", True),
+        ("mnist1d", "mlp", 128, 300, "sgd", True),
+        ("bent teachers", "mlp", 128, 300, "sgd"),
+        ("wavy teachers", "mlp", 16, 1500, "adamw"),
+        ("shakespeare", "window", 128, 300, "sgd"),
+        ("kjv", "window", 4, 1500, "adamw"),
+        ("polarity", "attention", 16, 300, "sgd"),
+        ("cifar", "mlp", 128, 300, "adamw"),
+        ("mnist1d", "mlp", 4, 300, "sgd"),
+        ("wavy teachers", "mlp", 16, 300, "sgd"),
+        ("shakespeare", "window", 4, 1500, "sgd", True),
+        ("cifar", "mlp", 16, 1500, "sgd", True),
+        ("bent teachers", "residual", 4, 1500, "adamw"),
+        ("shakespeare", "transformer", 4, 300, "adamw"),
+        ("mnist1d", "mlp", 4, 6000, "adamw"),
+        ("bent teachers", "mlp", 16, 6000, "sgd"),
+        ("cifar", "lenet", 4, 300, "sgd"),
+        ("mnist1d", "mlp", 128, 1500, "adamw"),
+        ("polarity", "attention", 4, 1500, "sgd"),
+        ("wavy teachers", "mlp", 128, 1500, "sgd"),
+        ("kjv", "window", 128, 1500, "adamw"),
     )
 )
 #: nanoGPT's shape, 16 wide and 32 characters long, with its batch, steps, ramp and rate.
@@ -115,7 +112,7 @@ RIVALS: dict[str, Any] = {
 _MADE_BY = (
     "evidence.greedy_defaults.tasks",
     "evidence.greedy_defaults.rules",
-    "evidence.greedy_defaults.run",
+    "evidence.greedy_defaults.runs",
     "ratewise.rules.greedy",
     "ratewise.rules.significance",
 )
@@ -157,18 +154,20 @@ class Settings:
     given: tuple[Cell, ...] = (NANO,)
     factors: tuple[float, ...] = (0.7, 0.8, 0.9)
     patiences: tuple[int, ...] = (0, 1)
-    windows: tuple[int, ...] = (100, 200)
-    shares: tuple[float, ...] = (0.2, 0.3, 0.5)
+    windows: tuple[int, ...] = (100, 200)  #: all but the first with the share in the middle
+    shares: tuple[float, ...] = (0.3, 0.5, 0.7)
     rates: int = 7
     tuning_seeds: tuple[int, ...] = (0, 1)
     seeds: tuple[int, ...] = tuple(range(1000, 1005))
-    #: Added where, of `seeds`, the interval of a cell against one of the seven is undecided.
+    #: Added where, of `seeds`, the interval of a cell is undecided, to both sides of it.
     more: tuple[int, ...] = tuple(range(1005, 1012))
 
     def candidates(self) -> list[Candidate]:
-        """Return every combination of the settings under study."""
-        each = (self.factors, self.patiences, self.windows, self.shares)
-        return [Candidate(*settings) for settings in itertools.product(*each)]
+        """Return the combinations of the settings under study."""
+        windows = [(self.windows[0], share) for share in self.shares]
+        windows += [(window, self.shares[len(self.shares) // 2]) for window in self.windows[1:]]
+        each = itertools.product(self.factors, self.patiences, windows)
+        return [Candidate(factor, patience, *last) for factor, patience, last in each]
 
     def grid(self, optimizer: str) -> list[float]:
         """Return an optimizer's rates, two a decade.

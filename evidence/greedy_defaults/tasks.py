@@ -211,7 +211,7 @@ def _model(name: str, source: Source) -> Callable[[], nn.Module]:
     """Return what builds a model of some thousand parameters."""
     shape, outputs = source.shape, source.outputs
     flat = int(np.prod(shape))
-    return {
+    models: dict[str, Callable[[], nn.Module]] = {
         "mlp": partial(_flat_mlp, flat, outputs),
         "residual": partial(dense.ResidualMLP, flat, 16, 3, outputs),
         "lenet": partial(vision.ConvNet, (3, 8, 16), shape[-1], outputs),
@@ -221,7 +221,8 @@ def _model(name: str, source: Source) -> Callable[[], nn.Module]:
         ),
         "transformer": partial(_transformer, source.alphabet, flat, 1),
         "nano": partial(_transformer, source.alphabet, flat, 4),
-    }[name]
+    }
+    return models[name]
 
 
 def _flat_mlp(inputs: int, outputs: int) -> nn.Module:
