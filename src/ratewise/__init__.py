@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ratewise.curves.advisor import Advisor as Advisor
     from ratewise.nmf import StochasticNMF as StochasticNMF
     from ratewise.plotting import plot_schedule as plot
     from ratewise.rules.greedy_config import GreedyConfig as GreedyConfig
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 #: public name -> where it is; imported at first use, so that `import ratewise` is light
 _HOMES = {
+    "Advisor": "ratewise.curves.advisor:Advisor",
     "GreedyConfig": "ratewise.rules.greedy_config:GreedyConfig",
     "GreedyLR": "ratewise.schedulers.greedy:GreedyLR",
     "JSONLWriter": "ratewise.schedulers.listeners:JSONLWriter",
@@ -34,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advisor",
     "GreedyConfig",
     "GreedyLR",
     "JSONLWriter",

@@ -333,6 +333,9 @@ def import_runs(
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="Optimizer of the runs.")] = None,
     task: Annotated[str | None, typer.Option(help="What the runs train.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Family of models, in words of your own: transformer.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples in a step.")] = None,
     parameters: Annotated[int | None, typer.Option(help="Parameters of the model.")] = None,
 ) -> None:
@@ -344,7 +347,7 @@ def import_runs(
     named = None
     if schedule is not None and peak_lr is not None:
         named = Named(schedule, peak_lr, total_steps, warmup_steps, final_share, cooldown)
-    known = {"optimizer": optimizer, "task": task}
+    known = {"optimizer": optimizer, "task": task, "family": family}
     counts = {"batch_size": batch_size, "parameters": parameters}
     facts = {name: value for name, value in {**known, **counts}.items() if value is not None}
     done = import_logs(

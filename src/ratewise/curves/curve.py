@@ -72,6 +72,7 @@ class Facts:
     parameters: int = 0  #: of the model
     passes: float = 0.0  #: over the training data
     total_steps: int = 0  #: that were planned
+    family: str = ""  #: of models, in words of the user's own
     parent: str = ""  #: the run from whose checkpoint this one went on
 
 

@@ -29,7 +29,7 @@ _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}"
     "td:first-child,th:first-child{text-align:left}tr+tr{border-top:1px solid #ddd}"
-    "img{max-width:100%}"
+    "img{max-width:100%}pre{white-space:pre-wrap}"
 )
 
 
