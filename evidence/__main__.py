@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from evidence import results
 from evidence.how import How
 from ratewise.data import sets
-from ratewise.errors import InvalidArgument, RatewiseError, invalid, unknown
+from ratewise.errors import InvalidArgument, RatewiseError, unknown
+from ratewise.pool import BACKENDS, Where
+from ratewise.pool.where import resources
 
 PAGES = Path("docs") / "evidence"
 
@@ -150,11 +152,33 @@ def _parser() -> argparse.ArgumentParser:
         "results are committed, runs-NAME otherwise",
     )
     parser.add_argument("--page", type=Path, help="the Markdown file; default: in docs/evidence")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, default 2")
+    parser.add_argument("--jobs", type=int, help="workers; default 2, on Ray the whole cluster")
+    parser.add_argument("--backend", choices=BACKENDS, help="where they work; default: processes")
+    parser.add_argument("--address", help="of a cluster that Ray runs on; default: a local Ray")
+    parser.add_argument(
+        "--resources", help="of each worker on Ray: cpus=1,memory=2e9, default cpus=1"
+    )
+    parser.add_argument("--dashboard", action="store_true", help="print Ray's address")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page")
     parser.add_argument("--full", action="store_true", help="the larger size, where there is one")
     parser.add_argument("--quick", action="store_true", help="a trial of the code, of no meaning")
     return parser
+
+
+def _where(asked: argparse.Namespace) -> Where:
+    """Return where the runs are made.
+
+    Raises:
+        InvalidArgument: options that do not go together, or a number outside its range.
+    """
+    two = 2 if asked.backend in (None, "processes") else None
+    return Where(
+        asked.backend,
+        two if asked.jobs is None else asked.jobs,
+        asked.address,
+        resources(asked.resources),
+        asked.dashboard,
+    )
 
 
 def listed() -> str:
@@ -167,8 +191,7 @@ def listed() -> str:
 
 
 def _run(study: Study, asked: argparse.Namespace) -> None:
-    if asked.jobs < 1:
-        raise invalid("--jobs", "an integer >= 1", asked.jobs, "pass --jobs 2")
+    where = _where(asked)
     if not asked.page_only:
         _check_data(study, asked.data)
     if asked.data is not None:
@@ -176,7 +199,7 @@ def _run(study: Study, asked: argparse.Namespace) -> None:
     module = importlib.import_module(f"evidence.{study.module}")
     out = asked.out or (results.FOLDER if study.keeps else Path(f"runs-{asked.name}"))
     page = asked.page or page_of(asked.name)
-    how = How(out, page, asked.data, asked.jobs, asked.page_only)
+    how = How(out, page, asked.data, where, asked.page_only)
     module.run(how, _size(module, asked))
     print(f"page: {page}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ratewise.errors import StoreError
+from ratewise.pool import HERE, Where
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class How:
         out: folder for the runs; the same call goes on after a kill.
         page: the Markdown file to write; its figures lie beside it.
         data: folder with the data sets; None is that of RATEWISE_DATA.
-        jobs: processes; each uses one thread.
+        where: the backend of the runs; each worker uses one thread.
         page_only: run nothing; what is missing is a `StoreError`.
         progress: show bars.
     """
@@ -26,7 +27,7 @@ class How:
     out: Path
     page: Path
     data: str | None = None
-    jobs: int = 1
+    where: Where = HERE
     page_only: bool = False
     progress: bool = True
 

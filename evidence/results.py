@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 
 from ratewise.compare.training import one_thread
+from ratewise.data import locate
 from ratewise.errors import StoreError
 from ratewise.files import writing
-from ratewise.pool import drain, in_processes, in_this_process
+from ratewise.pool import Done, Where, Work, drain, workers
 
 #: Where the results are that are committed.
 FOLDER = Path(__file__).parent / "results"
@@ -116,7 +119,7 @@ class Results:
         wanted: Mapping[str, _Unit],
         work: Callable[[_Unit], list[Result]],
         *,
-        jobs: int,
+        where: Where,
         label: str,
         progress: bool = True,
     ) -> None:
@@ -125,7 +128,7 @@ class Results:
         Args:
             wanted: by what determines a unit, as a digest, the unit; its text says which it is.
             work: makes a unit's runs; a function of a module, or a partial of one.
-            jobs: processes; each uses one thread.
+            where: the backend; each worker uses one thread.
             label: what the bar counts.
             progress: show a bar.
 
@@ -135,23 +138,31 @@ class Results:
         beside = self.path.with_suffix(".units")  # workers leave a file a unit there
         self._gather(beside)
         todo = [(work, name, unit) for name, unit in wanted.items() if name not in self]
-        if jobs > 1 and len(todo) > 1:
-            done = in_processes(
-                _make, todo, jobs=jobs, prepare=_held, arguments=(beside,), name=_name
-            )
-        else:
-            done = in_this_process(_make, todo, beside, name=_name)
+        how = Work(
+            _make,
+            partial(_data_at, os.environ.get(locate.VARIABLE)),
+            keep=partial(_left, beside),
+            name=_name,
+        )
         with one_thread():
             try:
-                drain(self._gathered(done, beside), len(todo), label, show=progress, what="units")
+                with workers(how, where, len(todo)) as found:
+                    ended = self._gathered(found.each(todo), beside)
+                    drain(
+                        ended,
+                        len(todo),
+                        lambda: label + found.places(),
+                        show=progress,
+                        what="units",
+                    )
             finally:  # not sooner: a worker that is about to write needs the folder
                 with contextlib.suppress(OSError):  # there is none, or something lies there
                     beside.rmdir()
 
-    def _gathered(self, done: Iterator[str | None], beside: Path) -> Iterator[str | None]:
-        for wrong in done:
+    def _gathered(self, done: Iterator[Done], beside: Path) -> Iterator[Done]:
+        for one in done:
             self._gather(beside)
-            yield wrong
+            yield one
 
     def _gather(self, beside: Path) -> None:
         """Take in the units that lie beside the file, those that a kill left there, too."""
@@ -161,15 +172,29 @@ class Results:
             path.unlink()
 
 
-def _held(beside: Path) -> contextlib.AbstractContextManager[Path]:
-    """Return what a worker holds: the folder alone."""
-    return contextlib.nullcontext(beside)
+@contextlib.contextmanager
+def _data_at(folder: str | None) -> Iterator[None]:
+    """Let a worker on another machine look for data where this one does, unless it knows better."""
+    if folder is not None:
+        os.environ.setdefault(locate.VARIABLE, folder)
+    yield
 
 
-def _make(beside: Path, item: tuple[Callable[[Any], list[Result]], str, Any]) -> None:
-    """Make a unit's runs, and leave them beside the results."""
+@contextlib.contextmanager
+def _left(beside: Path) -> Iterator[Callable[[Sequence[tuple[str, list[Result]]]], None]]:
+    """Leave units beside the results, a file each."""
+
+    def keep(made: Sequence[tuple[str, list[Result]]]) -> None:
+        for name, runs in made:
+            Results(beside / f"{name}.parquet").add(name, runs)
+
+    yield keep
+
+
+def _make(held: None, item: tuple[Callable[[Any], list[Result]], str, Any]) -> Any:
+    """Make a unit's runs."""
     work, name, unit = item
-    Results(beside / f"{name}.parquet").add(name, work(unit))
+    return name, work(unit)
 
 
 def _name(item: tuple[Any, str, Any]) -> str:

@@ -28,6 +28,7 @@ HEAVY = (
     "keras",
     "tensorboard",
     "typer",
+    "ray",
 )
 
 
@@ -162,6 +163,8 @@ def test_import_lint_passes_the_package(package: Path) -> None:
         ("integrations/optax.py", "import ratewise.compare", "nothing imports upwards"),
         ("integrations/optax.py", "import ratewise.integrations.keras", "do not know each other"),
         ("integrations/keras/callback.py", "import duckdb", "needs its own framework"),
+        ("compare/sweep.py", "import ray", "only pool.on_ray knows Ray"),
+        ("pool/pieces.py", "import ratewise.rules.fixed", "knows nothing of it"),
         ("unplanned.py", "import math", "nothing imports upwards"),
         ("runs/store.py", "import evidence.page", "never imports the evidence"),
         ("../evidence/nmf/page.py", "import evidence.article.numbers", "do not know each other"),

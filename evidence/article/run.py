@@ -83,6 +83,6 @@ class _Sweeps:
             steps=self.settings.steps,
         )
         with Store(self.how.out / name) as store:
-            tuned = sweep.tune(plan, store, jobs=self.how.jobs, progress=self.how.progress)
-            sweep.judge(plan, tuned, store, jobs=self.how.jobs, progress=self.how.progress)
+            tuned = sweep.tune(plan, store, where=self.how.where, progress=self.how.progress)
+            sweep.judge(plan, tuned, store, where=self.how.where, progress=self.how.progress)
             return analysis.load(store).records

@@ -23,7 +23,7 @@ def run(how: How, settings: Settings = SIZES[""]) -> None:
     results = Results(how.out / "coverage.parquet")
     if not how.page_only:
         units, work = plan.units(settings), partial(made, settings)
-        results.complete(units, work, jobs=how.jobs, label="intervals", progress=how.progress)
+        results.complete(units, work, where=how.where, label="intervals", progress=how.progress)
     pages.write(results, settings, how.page)
 
 

@@ -28,5 +28,5 @@ def run(how: How, settings: Settings | None = None) -> None:
                 header = ["unit", "trainings", "steps", "seconds of a core, at most about"]
                 print(words.table(header, plan.table(settings, lacking)), flush=True)
             work = partial(made, settings, chosen)
-            results.complete(units, work, jobs=how.jobs, label="cells", progress=how.progress)
+            results.complete(units, work, where=how.where, label="cells", progress=how.progress)
     pages.write(results, settings, how.page)

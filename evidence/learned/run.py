@@ -12,6 +12,7 @@ from evidence.learned.kept import marks
 from evidence.learned.plan import Settings, Unit, every, planned, wanted
 from evidence.results import Result, Results
 from ratewise.compare import training
+from ratewise.pool import HERE, Where
 
 SIZES = {"": Settings()}
 
@@ -20,16 +21,18 @@ def run(how: How, settings: Settings | None = None) -> None:
     """Train what is missing and write the page."""
     settings, results = settings or Settings(), Results(how.out / "learned.parquet")
     if not how.page_only:
-        make(settings, results, jobs=how.jobs, progress=how.progress)
+        make(settings, results, where=how.where, progress=how.progress)
     pages.write(results, settings, how.page)
 
 
-def make(settings: Settings, results: Results, *, jobs: int = 1, progress: bool = True) -> None:
+def make(
+    settings: Settings, results: Results, *, where: Where = HERE, progress: bool = True
+) -> None:
     """Train what the results lack; raises as `run`."""
     if settings.peers:
         peers.check()
     work = partial(trained, settings)
-    results.complete(wanted(settings), work, jobs=jobs, label="judged tasks", progress=progress)
+    results.complete(wanted(settings), work, where=where, label="judged tasks", progress=progress)
 
 
 def trained(settings: Settings, unit: Unit) -> list[Result]:

@@ -29,7 +29,7 @@ def run(how: How, settings: Settings | None = None) -> None:
 
 
 def _complete(results: Results, settings: Settings, how: How) -> None:
-    complete = partial(results.complete, jobs=how.jobs, progress=how.progress)
+    complete = partial(results.complete, where=how.where, progress=how.progress)
     wanted = {
         digest: unit for digest, unit in plan.units(settings).items() if there(unit.group, how.data)
     }

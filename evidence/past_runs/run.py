@@ -31,7 +31,7 @@ def run(how: How, settings: Settings = SIZES[""]) -> None:
     if not how.page_only:
         plan.folder(how.data)
         units, work = plan.units(settings), partial(made, settings, how.data)
-        results.complete(units, work, jobs=how.jobs, label="fits", progress=how.progress)
+        results.complete(units, work, where=how.where, label="fits", progress=how.progress)
     pages.write(results, settings, how.page)
 
 

@@ -22,7 +22,7 @@ def run(how: How, settings: Settings = PRESET) -> None:
     if not how.page_only:
         work, label = partial(made, settings), "families x rates x seeds"
         units = plan.wanted(settings)
-        results.complete(units, work, jobs=how.jobs, label=label, progress=how.progress)
+        results.complete(units, work, where=how.where, label=label, progress=how.progress)
     pages.write(results, settings, how.page)
 
 

@@ -20,7 +20,7 @@ def run(how: How, settings: Settings | None = None) -> None:
     if not how.page_only:
         work, label = partial(made, settings), "tasks x optimizers x lengths"
         units = plan.wanted(settings)
-        results.complete(units, work, jobs=how.jobs, label=label, progress=how.progress)
+        results.complete(units, work, where=how.where, label=label, progress=how.progress)
     pages.write(results, settings, how.page)
 
 

@@ -7,12 +7,15 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
 from ratewise import __version__
 from ratewise.errors import RatewiseError, extra_named, invalid
+
+if TYPE_CHECKING:
+    from ratewise.pool import Where
 
 app = typer.Typer(
     add_completion=False,
@@ -30,7 +33,32 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _Data = Annotated[
     str | None, typer.Option(help="Folder with the data sets.", envvar="RATEWISE_DATA")
 ]
-_Jobs = Annotated[int, typer.Option(help="How many processes work at once.")]
+_Jobs = Annotated[
+    int | None,
+    typer.Option(help="How many work at once.", show_default="1; on Ray as many as there is room"),
+]
+_Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="Where they work: here, processes or ray.",
+        show_default="here; processes with --jobs above 1",
+    ),
+]
+_Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Cluster that Ray runs on: auto, HOST:6379 or ray://HOST:10001.",
+        show_default="a local Ray",
+    ),
+]
+_Resources = Annotated[
+    str | None,
+    typer.Option(
+        help="What each worker on Ray needs: cpus=2,gpus=0.25,memory=2e9,NAME=1.",
+        show_default="cpus=1",
+    ),
+]
+_Dashboard = Annotated[bool, typer.Option("--dashboard", help="Print Ray's address.")]
 
 
 def _stoppable(how: str, extra: str = "compare") -> Callable[[Command], Command]:
@@ -91,7 +119,11 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="Folder that the runs and the report are written to.")
     ] = Path("report"),
-    jobs: _Jobs = 1,
+    jobs: _Jobs = None,
+    backend: _Backend = None,
+    address: _Address = None,
+    resources: _Resources = None,
+    dashboard: _Dashboard = False,
     list_names: Annotated[bool, typer.Option("--list", help="Show all names and exit.")] = False,
 ) -> None:
     """Train real models under several schedules, tune each one, and report which did best."""
@@ -108,7 +140,7 @@ def compare(
         tuning_seeds=tuning_seeds,
         rates=_rates(rates),
         out=out,
-        jobs=jobs,
+        backend=_where(backend, jobs, address, resources, dashboard),
         preset=preset,
         data=data,
         steps=steps,
@@ -142,6 +174,11 @@ def learn(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     out: Annotated[Path, typer.Option(help="Weight file to write.")] = Path("policy.safetensors"),
     data: _Data = None,
+    jobs: _Jobs = None,
+    backend: _Backend = None,
+    address: _Address = None,
+    resources: _Resources = None,
+    dashboard: _Dashboard = False,
     list_names: Annotated[
         bool, typer.Option("--list", help="Show all kinds of tasks and exit.")
     ] = False,
@@ -156,6 +193,7 @@ def learn(
     if out.suffix != ".safetensors":
         raise invalid("--out", "a file that ends in .safetensors", str(out), "rename it")
     kinds = list(known.KINDS) if tasks is None else _split(tasks)
+    where = _where(backend, jobs, address, resources, dashboard)
     chosen = {"seed": seed} if steps is None else {"seed": seed, "decisions": steps}
     if kinds == ["nmf"]:
         from ratewise.learning import factorisations
@@ -164,6 +202,7 @@ def learn(
             factorisations.FactorisationRecipe(factorisations.FactorisationSettings(**chosen)),
             out,
             about={"tasks": kinds},
+            backend=where,
         )
         use = f'ratewise.StochasticNMF(..., solver="sgd", schedule="learned", policy={str(out)!r})'
     else:
@@ -172,7 +211,7 @@ def learn(
         recipe = update_ratio_env.UpdateRatioRecipe(
             known.Drawn(kinds, folder=data), update_ratio_env.UpdateRatioSettings(**chosen)
         )
-        run(recipe, out, about={"tasks": kinds})
+        run(recipe, out, about={"tasks": kinds}, backend=where)
         use = f"ratewise.LearnedLR(optimizer, policy={str(out)!r}, total_steps=...)"
     typer.echo(f"policy: {out}; scores of each round: {out.stem}.curve.json beside it")
     typer.echo(f"use it: {use}")
@@ -368,6 +407,20 @@ def _pairs(option: str, text: str | None) -> dict[str, str]:
         if not (name and sign and value):
             raise invalid(option, "pairs with = between", text, "type e.g. step=iter,lr=rate")
     return {name: value for name, _, value in pairs}
+
+
+def _where(
+    backend: str | None,
+    jobs: int | None,
+    address: str | None,
+    resources: str | None,
+    dashboard: bool,
+) -> Where:
+    """Return where work runs."""
+    from ratewise.pool import Where
+    from ratewise.pool.where import resources as parsed
+
+    return Where(backend, jobs, address, parsed(resources), dashboard)
 
 
 def _list() -> None:

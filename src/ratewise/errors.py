@@ -115,6 +115,14 @@ class CannotWrite(RatewiseError, OSError):
         return error
 
 
+class Unreachable(RatewiseError, ConnectionError):
+    """A cluster does not answer at its address, or has no room left for a worker."""
+
+
+class VersionsDiffer(RatewiseError, RuntimeError):
+    """A machine of a cluster has another ratewise, torch or Python than the one that asks it."""
+
+
 class RunFailed(RatewiseError, RuntimeError):
     """Runs of a sweep raised an error; all others were finished and kept."""
 

@@ -18,11 +18,12 @@ import pytest
 import torch
 from torch import nn
 
-from ratewise import compare, pool
+from ratewise import compare
 from ratewise.compare import analysis, plan, tasks
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.errors import InvalidArgument, RunFailed, StoreError, UnknownName, WrongType
+from ratewise.pool import processes
 from ratewise.runs import Store
 
 QUICK: dict[str, Any] = {
@@ -178,7 +179,7 @@ def own(**changes: Any) -> Task:
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are forks: they need not import torch first."""
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(pool, "get_context", lambda _: context)
+    monkeypatch.setattr(processes, "get_context", lambda _: context)
 
 
 @pytest.mark.usefixtures("forked")
@@ -219,7 +220,7 @@ def killing(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
 def test_a_run_that_ends_its_process_is_named_and_the_others_are_kept(tmp_path: Path):
     options = {**QUICK, "optimizers": ["sgd"], "schedules": ["constant"], "rates": [0.01, 1e6]}
     with pytest.raises(
-        RunFailed, match=r"2 of 4 runs failed.*\n.*lr 1e\+06.*process ended 2 times"
+        RunFailed, match=r"2 of 4 runs failed.*\n.*lr 1e\+06.*process ended 3 times"
     ):
         compare.run(own(loss=killing), **options, jobs=2, out=tmp_path / "out")
     assert {run.base_lr for run in Store(tmp_path / "out").load()} == {0.01}

@@ -11,6 +11,7 @@ import pytest
 from evidence import __main__ as command
 from evidence import results
 from evidence.how import How
+from ratewise.pool import Where
 
 
 def test_every_study_is_listed_and_can_be_run(capsys: pytest.CaptureFixture[str]):
@@ -36,7 +37,7 @@ def test_every_page_has_a_study():
     [
         (["robustnes"], "unknown study 'robustnes': did you mean 'robustness'?"),
         (["article", "--data", "nowhere"], "looked for nowhere"),
-        (["robustness", "--jobs", "0"], "--jobs must be an integer >= 1, got 0"),
+        (["robustness", "--jobs", "0"], "jobs must be an integer >= 1, got 0"),
         (["nmf", "--full", "--page-only"], "--full is no size of nmf: it has no other size"),
         (["robustness", "--full", "--quick"], "exclude each other"),
         (["article", "--page-only", "--out", "absent"], "absent/schedules holds no runs"),
@@ -98,9 +99,12 @@ def test_where_runs_and_pages_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     asked = ["--data", "here", "--out", str(tmp_path), "--page", "p.md", "--jobs", "3"]
     assert command.main(["update-ratio", "--page-only", *asked]) == 0
     assert called == [
-        (How(results.FOLDER, command.PAGES / "robustness.md", None, 2, True), "elsewhere"),
         (
-            How(tmp_path, Path("p.md"), "here", 3, True),
+            How(results.FOLDER, command.PAGES / "robustness.md", None, Where(jobs=2), True),
+            "elsewhere",
+        ),
+        (
+            How(tmp_path, Path("p.md"), "here", Where(jobs=3), True),
             "here",
         ),  # processes that simulate look there
     ]

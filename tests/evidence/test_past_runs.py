@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(plan, "folder", lambda data: folder)
         patch.setattr(plan, "shapes", lambda name, data: shapes)
         patch.setattr(plan, "runs", lambda data: known)
-        running.run(How(folder, folder / "p.md", jobs=1, progress=False), SMALL)
+        running.run(How(folder, folder / "p.md", progress=False), SMALL)
     return folder
 
 

@@ -12,6 +12,7 @@ import pytest
 from evidence import results
 from evidence.results import Result, Results
 from ratewise.errors import RunFailed, StoreError
+from ratewise.pool import HERE, Where
 
 
 def run(task: str, *losses: float) -> Result:
@@ -83,13 +84,13 @@ def test_only_what_is_missing_is_made_and_one_failure_loses_no_other(tmp_path: P
     Results(path).add("a", [run("kept", 1.0)])
     wanted = {name: name for name in ("a", "bad", "b", "c")}
     with pytest.raises(RunFailed, match="bad: ValueError: planted"):
-        Results(path).complete(wanted, made, jobs=jobs, label="units", progress=False)
+        Results(path).complete(wanted, made, where=Where(jobs=jobs), label="units", progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["study.parquet"]
     again = Results(path)
     assert again.of("a") == [run("kept", 1.0)]
     assert again.of("b") == made("b")
     assert "bad" not in again
-    again.complete({"a": "a", "b": "b"}, partial(pytest.fail), jobs=1, label="", progress=False)
+    again.complete({"a": "a", "b": "b"}, partial(pytest.fail), where=HERE, label="", progress=False)
 
 
 def test_the_folder_of_workers_stays_while_one_may_be_about_to_write(tmp_path: Path):

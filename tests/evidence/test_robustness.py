@@ -26,6 +26,7 @@ from evidence.robustness.numbers import QUIET, Numbers, interval, load, summary
 from evidence.robustness.plan import FULL, OPEN_LOOP, PRESET, Cell, Settings, Unit
 from ratewise import simulate
 from ratewise.errors import RunFailed, StoreError
+from ratewise.pool import HERE
 from ratewise.simulate import Trajectories
 
 SMALL = Settings(
@@ -146,12 +147,13 @@ def test_a_killed_study_goes_on_and_ends_the_same(made: tuple[Path, Path], tmp_p
         from pathlib import Path
         from evidence.how import How
         from evidence.robustness import run
+        from ratewise.pool import Where
         from tests_small import SMALL
 
         if __name__ == "__main__":
             out = Path(sys.argv[1])
             page = out.parent / "robustness.md"
-            run.run(How(out, page, jobs=2, progress=False), SMALL)
+            run.run(How(out, page, where=Where(jobs=2), progress=False), SMALL)
         """
     )
     (tmp_path / "go.py").write_text(script)
@@ -192,7 +194,7 @@ def test_a_missing_run_is_an_error_and_is_made_again(made: tuple[Path, Path], tm
         running.run(How(tmp_path, page, page_only=True, progress=False), settings)
     assert list(tmp_path.iterdir()) == []
     results = Results(tmp_path / "robustness.parquet")
-    results.complete(plan.wanted(settings), partial(running.made, settings), jobs=1, label="")
+    results.complete(plan.wanted(settings), partial(running.made, settings), where=HERE, label="")
     found = load(results, settings).measures["score"]["quadratic"]
     whole = load(Results(made[0] / "robustness.parquet"), SMALL).measures["score"]["quadratic"]
     np.testing.assert_array_equal(found[0, 0], whole[0, 0])

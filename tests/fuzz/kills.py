@@ -33,12 +33,12 @@ import torch
 from tests.fuzz.harness import Fault
 from torch import nn
 
-from ratewise import pool
 from ratewise.compare import report as _report  # noqa: F401  (forks need not import it)
 from ratewise.compare import sweep, training
 from ratewise.compare.task import Task
 from ratewise.errors import RatewiseError
 from ratewise.files import writing
+from ratewise.pool import Where, processes
 from ratewise.runs import RunRecord, Store
 
 #: What an operation on files is called when Python is about to do it.
@@ -91,8 +91,8 @@ def compare(folder: Path, *, jobs: int, report: bool) -> None:
         steps=None,
     )
     store = Store(folder)
-    tuned = sweep.tune(plan, store, jobs=jobs, progress=False)
-    sweep.judge(plan, tuned, store, jobs=jobs, progress=False)
+    tuned = sweep.tune(plan, store, where=Where(jobs=jobs), progress=False)
+    sweep.judge(plan, tuned, store, where=Where(jobs=jobs), progress=False)
 
 
 def in_child(work: Callable[[], object], *, killed_after: float | None = None) -> int:
@@ -167,7 +167,7 @@ def die_before(number: int, folder: Path, note: Path | None = None) -> None:
 def forked_workers() -> None:
     """Let a comparison's workers be forks, too: a spawned one imports torch for seconds."""
     context = multiprocessing.get_context("fork")
-    pool.get_context = lambda _: context  # type: ignore[attr-defined, assignment]
+    processes.get_context = lambda _: context  # type: ignore[attr-defined, assignment]
 
 
 def kept(folder: Path) -> dict[str, dict[str, Any]]:

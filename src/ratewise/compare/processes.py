@@ -1,21 +1,19 @@
-"""Many runs, in this process or in several; whoever trains a run also stores it.
-
-So a kill of anything, parent or worker, at any moment, loses only the runs in flight.
-"""
+"""Many runs, in this process, in several or on a cluster; a kill loses only those in flight."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ratewise.compare import tasks, training
 from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.pool import drain, in_processes, in_this_process
-from ratewise.runs import Store, make_run_id
+from ratewise.pool import HERE, Where, Work, drain, workers
+from ratewise.runs import RunRecord, Store, make_run_id
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def execute(
     sources: Mapping[str, TaskSource],
     store: Store,
     *,
-    jobs: int = 1,
+    where: Where = HERE,
     label: str = "runs",
     progress: bool = True,
 ) -> None:
@@ -68,7 +66,7 @@ def execute(
         specs: the runs.
         sources: the tasks that they name.
         store: where they go, and what is there already.
-        jobs: processes; 1 works in this one.
+        where: the backend that makes them.
         label: what the progress bar calls them.
         progress: whether to show it.
 
@@ -76,27 +74,36 @@ def execute(
         RunFailed: some runs raised an error; the message names the first ones. All others
             are finished and kept.
         CannotWrite: there is no room in the store for another run.
-        InvalidArgument: `jobs` > 1 and a task of the user's own cannot be sent to a process.
+        InvalidArgument: a task of the user's own cannot be sent to where it is to run.
+        RatewiseError: from `ratewise.pool.workers`.
     """
     loaded = {name: source.load() for name, source in sources.items()}
     there = store.run_ids()
     todo = [spec for spec in specs if run_id(spec, loaded[spec.task]) not in there]
-    if jobs > 1 and len(todo) > 1:
-        needed = (dict(sources), store.folder)
-        done = in_processes(_make, todo, jobs=jobs, prepare=_prepared, arguments=needed, name=_name)
-    else:
-        done = in_this_process(_make, todo, (loaded, store), name=_name)
-    with training.one_thread():
-        drain(done, len(todo), label, show=progress)
+    if where.elsewhere:  # whose machines may lack the data
+        sources = {name: TaskSource(name, own=task) for name, task in loaded.items()}
+    making = work(sources, store.folder)
+    with training.one_thread(), workers(making, where, len(todo)) as found:
+        ended = found.each(todo)
+        drain(ended, len(todo), lambda: label + found.places(), show=progress)
 
 
-def _make(held: tuple[Mapping[str, Task], Store], spec: RunSpec) -> None:
-    """Make and store one run."""
-    loaded, store = held
-    record = training.train(
+def work(sources: Mapping[str, TaskSource], folder: Path) -> Work[RunSpec]:
+    """Return how runs are made and stored.
+
+    Args:
+        sources: their tasks.
+        folder: of the store.
+    """
+    held, keep = partial(_loaded, dict(sources)), partial(_kept, folder)
+    return Work(_make, held, keep, _name)
+
+
+def _make(loaded: Mapping[str, Task], spec: RunSpec) -> RunRecord:
+    """Make one run."""
+    return training.train(
         loaded[spec.task], spec.optimizer, spec.schedule, spec.lr, spec.seed, role=spec.role
     )
-    store.add(record)
 
 
 def _name(spec: RunSpec) -> str:
@@ -105,9 +112,13 @@ def _name(spec: RunSpec) -> str:
 
 
 @contextlib.contextmanager
-def _prepared(
-    sources: dict[str, TaskSource], folder: Path
-) -> Iterator[tuple[dict[str, Task], Store]]:
-    """Load the tasks and open the store, in a worker."""
+def _loaded(sources: dict[str, TaskSource]) -> Iterator[dict[str, Task]]:
+    """Load the tasks, where they are trained."""
+    yield {name: source.load() for name, source in sources.items()}
+
+
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[Callable[[Sequence[RunRecord]], object]]:
+    """Open the store, where runs are stored: a run that comes alone gets a file of its own."""
     with Store(folder) as store:
-        yield {name: source.load() for name, source in sources.items()}, store
+        yield lambda runs: store.add(runs[0]) if len(runs) == 1 else store.add_all(runs)

@@ -16,7 +16,7 @@ from ratewise.compare.processes import RunSpec
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import MethodOnTask, Tuned, extended, tuned_rates
-from ratewise.errors import invalid
+from ratewise.pool import HERE, Where
 from ratewise.runs import RunRecord, Store
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def run(
     tuning_seeds: int = 2,
     rates: Sequence[float] | int | None = None,
     out: str | Path,
-    jobs: int = 1,
+    jobs: int | None = None,
+    backend: str | Where | None = None,
+    address: str | None = None,
     preset: str = "small",
     data: str | Path | None = None,
     steps: int | None = None,
@@ -72,7 +74,10 @@ def run(
         tuning_seeds: runs a method at each rate of the grid.
         rates: base rates; or how many of each optimizer's own grid over three decades, 7 if None.
         out: folder for the runs and the report; a new one, or an earlier comparison's.
-        jobs: processes.
+        jobs: how many work at once; None is one, and on Ray as many as the cluster holds.
+        backend: "here", "processes" or "ray"; None is here with one job, processes with more. Or
+            a `ratewise.pool.Where`, which also says what each worker needs.
+        address: of a cluster that Ray runs on; see `ratewise.pool.Where`.
         preset: "small" or "full", for named tasks.
         data: folder with the data sets; None takes the environment variable RATEWISE_DATA.
         steps: length of every run in optimizer steps; each task's own if None.
@@ -81,15 +86,15 @@ def run(
     Raises:
         InvalidArgument, UnknownName, WrongType: an argument outside its range.
         MissingData, CorruptData: a data set is absent or damaged.
-        MissingExtra: what the report is drawn with is not installed.
         StoreError: `out` holds something else or cannot be written.
+        MissingExtra: what the report is drawn with is not installed, or Ray.
+        Unreachable, VersionsDiffer: the cluster does not answer, or is not as it should be.
         RunFailed: a run raised an error of its own; the others are kept.
     """
     from ratewise.compare import report
 
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise invalid("jobs", "an integer >= 1", jobs, "pass 1 or more")
     report.check_drawable()  # and not after hours of training
+    where = Where.of(backend, jobs, address)
     plan = planning.make(
         task,
         _names(optimizers),
@@ -102,8 +107,8 @@ def run(
         steps=steps,
     )
     store = Store(out)
-    tuned = tune(plan, store, jobs=jobs, progress=progress)
-    judge(plan, tuned, store, jobs=jobs, progress=progress)
+    tuned = tune(plan, store, where=where, progress=progress)
+    judge(plan, tuned, store, where=where, progress=progress)
 
     written = report.write(store)
     if progress:
@@ -112,14 +117,14 @@ def run(
 
 
 def tune(
-    plan: Plan, store: Store, *, jobs: int = 1, progress: bool = True
+    plan: Plan, store: Store, *, where: Where = HERE, progress: bool = True
 ) -> dict[MethodOnTask, Tuned]:
     """Make the grid's runs, extend the grid where an optimum lies at its edge; return the optima.
 
     Args:
         plan: what to run.
         store: where the runs go.
-        jobs: processes.
+        where: the backend that makes them.
         progress: show bars.
     """
     grids = {method: list(plan.grid(method)) for method in plan.methods()}
@@ -127,7 +132,7 @@ def tune(
     label = "grid"
     while True:
         specs = plan.grid_runs(grids)
-        _run(plan, specs, store, jobs=jobs, label=label, progress=progress)
+        _run(plan, specs, store, where=where, label=label, progress=progress)
         ids = _ids(plan, specs)
         tuned = tuned_rates(record for record in store.load() if record.run_id in ids)
         more = extended(tuned, grids, asked)
@@ -143,7 +148,7 @@ def judge(
     tuned: dict[MethodOnTask, Tuned],
     store: Store,
     *,
-    jobs: int = 1,
+    where: Where = HERE,
     progress: bool = True,
 ) -> None:
     """Make the runs that judge each method at its tuned rate, on fresh seeds.
@@ -152,15 +157,15 @@ def judge(
         plan: what to run.
         tuned: what `tune` returned.
         store: where the runs go.
-        jobs: processes.
+        where: the backend that makes them.
         progress: show bars.
     """
     specs = plan.judged_runs({method: optimum.base_lr for method, optimum in tuned.items()})
-    _run(plan, specs, store, jobs=jobs, label="judged", progress=progress)
+    _run(plan, specs, store, where=where, label="judged", progress=progress)
 
 
 def _run(
-    plan: Plan, specs: list[RunSpec], store: Store, *, jobs: int, label: str, progress: bool
+    plan: Plan, specs: list[RunSpec], store: Store, *, where: Where, label: str, progress: bool
 ) -> None:
     """Record what is asked for, then make the runs that are missing."""
     wanted = plan.asked()
@@ -168,7 +173,7 @@ def _run(
     earlier = runs if before == wanted else []
     ids = dict.fromkeys([*earlier, *sorted(_ids(plan, specs))])
     store.write_sweep({"plan": wanted, "runs": list(ids)})
-    processes.execute(specs, plan.sources, store, jobs=jobs, label=label, progress=progress)
+    processes.execute(specs, plan.sources, store, where=where, label=label, progress=progress)
 
 
 def _ids(plan: Plan, specs: list[RunSpec]) -> set[str]:

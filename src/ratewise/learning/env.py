@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import extra_named
-from ratewise.learning.group import Group
+from ratewise.learning.group import Group, whole_windows
 from ratewise.learning.tasks import RATES
-from ratewise.learning.vec_env import Draw, spaces, whole_windows
+from ratewise.learning.vec_env import Draw, spaces
 from ratewise.rules.learned import Policy
 
 with extra_named("ratewise.learning", "learn"):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ratewise.errors import extra_named
+from ratewise.learning import stacks
 from ratewise.learning.lockstep_env import LockstepVecEnv
 from ratewise.learning.noisy_descent import Descent, Problems, log_share
 from ratewise.learning.random_factorisations import draw, shape
+from ratewise.learning.stacks import Shown, Stacks
 from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy, multiple
 from ratewise.nmf.observation import FEATURES, MOST
+from ratewise.pool import Work, Workers, here
 from ratewise.rules.checks import check_count
 
 with extra_named("ratewise.learning", "learn"):
@@ -116,9 +119,14 @@ class Run:
         )
         return seen.T.numpy().astype(np.float32)
 
-    def act(self, actions: Tensor) -> None:
+    def act(self, actions: NDArray[Any]) -> None:
         """Set the corrections for the next window, [runs] in [-1, 1]."""
-        self._state = self._state._replace(action=actions.clamp(-1.0, 1.0))
+        mine = torch.from_numpy(np.asarray(actions, np.float32)).reshape(-1)
+        self._state = self._state._replace(action=mine.clamp(-1.0, 1.0))
+
+    def result(self) -> NDArray[np.float32]:
+        """Return `log_loss`, which each window changes."""
+        return self.log_loss()
 
     def log_loss(self) -> NDArray[np.float32]:
         """Return ln(f / its first value), without noise, [runs]."""
@@ -140,55 +148,43 @@ class Factorisations(LockstepVecEnv):
 
     Args:
         settings: sizes and seed.
+        workers: prepared with `work(settings)`; None works in this process.
     """
 
-    def __init__(self, settings: FactorisationSettings) -> None:
+    def __init__(self, settings: FactorisationSettings, workers: Workers | None = None) -> None:
         super().__init__(settings.stacks * settings.problems * settings.copies, spaces())
         self._settings = settings
-        self._runs: list[Run] = []
-        self._names: list[str] = []
+        one = partial(drawn, settings)
+        self._stacks = Stacks(one, settings.stacks, workers or here(stacks.work(one)))
         self._last = np.zeros(self.num_envs, np.float32)
 
     def reset(self) -> NDArray[np.float32]:
         """Start this round's problems, and step up to the first decision."""
         rng = np.random.default_rng([self._settings.seed, self.round])
-        self._runs, self._names = [], []
-        for number in range(self._settings.stacks):
-            wide = number < self._settings.wide
-            found = shape(rng, wide)
-            problems = draw(found, self._settings.problems, rng, wide)
-            noise = int(rng.integers(2**31))
-            run = Run(problems, found.steps, self._settings.windows, noise, self._settings.copies)
-            self._runs.append(run)
-            self._names.append(str(found))
-        seen = self._seen()
-        self._last = self._ahead(self._log_losses())
-        return seen
+        shown = self._stacks.begin(self.round, rng)
+        self._last = self._ahead(_losses(shown))
+        return self._seen(shown)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the actions, [runs, 1]."""
-        each = torch.from_numpy(np.asarray(actions, np.float32)).reshape(len(self._runs), -1)
-        for run, mine in zip(self._runs, each, strict=True):
-            run.act(mine)
+        self._actions = actions
 
     def step_wait(self) -> Any:
         """Step to the next decision; after the last one to the end, and start the next round."""
-        seen, losses = self._seen(), self._log_losses()
+        shown = self._stacks.go_on(self._actions)
+        seen, losses = self._seen(shown), _losses(shown)
         now = self._ahead(losses)
         rewards, self._last = self._last - now, now
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        done = all(run.done for run in self._runs)
+        done = all(one.done for one in shown)
         if done:
-            scores = -losses.reshape(len(self._runs), -1).astype(np.float64)
-            self.ended += zip(self._names, scores, strict=True)
+            scores = -losses.reshape(len(shown), -1).astype(np.float64)
+            self.ended += zip(self._stacks.names, scores, strict=True)
             seen = self.next_round(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
 
-    def _seen(self) -> NDArray[np.float32]:
-        return self.recorded(np.concatenate([run.window() for run in self._runs]))
-
-    def _log_losses(self) -> NDArray[np.float32]:
-        return np.concatenate([run.log_loss() for run in self._runs])
+    def _seen(self, shown: list[Shown]) -> NDArray[np.float32]:
+        return self.recorded(np.concatenate([one.seen for one in shown]))
 
     def _ahead(self, losses: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return losses minus their mean over the copies of a problem, large ones compressed."""
@@ -197,8 +193,29 @@ class Factorisations(LockstepVecEnv):
         return (FAR * np.arcsinh(off / FAR)).reshape(-1)
 
     def close(self) -> None:
-        """Release the problems."""
-        self._runs = []
+        """Release nothing: the problems are the workers'."""
+
+
+def _losses(shown: list[Shown]) -> NDArray[np.float32]:
+    return np.concatenate([np.asarray(one.result) for one in shown])
+
+
+def drawn(
+    settings: FactorisationSettings, number: int, rng: np.random.Generator
+) -> tuple[str, Callable[[], Run]]:
+    """Return the name of a stack of problems that is drawn, and a function that begins it.
+
+    Args:
+        settings: sizes.
+        number: of the stack in its round; the first ones are wide.
+        rng: what is drawn comes from it, and beginning takes nothing more.
+    """
+    wide = number < settings.wide
+    found = shape(rng, wide)
+    problems = draw(found, settings.problems, rng, wide)
+    noise = int(rng.integers(2**31))
+    begin = partial(Run, problems, found.steps, settings.windows, noise, settings.copies)
+    return str(found), begin
 
 
 class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -242,7 +259,7 @@ class FactorisationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self._run is None:
             raise gymnasium.error.ResetNeeded("call reset() first")
         run = self._run
-        run.act(torch.as_tensor(np.asarray(action, np.float32)).reshape(1))
+        run.act(action)
         seen, now = run.window()[0], float(run.log_loss()[0])
         reward, self._last = self._last - now, now
         if run.done:
@@ -262,9 +279,18 @@ class FactorisationRecipe:
     def __init__(self, settings: FactorisationSettings | None = None) -> None:
         self.settings = settings or FactorisationSettings()
 
-    def environment(self) -> Factorisations:
+    @property
+    def stacks(self) -> int:
+        """How many stacks a round has: no more workers are of use."""
+        return self.settings.stacks
+
+    def work(self) -> Work[Any]:
+        """Return what workers do for the environment."""
+        return stacks.work(partial(drawn, self.settings))
+
+    def environment(self, workers: Workers | None = None) -> Factorisations:
         """Return the training environment at its first round."""
-        return Factorisations(self.settings)
+        return Factorisations(self.settings, workers)
 
     def options(self) -> dict[str, Any]:
         """Return keyword arguments of PPO."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratewise.learning.tasks import Setting
+from ratewise.learning.tasks import RATES, Setting
 from ratewise.rules import features, learned
 from ratewise.rules.learned import LearnedState, Policy
 from ratewise.simulate import arguments
@@ -133,6 +136,10 @@ class Group:
         everyone = np.concatenate([np.zeros((len(mine), 1)), mine], axis=1)
         self._rule.act(torch.from_numpy(everyone.reshape(-1).astype(np.float64)))
 
+    def result(self) -> NDArray[np.float64] | None:
+        """Return the scores, once the trainings have ended."""
+        return self.scores() if self.done else None
+
     def scores(self) -> NDArray[np.float64]:
         """Return ln(anchor's loss / own loss) at the end, [seeds, copies], within +-`MOST`.
 
@@ -146,3 +153,34 @@ class Group:
         low, high = FLOOR * self._initial, CAP * self._initial
         logs = np.log(np.where(np.isfinite(losses), np.clip(losses, low, high), high))
         return np.clip(logs[:, :1] - logs[:, 1:], -MOST, MOST)
+
+
+def whole_windows(setting: Setting, policy: Policy) -> Setting:
+    """Return the setting with its length rounded to a multiple of the policy's windows."""
+    return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
+
+
+def drawn(
+    draw: Callable[[np.random.Generator], Setting],
+    policy: Policy,
+    trainings: int,
+    copies: int,
+    number: int,
+    rng: np.random.Generator,
+) -> tuple[str, Callable[[], Group]]:
+    """Return the name of a setting that is drawn, and a function that begins its group.
+
+    Args:
+        draw: draws it.
+        policy: the anchor, and how it may be corrected.
+        trainings: seeds of the setting.
+        copies: runs of each seed under the policy.
+        number: of the group in its round; all are drawn in one way.
+        rng: what is drawn comes from it, and beginning takes nothing more.
+    """
+    setting = draw(rng)
+    seeds = rng.integers(2**31, size=trainings).tolist()
+    low, high = np.log(RATES)
+    rates = np.exp(rng.uniform(low, high, trainings)).tolist()
+    setting = whole_windows(setting, policy)
+    return setting.name, partial(Group, setting, policy, seeds, copies, rates)

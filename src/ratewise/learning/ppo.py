@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from ratewise import __version__
 from ratewise.errors import InvalidState, extra_named
 from ratewise.files import writing
+from ratewise.pool import Where, Work, Workers, workers
 from ratewise.progress import tracked
 from ratewise.rules import schema
 from ratewise.rules.network import LARGEST
@@ -38,8 +39,19 @@ class Recipe(Protocol):
     settings: Any  #: a dataclass: seed, lr, epochs, minibatch, and numbers a_round and rounds
     start: float  #: initial mean of the action
 
-    def environment(self) -> Any:
-        """Return a VecEnv with `round`, `ended`, and the range of its features, `low`, `high`."""
+    @property
+    def stacks(self) -> int:
+        """How many stacks of runs a round has: no more workers are of use."""
+
+    def work(self) -> Work[Any]:
+        """Return what workers do for the environment."""
+
+    def environment(self, workers: Workers | None = None) -> Any:
+        """Return a VecEnv with `round`, `ended`, and the range of its features, `low`, `high`.
+
+        Args:
+            workers: prepared with `work()`; None works in this process.
+        """
 
     def options(self) -> dict[str, Any]:
         """Return keyword arguments of PPO beside those that all recipes share."""
@@ -72,9 +84,10 @@ class Learner:
     Args:
         recipe: what the policy is learned on, and how.
         checkpoint: file that is written after every round.
+        workers: prepared with the recipe's work; None works in this process.
     """
 
-    def __init__(self, recipe: Recipe, checkpoint: Path) -> None:
+    def __init__(self, recipe: Recipe, checkpoint: Path, workers: Workers | None = None) -> None:
         self._recipe, self._checkpoint = recipe, _Checkpoint(checkpoint)
         self.settings = settings = recipe.settings
         self.curve: list[dict[str, Any]] = []  #: one entry a setting that has ended
@@ -87,7 +100,7 @@ class Learner:
                 "pass the same, or another --out"
             )
         self.done = saved["rounds"] if saved else 0
-        self.env = recipe.environment()
+        self.env = recipe.environment(workers)
         self.env.round = self.done
         self._ppo = PPO(
             "MlpPolicy",
@@ -220,9 +233,19 @@ class _Checkpoint:
 
 
 def learn(
-    recipe: Recipe, out: Path, *, about: dict[str, Any] | None = None, progress: bool = True
+    recipe: Recipe,
+    out: Path,
+    *,
+    about: dict[str, Any] | None = None,
+    jobs: int | None = None,
+    backend: str | Where | None = None,
+    address: str | None = None,
+    progress: bool = True,
 ) -> Any:
     """Learn a policy, write its weight file and return it; if killed, at most one round is lost.
+
+    The stacks of a round are trained side by side. The policy depends on the recipe alone: it is
+    the same to the bit on every backend, with any number of workers, on processors of one kind.
 
     Args:
         recipe: what it is learned on, and how: `UpdateRatioRecipe` of
@@ -230,16 +253,23 @@ def learn(
         out: the file to write; the checkpoint and the scores of each setting (NAME.curve.json) are
             written beside it.
         about: entries for the file about what the policy was trained on.
+        jobs: how many work at once; None is one, and on Ray as many as the cluster holds.
+        backend: "here", "processes" or "ray", or a `ratewise.pool.Where`.
+        address: of a cluster that Ray runs on; see `ratewise.pool.Where`.
         progress: whether to show a progress bar.
     """
+    where = Where.of(backend, jobs, address)
     drawn = torch.default_generator.get_state()
     threads, numbers = torch.get_num_threads(), np.random.get_state()  # noqa: NPY002
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     try:
-        learner = Learner(recipe, out.with_name(f"{out.stem}.checkpoint.safetensors"))
-        left = recipe.settings.rounds - learner.done
-        for _ in tracked(learner.rounds(), left, "rounds of PPO", show=progress):
-            learner.policy(**(about or {})).save(out)
+        checkpoint = out.with_name(f"{out.stem}.checkpoint.safetensors")
+        with workers(recipe.work(), where, recipe.stacks) as found:
+            learner = Learner(recipe, checkpoint, found)
+            left = recipe.settings.rounds - learner.done
+            rounds = learner.rounds()
+            for _ in tracked(rounds, left, lambda: "rounds of PPO" + found.places(), show=progress):
+                learner.policy(**(about or {})).save(out)
         policy = learner.policy(**(about or {}))
         policy.save(out)
         curve = out.with_name(f"{out.stem}.curve.json")

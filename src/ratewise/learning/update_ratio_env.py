@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from ratewise.learning import stacks
+from ratewise.learning.group import drawn
 from ratewise.learning.vec_env import Draw, Trainings
+from ratewise.pool import Work, Workers
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
 from ratewise.rules.update_ratio import DEFAULT
@@ -77,7 +81,18 @@ class UpdateRatioRecipe:
         )
         self._draw = draw
 
-    def environment(self) -> Trainings:
+    @property
+    def stacks(self) -> int:
+        """How many stacks a round has: no more workers are of use."""
+        return self.settings.groups
+
+    def work(self) -> Work[Any]:
+        """Return what workers do for the environment."""
+        settings = self.settings
+        one = partial(drawn, self._draw, self._anchor, settings.trainings, settings.copies)
+        return stacks.work(one)
+
+    def environment(self, workers: Workers | None = None) -> Trainings:
         """Return the training environment at its first round."""
         settings = self.settings
         return Trainings(
@@ -87,6 +102,7 @@ class UpdateRatioRecipe:
             trainings=settings.trainings,
             copies=settings.copies,
             seed=settings.seed,
+            workers=workers,
         )
 
     def options(self) -> dict[str, Any]:

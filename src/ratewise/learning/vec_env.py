@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import extra_named
-from ratewise.learning.group import Group
+from ratewise.learning import stacks
+from ratewise.learning.group import drawn
 from ratewise.learning.lockstep_env import LockstepVecEnv
-from ratewise.learning.tasks import RATES, Setting
+from ratewise.learning.stacks import Shown, Stacks
+from ratewise.learning.tasks import Setting
+from ratewise.pool import Workers, here
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
 
@@ -28,11 +31,6 @@ def spaces() -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     return seen, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
-def whole_windows(setting: Setting, policy: Policy) -> Setting:
-    """Return the setting with its length rounded to a multiple of the policy's windows."""
-    return replace(setting, steps=policy.windows * max(1, round(setting.steps / policy.windows)))
-
-
 class Trainings(LockstepVecEnv):
     """Groups of trainings with the same number of decisions each, so that they end together.
 
@@ -46,55 +44,53 @@ class Trainings(LockstepVecEnv):
         trainings: seeds of each setting.
         copies: runs of each seed under the policy; one more runs under the anchor alone.
         seed: random seed of settings, seeds and rates.
+        workers: prepared with `work(draw, policy, trainings, copies)`; None works in this process.
     """
 
     def __init__(
-        self, draw: Draw, policy: Policy, *, groups: int, trainings: int, copies: int, seed: int
+        self,
+        draw: Draw,
+        policy: Policy,
+        *,
+        groups: int,
+        trainings: int,
+        copies: int,
+        seed: int,
+        workers: Workers | None = None,
     ) -> None:
         super().__init__(groups * trainings * copies, spaces())
-        self._draw, self._policy = draw, policy
-        self._count, self._trainings, self._copies = groups, trainings, copies
         self._seed = seed
-        self._groups: list[tuple[str, Group]] = []
+        one = partial(drawn, draw, policy, trainings, copies)
+        self._stacks = Stacks(one, groups, workers or here(stacks.work(one)))
 
     def reset(self) -> NDArray[np.float32]:
         """Start this round's trainings, and train up to the first decision."""
         rng = np.random.default_rng([self._seed, self.round])
-        self._groups = [self._begin(self._draw(rng), rng) for _ in range(self._count)]
-        return self._seen()
-
-    def _begin(self, setting: Setting, rng: np.random.Generator) -> tuple[str, Group]:
-        seeds = rng.integers(2**31, size=self._trainings).tolist()
-        low, high = np.log(RATES)
-        rates = np.exp(rng.uniform(low, high, self._trainings)).tolist()
-        setting = whole_windows(setting, self._policy)
-        return setting.name, Group(setting, self._policy, seeds, self._copies, rates)
+        return self._seen(self._stacks.begin(self.round, rng))
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the actions, [runs, 1]."""
-        for (_, group), mine in zip(self._groups, actions.reshape(self._count, -1), strict=True):
-            group.act(mine)
+        self._actions = actions
 
     def step_wait(self) -> Any:
         """Train to the next decision; after the last one to the end, and start the next round."""
-        seen = self._seen()
+        shown = self._stacks.go_on(self._actions)
+        seen = self._seen(shown)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        done = all(group.done for _, group in self._groups)
+        done = all(one.done for one in shown)
         rewards = np.zeros(self.num_envs, np.float32)
         if done:
-            scores = [group.scores() for _, group in self._groups]
-            names = [name for name, _ in self._groups]
-            self.ended += zip(names, scores, strict=True)
+            scores = [np.asarray(one.result) for one in shown]
+            self.ended += zip(self._stacks.names, scores, strict=True)
             rewards = np.concatenate([_rewards(score) for score in scores])
             seen = self.next_round(seen, infos)
         return seen, rewards, np.full(self.num_envs, done), infos
 
-    def _seen(self) -> NDArray[np.float32]:
-        return self.recorded(np.concatenate([group.window() for _, group in self._groups]))
+    def _seen(self, shown: list[Shown]) -> NDArray[np.float32]:
+        return self.recorded(np.concatenate([one.seen for one in shown]))
 
     def close(self) -> None:
-        """Release the trainings."""
-        self._groups = []
+        """Release nothing: the trainings are the workers'."""
 
 
 #: Differences between runs of one seed below this are treated as noise.
