@@ -17,7 +17,8 @@ from evidence.simulated import Planned, as_data, digest
 from ratewise.learning.tasks import HELD_OUT
 from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
-from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
+from ratewise.rules.ratio_law import default_ratio
+from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Fixed, Greedy, Learned, Plateau, UpdateRatio
 
 #: What is run at every rate.

@@ -11,7 +11,7 @@ from evidence.claims import Claim, below, outcome
 from evidence.update_ratio import numbers as of
 from evidence.update_ratio.numbers import FLAT, MEASURES, RULES, Numbers, criterion, scores
 from ratewise.compare.statistics import MARGIN
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 #: The limits on a regret that are tried beside 1.
 LIMITS = (0.2, 0.5, 2.0, math.inf)

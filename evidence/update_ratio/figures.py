@@ -9,7 +9,7 @@ import numpy as np
 
 from evidence.update_ratio.numbers import MEASURES, Numbers
 from ratewise.plotting import PALETTE, Line, Panel, save_panels
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 
 def draw(numbers: Numbers, path: Path, most: float = 2.5) -> None:

@@ -13,7 +13,7 @@ from evidence.results import Results
 from evidence.update_ratio import plan
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, Interval, mean_interval
-from ratewise.rules.update_ratio import DEFAULT, Horizon
+from ratewise.rules.ratio_law import DEFAULT, Horizon
 
 MEASURES = ("training", "held-out")
 #: Losses below this share of the first one count as it: nobody needs what lies below.

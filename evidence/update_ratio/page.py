@@ -17,7 +17,7 @@ from evidence.update_ratio.figures import draw
 from evidence.update_ratio.numbers import MEASURES, RULES, Numbers
 from evidence.update_ratio.plan import Settings
 from ratewise.compare.statistics import CAP, TIE, Interval
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:

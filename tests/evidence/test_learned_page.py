@@ -35,7 +35,7 @@ from evidence.learned.numbers import (
 from evidence.learned.plan import Settings
 from evidence.results import Results
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 TASKS = (
     "mlp teacher 10 sgd 150",

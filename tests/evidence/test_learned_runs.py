@@ -22,7 +22,7 @@ from evidence.results import Results
 from ratewise import simulate
 from ratewise.errors import MissingExtra, StoreError, UnknownName
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 from ratewise.simulate.update_ratio import UpdateRatio
 
 SGD, ADAM = "mlp teacher 10 sgd 150", "mlp teacher 08 adamw 150"

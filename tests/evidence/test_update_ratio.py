@@ -27,7 +27,7 @@ from evidence.update_ratio.plan import TASKS, Settings
 from ratewise import simulate
 from ratewise.errors import StoreError
 from ratewise.learning.tasks import JUDGING, TRAINING
-from ratewise.rules.update_ratio import DEFAULT, default_ratio
+from ratewise.rules.ratio_law import DEFAULT, default_ratio
 
 SMALL = Settings(
     tasks=("mlp, small", "mlp, large"), horizons=(20, 40), ratios=(0.01, 0.02, 0.08), rates=2

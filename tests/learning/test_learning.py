@@ -25,7 +25,7 @@ from ratewise.learning.update_ratio_env import UpdateRatioRecipe, UpdateRatioSet
 from ratewise.learning.vec_env import Trainings, _rewards
 from ratewise.rules import learned
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT, Horizon
+from ratewise.rules.ratio_law import DEFAULT, Horizon
 from ratewise.simulate import Learned
 from ratewise.simulate.noise import Noise
 

@@ -14,7 +14,7 @@ from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 WIDE = len(FEATURES)
 

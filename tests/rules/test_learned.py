@@ -17,7 +17,7 @@ from ratewise.errors import CorruptPolicy, InvalidArgument, UnknownName
 from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 pytestmark = pytest.mark.numerics
 

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratewise.errors import InvalidArgument
+from ratewise.rules.ratio_law import DEFAULT, default_ratio
 from ratewise.rules.update_ratio import (
-    DEFAULT,
     EARLY,
     LEAST_RMS,
     UpdateRatioConfig,
     UpdateRatioState,
-    default_ratio,
     floored,
     init,
     typical_rms,

@@ -26,7 +26,7 @@ from ratewise.errors import (
     WrongType,
 )
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 from ratewise.simulate import Learned, UpdateRatio
 from ratewise.simulate.order import DataOrder
 
@@ -106,7 +106,7 @@ def test_the_starting_rate_does_not_matter():
 def test_a_policy_that_says_nothing_is_the_update_ratio_rule():
     silent = Policy.anchor(DEFAULT, bound=1.5, windows=12, schedule="cosine")
     ours = Run(learned(policy=silent)).run(STEPS)
-    rule = Run(lambda o: UpdateRatioLR(o, total_steps=STEPS)).run(STEPS)
+    rule = Run(lambda o: UpdateRatioLR(o, total_steps=STEPS, schedule="cosine")).run(STEPS)
     assert ours.losses == rule.losses
     assert Run(learned()).run(STEPS).losses != rule.losses
 

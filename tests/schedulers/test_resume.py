@@ -13,7 +13,7 @@ from tests.schedulers.update_ratio_twin import BASE, Task, sgd
 
 from ratewise import GreedyConfig, GreedyLR, LearnedLR, UpdateRatioLR
 from ratewise.errors import InvalidArgument, InvalidState, SettingsDifferWarning
-from ratewise.rules.update_ratio import default_ratio
+from ratewise.rules.ratio_law import default_ratio
 
 LINEAR = {"schedule": "linear"}
 
@@ -164,6 +164,8 @@ UPDATE_RATIO: dict[str, tuple[Any, Any]] = {
     "bounds": ((1e-6, 1e6), (1e-6, 1e5)),
     "keep_proportions": (True, False),
     "total_steps": (60, 90),
+    "steps_per_epoch": (10, 20),
+    "pretrained": (True, False),
 }
 GREEDY: dict[str, tuple[Any, Any]] = {
     "factor": (0.9, 0.8),
@@ -222,7 +224,8 @@ def test_given_and_different_holds_with_a_warning_that_names_both(
 
 
 def test_every_argument_that_a_state_has_is_among_these():
-    assert UPDATE_RATIO.keys() | {"schedule"} == UpdateRatioLR._places.keys()
+    # "online" needs an optimizer of its own: test_update_ratio_online.py
+    assert UPDATE_RATIO.keys() | {"schedule", "online"} == UpdateRatioLR._places.keys()
     refused = {"criterion", "window", "mode"}
     assert GREEDY.keys() | refused | {"schedule", "total_steps"} == GreedyLR._places.keys()
 

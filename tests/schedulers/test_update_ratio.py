@@ -15,7 +15,8 @@ from torch import nn
 from ratewise import SpikeGuard, UpdateRatioLR
 from ratewise.errors import InvalidArgument, PastHorizonWarning, UnknownName, WrongType
 from ratewise.rules import update_ratio as rule
-from ratewise.rules.update_ratio import UpdateRatioConfig, default_ratio
+from ratewise.rules.ratio_law import default_ratio
+from ratewise.rules.update_ratio import UpdateRatioConfig
 
 pytestmark = pytest.mark.numerics
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.processes import Python
-from tests.schedulers.update_ratio_ranks import MODES, network, seen, train
+from tests.schedulers.update_ratio_ranks import MODES, length, network, seen, train
 
 ROOT = Path(__file__).parents[2]
 every_mode = pytest.mark.parametrize("per", MODES)
@@ -46,7 +46,7 @@ def test_they_are_those_of_one_process(ranks: list[Any], case: str, per: str):
     model = network()
     alone = seen(model, train(model, per))
     together = ranks[0][f"{case} {per}"]
-    for name in ("weights", "factors"):
+    for name in alone:
         torch.testing.assert_close(
             torch.tensor(together[name]), torch.tensor(alone[name]), rtol=2e-3, atol=1e-4
         )
@@ -63,4 +63,10 @@ def test_half_a_batch_would_have_given_others(per: str):
 @every_mode
 def test_ranks_that_part_are_told(ranks: list[Any], per: str):
     for found in ranks:
-        assert found[f"apart {per}"].startswith("RanksDisagree: at step 12 the ranks' tensors have")
+        step = length(per)
+        told = f"RanksDisagree: at step {step} the ranks' tensors have"
+        assert found[f"apart {per}"].startswith(told)
+
+
+def test_the_gradients_have_corrected_something(ranks: list[Any]):
+    assert abs(ranks[0]["sharded online"]["correction"][0] - 1.0) > 0.01

@@ -21,10 +21,11 @@ from torch import nn
 
 from ratewise import LearnedLR, UpdateRatioLR
 from ratewise.errors import RatewiseError
+from ratewise.rules import online
 
 STEPS = 12
-#: What has a factor of its own; or a policy that corrects them all.
-MODES = ("tensor", "group", "model", "learned")
+#: What has a factor of its own; or what corrects them all: a policy, or the gradients.
+MODES = ("tensor", "group", "model", "learned", "online")
 
 
 def network() -> nn.Module:
@@ -42,13 +43,25 @@ def batch(step: int, part: int | None = None) -> tuple[torch.Tensor, torch.Tenso
 def make(optimizer: torch.optim.Optimizer, per: str) -> UpdateRatioLR | LearnedLR:
     if per == "learned":
         return LearnedLR(optimizer, policy=random_policy(windows=6), total_steps=STEPS)
+    if per == "online":
+        return UpdateRatioLR(optimizer, online=True, ratio=0.02)
     return UpdateRatioLR(optimizer, per=per, total_steps=STEPS, measure_every=1)
 
 
+def made(parameters: Any, per: str) -> torch.optim.Optimizer:
+    if per == "online":
+        return torch.optim.AdamW(parameters, lr=0.05)
+    return torch.optim.SGD(parameters, lr=3.0, momentum=0.9)
+
+
+def length(per: str) -> int:
+    return online.FIRST + STEPS if per == "online" else STEPS
+
+
 def train(model: nn.Module, per: str, part: int | None = None) -> UpdateRatioLR | LearnedLR:
-    optimizer = torch.optim.SGD(model.parameters(), lr=3.0, momentum=0.9)
+    optimizer = made(model.parameters(), per)
     scheduler = make(optimizer, per)
-    for step in range(STEPS):
+    for step in range(length(per)):
         x, y = batch(step, part)
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)
@@ -61,7 +74,10 @@ def train(model: nn.Module, per: str, part: int | None = None) -> UpdateRatioLR 
 def seen(model: nn.Module, scheduler: UpdateRatioLR | LearnedLR) -> dict[str, Any]:
     whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
     weights = [float(x) for p in whole for x in p.detach().flatten()]
-    return {"weights": weights, "factors": scheduler.factors().tolist()}
+    found = {"weights": weights, "factors": scheduler.factors().tolist()}
+    if isinstance(scheduler, UpdateRatioLR):
+        found["correction"] = [float(scheduler.correction())]
+    return found
 
 
 def parallel(rank: int, per: str) -> Any:
@@ -96,9 +112,9 @@ def mixed(rank: int, per: str) -> Any:
         nn.Parameter(distribute_tensor(p.detach().clone(), mesh, [place]))
         for p, place in zip(whole.parameters(), places, strict=True)
     ]
-    optimizer = torch.optim.SGD(cut, lr=3.0, momentum=0.9)
+    optimizer = made(cut, per)
     scheduler = make(optimizer, per)
-    for step in range(STEPS):
+    for step in range(length(per)):
         x, y = batch(step)
         for p, part in zip(whole.parameters(), cut, strict=True):
             p.data.copy_(part.full_tensor())

@@ -61,12 +61,16 @@ class Twin:
         applied = list(self.factor)
         if self.count < self.early or self.count % self.every == 0:
             applied = self.decide(old, share)
+        applied = self.applied(applied)
         with torch.no_grad():
             for unit, factor in zip(self.units, applied, strict=True):
                 for p in unit:
                     p.copy_(old[id(p)] + factor * (p - old[id(p)]))
         self.ratios = [length(p - old[id(p)]) / self.norm(old[id(p)]) for p in self.params]
         self.count += 1
+
+    def applied(self, factors: list[float]) -> list[float]:
+        return factors
 
     def norm(self, old: Tensor) -> float:
         return max(length(old), self.config.floor * self.typical * math.sqrt(old.numel()))

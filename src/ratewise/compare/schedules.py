@@ -20,7 +20,7 @@ from ratewise.errors import unknown
 from ratewise.rules.fixed import DECAY_SHARE, STABLE_DECAY, fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig, merged
 from ratewise.rules.learned import load
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.greedy import GreedyLR
 from ratewise.schedulers.learned import LearnedLR
@@ -62,7 +62,7 @@ class Schedule:
             rule, rest = _rule_settings(self.options)
             return {**asdict(rule), **rest}
         elif self.kind == "update-ratio":
-            own = DEFAULT._asdict()
+            own = {**DEFAULT._asdict(), "schedule": "linear"}
         elif self.kind == "learned":
             own = {"weights": load(self.options.get("policy", "default")).digest}
         return {**own, **self.options}

@@ -66,7 +66,8 @@ def configure(
     without that validation, and so without its metric.
 
     The run's length ends a `GreedyLR` with ``criterion="significance"`` that was given neither a
-    length nor a schedule.
+    length nor a schedule; the steps in an epoch are an `UpdateRatioLR`'s `steps_per_epoch` where
+    none were given.
 
     To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.
@@ -139,6 +140,9 @@ class ObserveCallback(Callback):
         steps = trainer.estimated_stepping_batches
         if self.schedulers == [self.outer] and isinstance(steps, int) and steps > 0:
             self.schedulers[0].hear_length(steps)
+            batches = trainer.num_training_batches
+            if isinstance(batches, int) and batches > 0:
+                self.schedulers[0].hear_passes(-(-batches // trainer.accumulate_grad_batches))
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Take a micro-batch's loss, as `training_step` returned it."""

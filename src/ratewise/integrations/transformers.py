@@ -55,7 +55,8 @@ class ObserveCallback(TrainerCallback):
     ``TrainingArguments.warmup_steps``, a number or a share of the run, becomes the scheduler's
     ramp if it has none: rate = base * (t + 1) / (W + 1) at steps t = 0..W. When a run resumes,
     what the checkpoint says holds. The run's length ends a `GreedyLR` with
-    ``criterion="significance"`` that was given neither a length nor a schedule.
+    ``criterion="significance"`` that was given neither a length nor a schedule; the steps in an
+    epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none were given.
 
     Checkpoints need nothing from here: all memory is the scheduler's, in Trainer's scheduler.pt.
 
@@ -111,6 +112,12 @@ class ObserveCallback(TrainerCallback):
             self._set_ramp(args.get_warmup_steps(state.max_steps), _unwrapped(theirs))
         if _unwrapped(theirs) is self.scheduler:
             self.scheduler.hear_length(state.max_steps)
+            batches, together = (
+                _length(kwargs["train_dataloader"]),
+                args.gradient_accumulation_steps,
+            )
+            if batches is not None:
+                self.scheduler.hear_passes(-(-batches // together))
         if isinstance(self.scheduler, MetricLR):
             self.scheduler.missing = "hold"
         self._training, self._heard, self._falls_back = True, False, False
@@ -227,7 +234,13 @@ def _unwrapped(scheduler: Any) -> Any:
 
 def _at_most(steps: int, loader: Any) -> int:
     """Return how many micro-batches a whole step has: `steps`, or an epoch's if it has fewer."""
+    batches = _length(loader)
+    return steps if batches is None else min(steps, batches)
+
+
+def _length(loader: Any) -> int | None:
+    """Return an epoch's micro-batches, or None where they are not known."""
     try:
-        return min(steps, len(loader))
-    except TypeError:  # of unknown length
-        return steps
+        return len(loader)
+    except TypeError:
+        return None

@@ -14,7 +14,7 @@ from ratewise.learning.vec_env import Draw, Trainings
 from ratewise.pool import Work, Workers
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
-from ratewise.rules.update_ratio import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.network import MOST_WINDOWS, Network, Weights
 from ratewise.rules.policy_files import FOLDER
-from ratewise.rules.update_ratio import Horizon, UpdateRatioConfig
+from ratewise.rules.ratio_law import Horizon
+from ratewise.rules.update_ratio import UpdateRatioConfig
 
 #: A correction is at most exp(MOST_BOUND).
 MOST_BOUND = 5.0

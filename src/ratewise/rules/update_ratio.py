@@ -95,38 +95,6 @@ class UpdateRatioState(NamedTuple):
     typical: Any  #: () rms of the model's weights at the first decision; 0 before it
 
 
-class Horizon(NamedTuple):
-    """How the ratio depends on a run's length: ``clip(level (300 / total_steps)^power)``."""
-
-    level: float  #: at 300 steps
-    power: float
-    least: float
-    most: float
-    unknown: float  #: where the length is not known
-
-    def ratio(self, total_steps: int | None) -> float:
-        """Return the ratio for a run of so many optimizer steps; None is not known."""
-        if total_steps is None:
-            return self.unknown
-        return min(self.most, max(self.least, self.level * (300.0 / total_steps) ** self.power))
-
-
-#: Fitted by `python -m evidence update-ratio`: docs/evidence/update-ratio.md.
-DEFAULT = Horizon(level=0.02, power=0.6, least=1e-4, most=0.05, unknown=0.01)
-
-
-def default_ratio(total_steps: int | None) -> float:
-    """Return the ratio that is used where none is given: `DEFAULT`'s.
-
-    Args:
-        total_steps: length of the run in optimizer steps, or None.
-
-    >>> [float(f"{default_ratio(steps):.3g}") for steps in (10, 300, 1200, None)]
-    [0.05, 0.02, 0.00871, 0.01]
-    """
-    return DEFAULT.ratio(total_steps)
-
-
 def init(units: int, *, zero: Any = None, xp: Any = np) -> UpdateRatioState:
     """Return the state before the first decision: nothing moves until something was measured.
 

@@ -252,6 +252,10 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         """Take the run's length in optimizer steps from a trainer, if that decides anything."""
         return
 
+    def hear_passes(self, steps_per_epoch: int) -> None:
+        """Take the optimizer steps in a pass from a trainer, if that decides anything."""
+        return
+
     def _begin_annealing(self, begin: int, end: int, schedule: Schedule) -> None:
         """Let the rate fall from where it is, by a schedule with a name, from step to step."""
         self._prepare_to_write()

@@ -11,7 +11,7 @@ Nothing is read from a device: factors are a vector there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from ratewise.errors import InvalidState
 from ratewise.rules import update_ratio as rule
 from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
+from ratewise.schedulers.online_correction import KINDS, OnlineCorrection, check_online
 from ratewise.schedulers.parameters import Groups, Parameters
 from ratewise.schedulers.policy_state import PolicyState
 from ratewise.schedulers.prescale import Prescale, Scale
@@ -41,6 +42,7 @@ class Displacement:
         per: one of `ratewise.schedulers.parameters.PER`.
         measure_every: measure one step in so many, after the first `rule.EARLY`.
         policy: corrects the wanted ratio, and sees what is measured; None is none.
+        online: let each gradient correct the ratios by the step before.
     """
 
     def __init__(
@@ -50,7 +52,12 @@ class Displacement:
         per: str,
         measure_every: int,
         policy: PolicyState | None = None,
+        online: bool = False,
     ) -> None:
+        if online:
+            check_online(optimizer)
+        self._may_be_online = type(optimizer) in KINDS
+        self.online = OnlineCorrection(online)
         self.config, self.measure_every, self.policy = config, measure_every, policy
         self.steps = 0  #: steps of the optimizer that were seen
         self._decided = 0  # which of them was measured last
@@ -63,6 +70,8 @@ class Displacement:
         #: [tensors] ||dp|| / ||p|| as applied on the last measured step.
         self.ratios = torch.zeros(0)
         self._active: list[int] = []
+        self._groups: Groups = []
+        self._memory: Mapping[Tensor, Any] = {}
         self._copies: list[Tensor] = []
         self._measuring = False
 
@@ -73,6 +82,7 @@ class Displacement:
         new = Parameters(groups, self.parameters.per)
         factor, settled = (new.carry(self.parameters, units) for units in self.state[:2])
         typical = self.state.typical.to(new.device)
+        self.online.meet(new, self.parameters)
         self.parameters = new
         self.ratios = new.zero.expand(len(new.params)).clone()
         old = self._probe.to(new.device)
@@ -109,7 +119,7 @@ class Displacement:
 
     def factors(self) -> Tensor:
         """Return each tensor's factor, [tensors], where they lie; 0 if it was not measured yet."""
-        return self._spread(self.state.factor)
+        return self._spread(self.state.factor) * self.online.multiplier()
 
     def rescale(self, times: Sequence[float]) -> None:
         """Multiply the factors, where other full rates take the old ones' place.
@@ -126,13 +136,20 @@ class Displacement:
 
     # -- a step -------------------------------------------------------------------------------
 
-    def before(self, groups: Groups, scales: Sequence[Scale], closure: bool) -> None:
+    def before(
+        self,
+        groups: Groups,
+        scales: Sequence[Scale],
+        closure: bool,
+        memory: Mapping[Tensor, Any],
+    ) -> None:
         """Prepare for a step of the optimizer, after `meet`.
 
         Args:
             groups: the steered parameter groups.
             scales: each group's rate over its rate at the schedule's full height.
             closure: gradients come during the step.
+            memory: the optimizer's state.
         """
         self._active = [
             index
@@ -147,10 +164,13 @@ class Displacement:
         # What was not measured yet stands still on a step that is not measured either.
         probe = self._probe if self._measuring else torch.zeros_like(self._probe)
         factors = self._range_factors or [1.0] * len(groups)
+        self._groups, self._memory = groups, memory
+        if not closure:  # which brings gradients of its own
+            self._judge()
         probes = probe.unbind()
         if self._range_factors:
             probes = tuple(x * times for x, times in zip(probes, factors, strict=True))
-        self._prescale.apply(groups, self._highest, probes, factors)
+        self._prescale.apply(groups, self._corrected(), probes, factors)
         whole = all(share is not None for share in self._prescale.applied)
         if self._measuring or self.parameters.per == "tensor" or not whole:
             self._copy()
@@ -160,22 +180,45 @@ class Displacement:
         self._copies = [torch.empty_like(new) for new in now]
         torch._foreach_copy_(self._copies, now)
 
+    def _judge(self) -> None:
+        """Let the gradients, which are there now, correct the ratios."""
+        step = (self.steps, self._active, self.parameters, self._groups, self._memory)
+        self.online.judge(*step)
+
+    def _corrected(self) -> list[Tensor]:
+        """Return the groups' largest factors under the online correction."""
+        times = self.online.multiplier()
+        return [x * times for x in self._highest] if self.online.on else self._highest
+
     def around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """Return what a step that was begun calls in the closure's place."""
-        return self._prescale.around(closure) if self._active else closure
+        if not self._active:
+            return closure
+
+        def judged() -> Any:
+            loss = closure()
+            self._judge()
+            self._prescale.replace(self._corrected())
+            return loss
+
+        return self._prescale.around(judged if self.online.on else closure)
 
     def undo_unfinished(self) -> None:
         """Put the groups' rates back, if a step was begun and never ended."""
         self._prescale.undo()
+        self.online.undo()
 
     def after(self) -> bool:
         """Scale what the step has moved, and return whether it was measured."""
         self._prescale.undo()
         active, measuring = bool(self._active), self._measuring
+        rest = None
         if active and measuring:
-            self._apply(self._decide())
+            self._apply(rest := self._decide())
         elif active and self._copies:
-            self._apply(self._rest(self.state.factor))
+            self._apply(rest := self._rest(self.state.factor))
+        if active and self.online.on:
+            self._remember(self._rest(self.state.factor) if rest is None else rest)
         self._copies, self._active = [], []
         self.steps += active
         return active and measuring
@@ -219,6 +262,13 @@ class Displacement:
             self.policy.look(gradient=slopes, along=along, moved=moved, before=before, applied=rest)
         return rest
 
+    def _remember(self, rest: Tensor) -> None:
+        """Tell the online correction what this step's directions were multiplied by."""
+        shares = self.parameters.by_group(self._prescale.shares())
+        rates = self.parameters.by_group([group["lr"] for group in self._groups])
+        moved = [i for i in self._active if self.parameters.params[i].grad is not None]
+        self.online.remember(rest * shares * rates, moved)
+
     def _displacements(
         self, now: list[Tensor], gradients: dict[int, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -241,7 +291,9 @@ class Displacement:
     def _rest(self, factor: Tensor) -> Tensor:
         """Return what is left of the units' factors beside what the rates had, [tensors]."""
         shares = self.parameters.by_group(self._prescale.shares())
-        return torch.where(shares > 0, self._spread(factor) / shares, 0.0)
+        return torch.where(
+            shares > 0, self._spread(factor) * self.online.multiplier() / shares, 0.0
+        )
 
     def _apply(self, rest: Tensor) -> None:
         weights: dict[torch.dtype, tuple[Tensor, ...]] = {}
@@ -268,7 +320,7 @@ class Displacement:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies of weights belong to a step, and to no copy of this object."""
-        return self.__dict__ | {"_copies": [], "_active": []}
+        return self.__dict__ | {"_copies": [], "_active": [], "_groups": [], "_memory": {}}
 
     def to_state(self) -> dict[str, Any]:
         """Return plain data: waits for a device."""
@@ -283,6 +335,7 @@ class Displacement:
             "decided": self._decided,
             "shapes": self.parameters.shapes(),
             "policy": None if self.policy is None else self.policy.to_state(),
+            "online": self.online.to_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -298,11 +351,20 @@ class Displacement:
         here = (self.state.factor, self.state.settled, self.ratios, self._probe)
         if [x.shape for x in (factor, settled, ratios, probe)] != [x.shape for x in here]:
             raise InvalidState("state_dict['ratewise'] is damaged: numbers of factors do not match")
+        if len(state["online"]["last"]) != len(self.ratios):
+            raise InvalidState("state_dict['ratewise'] is damaged: numbers of tensors do not match")
+        if state["online"]["on"] and not self._may_be_online:
+            known = " or ".join(kind.__name__ for kind in KINDS)
+            raise InvalidState(
+                f"state_dict is of a scheduler that corrects online, which {known} allows: "
+                "construct this one with online=False, or give it such an optimizer"
+            )
         if (state["policy"] is None) != (self.policy is None):
             raise InvalidState("state_dict is of a scheduler with a policy, or this one has one")
         if self.policy is not None:
             self.policy.restore(state["policy"])
         self.measure_every = int(state["measure_every"])
+        self.online.restore(state["online"], zero)
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
         self._set(UpdateRatioState(factor, settled, zero.new_tensor(state["typical"])))

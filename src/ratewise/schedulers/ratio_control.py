@@ -48,6 +48,7 @@ class RatioControl(RateSource):
         measure_every: measure one step in so many.
         keep_proportions: groups move in proportion to their base rates.
         policy: corrects the wanted ratio; None is none.
+        online: let each gradient correct the ratios by the step before.
     """
 
     in_optimizer_steps = True
@@ -61,6 +62,7 @@ class RatioControl(RateSource):
         measure_every: int,
         keep_proportions: bool,
         policy: PolicyState | None = None,
+        online: bool = False,
     ) -> None:
         check_kind(optimizer)
         check_count("measure_every", measure_every, 1)
@@ -72,7 +74,7 @@ class RatioControl(RateSource):
         self.keep_proportions = keep_proportions
         self._largest = 0.0
         self.proportions: list[float] = []
-        self.displacement = Displacement(optimizer, config, per, measure_every, policy)
+        self.displacement = Displacement(optimizer, config, per, measure_every, policy, online)
         self._runtime: tuple[torch.device | None, torch.dtype] = (None, torch.float64)
         #: What controls these groups now, if this does not any more.
         self._successor: str | None = None
@@ -155,7 +157,8 @@ class RatioControl(RateSource):
         scheduler._meet_new_groups()
         groups = scheduler._groups()
         self.displacement.meet(groups)
-        self.displacement.before(groups, self._scales(groups), closure)
+        memory = scheduler.optimizer.state
+        self.displacement.before(groups, self._scales(groups), closure, memory)
 
     def around_closure(self, closure: Closure) -> Closure:
         """Return the closure, with the groups' own rates for as long as it runs."""
@@ -221,6 +224,8 @@ class RatioControl(RateSource):
                 for index, own in enumerate(self.proportions)
                 if own != 1.0
             ]
+        if (online := self.displacement.online).on:
+            found.append(f"  online: every ratio is multiplied by {float(online.multiplier()):.3g}")
         found += self.displacement.words(last)
         found += [event.words() for event in scheduler._record.events()[-last:]]
         policy = self.displacement.policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ratewise.rules import schema
+from ratewise.rules import online, schema
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.schema import SINGLE, Check
 from ratewise.rules.update_ratio import UpdateRatioConfig
@@ -40,6 +40,12 @@ POLICY: dict[str, Check] = {
     "outside": schema.number(0.0, SINGLE),
     "seen": schema.several(_FEATURE, length=len(FEATURES)),
 }
+#: `OnlineCorrection.to_state`.
+ONLINE: dict[str, Check] = {
+    "on": schema.flag,
+    "value": schema.number(-online.MOST * (1 + 1e-6), online.MOST * (1 + 1e-6)),  # in float32
+    "last": _FACTORS,
+}
 #: `Displacement.to_state`.
 DISPLACEMENT: dict[str, Check] = {
     "factor": _FACTORS,
@@ -52,6 +58,7 @@ DISPLACEMENT: dict[str, Check] = {
     "decided": schema.count(),
     "shapes": schema.several(schema.several(schema.count())),
     "policy": schema.optional(schema.record(POLICY)),
+    "online": schema.record(ONLINE),
 }
 #: `RatioControl.to_state`.
 CONTROL: dict[str, Check] = {

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from ratewise.errors import invalid, unknown
+from ratewise.errors import invalid, unknown, wrong_type
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
+from ratewise.rules.ratio_law import default_ratio
 from ratewise.rules.schema import Check
-from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig, default_ratio
+from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig
 from ratewise.schedulers import resume
 from ratewise.schedulers.base import ScheduledLR
+from ratewise.schedulers.online_correction import helps
 from ratewise.schedulers.parameters import PER
 from ratewise.schedulers.ratio_control import RatioControl
 from ratewise.schedulers.ratio_views import RatioViews
@@ -46,13 +51,23 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
 
     Args:
         optimizer: any torch optimizer, all parameters on one device.
-        ratio: the relative displacement of a step at the schedule's full height, in (0, 1];
-            None is `ratewise.rules.update_ratio.default_ratio(total_steps)`.
+        ratio: the relative displacement of a step at the schedule's full height, in (0, 1]; None
+            is `ratewise.rules.ratio_law.default_ratio(total_steps, steps_per_epoch, pretrained)`.
         per: what has a factor of its own: ``"tensor"``, ``"group"`` (a parameter group), or
             ``"model"``.
         schedule: how the ratio falls over `total_steps`: a name of `ratewise.rules.fixed.FIXED`.
         total_steps: length of the run in optimizer steps; None holds the ratio until `anneal`.
             Beyond it the final rate holds.
+        steps_per_epoch: optimizer steps in a pass over the data; the ratio falls where rows are
+            seen often. A number of `total_steps` or more says that no row is seen twice. None is
+            not known: a ratio between the two, and the integrations fill it in.
+        pretrained: the weights were trained before, on something else (fine-tuning): your word,
+            nothing is looked at.
+        online: let each gradient correct all ratios by how it lies to the step before
+            (`ratewise.rules.online`): up or down by at most 8. It follows the training loss, so
+            ``"auto"`` does it only where no row is seen much more than once (`steps_per_epoch`),
+            the weights are new, and the optimizer is Adam or AdamW; True where the optimizer is
+            one of these; False never. It needs no memory, and one reduction under FSDP2.
         measure_every: measure one step in so many; the first 50 are all measured. Factors are
             kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
@@ -111,7 +126,7 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
     ...     longer.load_state_dict(short.state_dict())
     >>> print(textwrap.fill(str(caught[0].message), 80))
     arguments of the constructor hold against the saved state's: total_steps=400
-    (saved: 100); at step 50 the schedule's height is 0.9619 instead of 0.5, the
+    (saved: 100); at step 50 the schedule's height is 0.875 instead of 0.5, the
     ratio 0.01683 instead of 0.03866. To go on as saved, leave them out or pass what
     was saved
     """
@@ -122,8 +137,11 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         *,
         ratio: float | None = None,
         per: str = "tensor",
-        schedule: str = "cosine",
+        schedule: str = "linear",
         total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+        pretrained: bool = False,
+        online: bool | str = "auto",
         measure_every: int = EVERY,
         warmup_steps: int = 0,
         start: float = UpdateRatioConfig.start,
@@ -145,8 +163,16 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
             check_count("total_steps", total_steps, 1)
         if not (isinstance(bounds, Sequence) and len(bounds) == 2):
             raise invalid("bounds", "two numbers", bounds, "pass e.g. (1e-8, 1e8)")
+        if steps_per_epoch is not None:
+            check_count("steps_per_epoch", steps_per_epoch, 1)
+        if not isinstance(pretrained, bool):
+            raise wrong_type("pretrained", "True or False", pretrained, "pass True to fine-tune")
+        if not (isinstance(online, bool) or online == "auto"):
+            raise invalid("online", "'auto', True or False", online, "pass 'auto'")
+        self._steps_per_epoch, self._pretrained = steps_per_epoch, pretrained
+        known = total_steps, steps_per_epoch, pretrained
         config = UpdateRatioConfig(
-            ratio=default_ratio(total_steps) if ratio is None else ratio,
+            ratio=default_ratio(*known) if ratio is None else ratio,
             gain=gain,
             start=start,
             rise=rise,
@@ -164,7 +190,9 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
             per=per,
             measure_every=measure_every,
             keep_proportions=keep_proportions,
+            online=helps(optimizer, *known) if online == "auto" else bool(online),
         )
+        self._auto = online == "auto"
         super().__init__(
             optimizer,
             self._control,
@@ -181,21 +209,67 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         "bounds": at("rule.config.low", "rule.config.high"),
         "measure_every": at("rule.displacement.measure_every"),
         "keep_proportions": at("rule.keep_proportions"),
+        "steps_per_epoch": at("steps_per_epoch"),
+        "pretrained": at("pretrained"),
+        "online": at("rule.displacement.online.on"),
     }
-    _table: ClassVar[Mapping[str, Check]] = {**ScheduledLR._table, "own_ratio": schema.flag}
+    _table: ClassVar[Mapping[str, Check]] = {
+        **ScheduledLR._table,
+        "own_ratio": schema.flag,
+        "steps_per_epoch": schema.optional(schema.count(1)),
+        "pretrained": schema.flag,
+    }
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         follows = not (ours["own_ratio"] or "ratio" in self._given or resume.annealing(saved))
-        if "total_steps" in changed and follows:
-            ours["rule"]["config"]["ratio"] = default_ratio(ours["length"])
+        if changed & {"total_steps", "steps_per_epoch", "pretrained"} and follows:
+            known = ours["length"], ours["steps_per_epoch"], ours["pretrained"]
+            ours["rule"]["config"]["ratio"] = default_ratio(*known)
 
     def _to_state(self) -> dict[str, Any]:
-        return {**super()._to_state(), "own_ratio": self._own_ratio}
+        return {
+            **super()._to_state(),
+            "own_ratio": self._own_ratio,
+            "steps_per_epoch": self._steps_per_epoch,
+            "pretrained": self._pretrained,
+        }
 
     def _restore(self, ours: dict[str, Any]) -> None:
         super()._restore(ours)
         self._own_ratio = "ratio" in self._given or bool(ours["own_ratio"])
+        self._steps_per_epoch, self._pretrained = ours["steps_per_epoch"], ours["pretrained"]
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Optimizer steps in a pass over the data; None where they are not known."""
+        return self._steps_per_epoch
+
+    @property
+    def online(self) -> bool:
+        """Whether each gradient corrects the ratios by the step before."""
+        return self._control.displacement.online.on
+
+    def correction(self) -> Tensor:
+        """Return what online corrections multiply the ratios by, (), a copy: nothing is read."""
+        online = self._control.displacement.online
+        return online.value.exp() if online.on else torch.ones_like(online.value)
+
+    def hear_passes(self, steps_per_epoch: int) -> None:
+        """Take the steps in a pass from a trainer, before the first step, if none were given.
+
+        Args:
+            steps_per_epoch: of the optimizer, in a pass over the data.
+        """
+        if self._steps_per_epoch is not None or self.last_epoch > 0 or steps_per_epoch < 1:
+            return
+        self._steps_per_epoch = steps_per_epoch
+        known = self.horizon, steps_per_epoch, self._pretrained
+        displacement = self._control.displacement
+        if not self._own_ratio:
+            displacement.config = replace(displacement.config, ratio=default_ratio(*known))
+        if self._auto:
+            displacement.online.on = helps(self.optimizer, *known)
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""

@@ -234,6 +234,11 @@ class Mixture:
             self.scale[where] = scale
             self._parts.append([rule, where, state])
 
+    @property
+    def keeps(self) -> bool:
+        """Whether any rule looks at the last step's displacement."""
+        return any(getattr(rule, "keeps", False) for rule, _, _ in self._parts)
+
     def steering(self, step: int, lr: Tensor, tensors: int) -> Steer | None:
         """Return what gives the tensors' factors of a step, if any rule steers tensors.
 

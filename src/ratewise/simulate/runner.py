@@ -176,7 +176,7 @@ class Training:
         noise.gradient(at, gradient)
         lr = self._lr * self._rule.scale
         steer = self._rule.steering(self.steps + 1, self._lr, self.stack.tensors)
-        moved = self.stack.step(lr, steer)
+        moved = self.stack.step(lr, steer, keep=self._rule.keeps)
         self.steps += 1
         seen = noise.seen(at, loss)
         signals = Signals(self.steps, seen, moved.grad_norm.double(), moved.update_ratio.double())

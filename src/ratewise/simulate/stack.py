@@ -36,6 +36,8 @@ class Tensors(NamedTuple):
     moved: Tensor  #: |d_i|, of the step d at lr = 1
     gradient: Tensor  #: |g_i|
     along: Tensor  #: <g_i, d_i>
+    #: [1, runs] cosine between -g and the last step's whole displacement; 0 where it is not kept
+    again: Tensor
 
 
 #: From a function that measures the step, the factor of each tensor's displacement at lr = 1,
@@ -77,6 +79,7 @@ class Stack:
         self._gradient = torch.zeros_like(self.flat.detach())
         self._before = torch.empty_like(self._gradient)
         self._ones = self._gradient.new_ones(self.runs)
+        self._last: Tensor | None = None  # the last displacement, if it is kept
         shapes = [parameter.shape for parameter in self.model.parameters()]
         self._sizes, self.tensors = [shape.numel() for shape in shapes], len(shapes)
         elements = torch.tensor(self._sizes, dtype=torch.float64)[:, None]
@@ -108,12 +111,13 @@ class Stack:
         return self._gradient
 
     @torch.no_grad()
-    def step(self, lr: Tensor, steer: Steer | None = None) -> Movement:
+    def step(self, lr: Tensor, steer: Steer | None = None, keep: bool = False) -> Movement:
         """Move every run one optimizer step at its own rate, and return how far it went.
 
         Args:
             lr: [runs].
             steer: gives the tensors' own factors, which take the rates' place.
+            keep: the displacement, for the next step's `again`.
         """
         norm, gradient = torch.linalg.vector_norm, self._gradient
         flat, before = self.flat.detach(), self._before
@@ -131,6 +135,8 @@ class Stack:
             factors = steer(self._measure).to(flat.dtype)
             for piece, factor in zip(self._split(flat), factors, strict=True):
                 piece.mul_(factor[:, None])
+        if keep:
+            self._last = flat.clone() if self._last is None else self._last.copy_(flat)
         ratio = norm(flat, dim=1) / norm(before, dim=1)
         flat.add_(before)
         return Movement(norm(gradient, dim=1), ratio)
@@ -141,7 +147,16 @@ class Stack:
         pairs = zip(self._split(moved), self._split(gradient), strict=True)
         along = torch.stack([torch.linalg.vecdot(d, g) for d, g in pairs]).double()
         before, lengths, slopes = map(self._norms, (self._before, moved, gradient))
-        return Tensors(*self._known, before, lengths, slopes, along)
+        return Tensors(*self._known, before, lengths, slopes, along, self._again()[None])
+
+    def _again(self) -> Tensor:
+        """Return the cosine between -g and the last displacement, [runs], float64."""
+        if self._last is None:
+            return torch.zeros(self.runs, dtype=torch.float64, device=self.flat.device)
+        norm, gradient = torch.linalg.vector_norm, self._gradient
+        lengths = norm(gradient, dim=1).double() * norm(self._last, dim=1).double()
+        along = torch.linalg.vecdot(gradient, self._last).double()
+        return torch.where(lengths > 0, -along / lengths, 0.0)
 
     def _norms(self, whole: Tensor) -> Tensor:
         """Return each tensor's norm in each run, [tensors, runs], float64."""

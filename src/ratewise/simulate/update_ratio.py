@@ -12,12 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ratewise.errors import unknown
-from ratewise.rules import features, learned
+from ratewise.errors import invalid, unknown
+from ratewise.rules import features, learned, online
 from ratewise.rules import update_ratio as rule
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED, fixed_scale
 from ratewise.rules.learned import LearnedState, Policy
+from ratewise.rules.ratio_law import default_ratio
 from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
 from ratewise.simulate.rule import Signals
 from ratewise.simulate.stack import Tensors
@@ -30,6 +31,7 @@ class StackedUpdateRatioState(NamedTuple):
     steps: int  #: of the runs
     inner: UpdateRatioState | None  #: factors [units, runs]; None before the first step
     decided: int  #: optimizer steps made before the one that was measured last
+    correction: Tensor  #: [runs] c of `ratewise.rules.online`
 
 
 @dataclass(frozen=True)
@@ -41,24 +43,37 @@ class UpdateRatio:
         per: what has a factor of its own: "tensor" or "model".
         schedule: a schedule of `ratewise.rules.fixed`.
         every: measure every so many steps, after the first `EARLY`.
+        online: correct the ratio by `ratewise.rules.online`; "random" gives each correction a
+            sign at random, the negative control.
+        judge_every: correct at one step in so many.
     """
 
     config: UpdateRatioConfig | None = None
     per: str = "tensor"
-    schedule: str = "cosine"
+    schedule: str = "linear"
     every: int = rule.EVERY
+    online: bool | str = False
+    judge_every: int = 1
 
     def __post_init__(self) -> None:
         if self.schedule not in FIXED:
             raise unknown("schedule", self.schedule, FIXED)
         if self.per not in ("tensor", "model"):
             raise unknown("per", self.per, ("tensor", "model"))
+        if not (isinstance(self.online, bool) or self.online == "random"):
+            raise invalid("online", "True, False or 'random'", self.online, "pass True")
         check_count("every", self.every, 1)
+        check_count("judge_every", self.judge_every, 1)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the last step's displacement is looked at."""
+        return bool(self.online)
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedUpdateRatioState]:
         """Return the schedule's first value and the state."""
         return zero + fixed_scale(self.schedule, 0, steps), StackedUpdateRatioState(
-            zero, steps, None, 0
+            zero, steps, None, 0, zero
         )
 
     def update(
@@ -68,14 +83,17 @@ class UpdateRatio:
         return state.zero + fixed_scale(self.schedule, seen.step, state.steps), state
 
     def measures(self, step: int) -> bool:
-        """Return whether the step, from 1, is measured."""
-        return rule.measures(step - 1, self.every)
+        """Return whether the step, from 1, is measured, or judges the one before."""
+        return rule.measures(step - 1, self.every) or self._judges(step)
+
+    def _judges(self, step: int) -> bool:
+        return bool(self.online) and online.looks(step - 1, self.judge_every)
 
     def factors(self, state: StackedUpdateRatioState) -> Tensor:
         """Return the factors between measurements, [tensors or 1, runs]."""
         if state.inner is None:
             raise RuntimeError("the first step is always measured")
-        return state.inner.factor
+        return state.inner.factor * torch.exp(state.correction)
 
     def steer(
         self,
@@ -96,7 +114,11 @@ class UpdateRatio:
             scale: [runs] the schedule's value.
             correction: [runs] what the ratio is multiplied by.
         """
-        config = self.config or UpdateRatioConfig(ratio=rule.default_ratio(state.steps))
+        if self._judges(step):
+            state = state._replace(correction=self._judged(state.correction, seen.again[0], step))
+            if not rule.measures(step - 1, self.every):
+                return self.factors(state), state
+        config = self.config or UpdateRatioConfig(ratio=default_ratio(state.steps))
         units = 1 if self.per == "model" else len(seen.before)
         inner = state.inner or rule.init(units, zero=state.zero, xp=torch)
         typical = rule.typical_rms(seen.before, seen.sizes, seen.matrices, xp=torch)
@@ -115,7 +137,15 @@ class UpdateRatio:
             early=step <= rule.EARLY,
             xp=torch,
         )
-        return applied, state._replace(inner=inner, decided=step - 1)
+        state = state._replace(inner=inner, decided=step - 1)
+        return applied * torch.exp(state.correction), state
+
+    def _judged(self, correction: Tensor, cosine: Tensor, step: int) -> Tensor:
+        if self.online == "random":
+            signs = torch.Generator().manual_seed(step)
+            drawn = torch.randint(2, cosine.shape, generator=signs).to(cosine)
+            cosine = cosine * (2 * drawn - 1)
+        return online.corrected(correction, cosine, every=self.judge_every, xp=torch)
 
 
 class StackedLearnedState(NamedTuple):
