@@ -12,7 +12,7 @@ from ratewise.curves.advice import Tried
 from ratewise.curves.curve import Facts
 from ratewise.curves.prior import Past, carried, default_centre, expected, from_curves
 from ratewise.errors import InvalidArgument, UnknownName, WrongType
-from ratewise.rules.update_ratio import default_ratio
+from ratewise.rules.ratio_law import default_ratio
 
 KEY = Key("new", "adamw", "transformer", 1000)
 

@@ -24,7 +24,7 @@ from ratewise.curves.advice import Prior, Tried, curvature, fitted
 from ratewise.curves.curve import Curve
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
 from ratewise.rules.checks import check_count
-from ratewise.rules.update_ratio import default_ratio
+from ratewise.rules.ratio_law import default_ratio
 
 UNITS = ("rate", "ratio")
 LOSSES = ("held_out", "train")
