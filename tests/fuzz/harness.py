@@ -33,6 +33,7 @@ AREAS = {
     "stores": 3,
     "matrices": 4,
     "data_files": 5,
+    "logs": 6,
 }
 #: Areas that show what the runner sees: one is broken in every way there is, in one nothing is.
 PLANTED = ("planted.faulty", "planted.sound")

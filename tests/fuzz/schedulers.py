@@ -139,7 +139,10 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
     options: dict[str, Any] = {"groups": pick(None, None, [0], [1])}
     if kind == "greedy":
         options |= {"factor": pick(0.5, 0.95, 0.999), "patience": pick(0, 1, 3)}
-        options |= {"window": pick(1, 2, 5), "on_nonfinite": pick("bad", "skip", "raise")}
+        options |= {"on_nonfinite": pick("bad", "skip", "raise")}
+        criterion = pick("count", "count", "significance")
+        window = pick(1, 2, 5) if criterion == "count" else pick(6, 7, 12)
+        options |= {"criterion": criterion, "window": window}
         rule = {"reference": pick("previous", "best"), "reset_after": pick(None, 2)}
         options["config"] = GreedyConfig(**rule)
         options |= {"decide_every": pick(1, 1, 3), "warmup_steps": pick(0, 0, 3)}

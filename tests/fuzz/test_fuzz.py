@@ -27,6 +27,7 @@ SLICE = {
     "stores": 6,
     "matrices": 30,
     "data_files": 40,
+    "logs": 30,
 }
 FAULTY, SOUND = PLANTED
 FOUND = {

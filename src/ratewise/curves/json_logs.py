@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ratewise.curves.curve import Facts
-from ratewise.curves.log import Log, from_rows, number
+from ratewise.curves.log import Log, count, from_rows, number
 from ratewise.curves.tables import MOST_BYTES
 from ratewise.errors import CorruptData
 from ratewise.files import contents
@@ -113,15 +113,11 @@ def _trainer(path: Path, state: Mapping[str, Any]) -> Log:
 
 
 def _trainer_facts(state: Mapping[str, Any]) -> Facts:
-    def known(name: str) -> float:
-        value = state.get(name)
-        sound = isinstance(value, int | float) and not isinstance(value, bool)
-        return value if sound and 0 < value < 2**53 else 0  # type: ignore[operator, return-value]
-
+    passes = number(state.get("epoch"))
     return Facts(
-        batch_size=int(known("train_batch_size")),
-        passes=float(known("epoch")),
-        total_steps=int(known("max_steps")),
+        batch_size=count(state.get("train_batch_size")),
+        passes=passes if passes is not None and 0 < passes < 2**53 else 0.0,
+        total_steps=count(state.get("max_steps")),
     )
 
 

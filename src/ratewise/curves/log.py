@@ -102,3 +102,13 @@ def number(cell: Any) -> float | None:
         return math.inf
     except (TypeError, ValueError):
         return None
+
+
+def count(cell: Any) -> int:
+    """Return a cell as a number of things, 0 where it is none that can be.
+
+    >>> count("512"), count("1e999"), count(-1), count(2.5e3)
+    (512, 0, 0, 2500)
+    """
+    value = number(cell)
+    return int(value) if value is not None and 0 < value < 2**53 else 0

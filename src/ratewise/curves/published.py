@@ -6,12 +6,11 @@ table of curves a row a point ("run", "iter", "lr", "train_loss", "val_loss"), g
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from ratewise.curves.curve import Facts
-from ratewise.curves.log import Log, from_rows, number
+from ratewise.curves.log import Log, count, from_rows, number
+from ratewise.curves.tables import cells_of
 from ratewise.errors import CorruptData
 from ratewise.files import contents
 
@@ -61,11 +60,10 @@ def read_tables(runs: Path, curves: Path) -> list[Log]:
 
 
 def _rows(path: Path, text: str, needed: set[str]) -> list[dict[str, str]]:
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or not needed <= set(rows[0]):
+    header, *rows = cells_of(path, text)
+    if not needed <= set(header):
         raise CorruptData(f"{path} needs the columns {', '.join(sorted(needed))}")
-    header = rows[0]
-    return [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
+    return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
 
 def _trunks(about: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -81,8 +79,8 @@ def _facts(row: dict[str, str], trunks: dict[str, str], task: str) -> Facts:
     return Facts(
         task=task,
         schedule=" ".join(word for word in words if word),
-        batch_size=int(number(row.get("sequences")) or 0),
-        total_steps=int(number(row["steps"]) or 0),
+        batch_size=count(row.get("sequences")),
+        total_steps=count(row["steps"]),
         parent=trunks.get(row["peak_lr"], "") if late and row["schedule"] == "wsd" else "",
     )
 

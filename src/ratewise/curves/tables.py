@@ -32,16 +32,7 @@ def read_csv(path: Path, wanted: Mapping[str, str] | None = None) -> list[Log]:
     """
     contents.contents(path, MOST_BYTES)
     text = contents.decoded(path)
-    if "\0" in text:
-        raise CorruptData(f"{path} holds bytes 0: it is no CSV, or was cut by a crash")
-    try:
-        rows = list(csv.reader(io.StringIO(text)))
-    except csv.Error as error:
-        raise CorruptData(f"{path} is no CSV ({contents.shown(error)})") from error
-    rows = [row for row in rows if row]
-    if not rows:
-        raise CorruptData(f"{path} is empty")
-    header, *rows = rows
+    header, *rows = cells_of(path, text)
     if len(header) > MOST_COLUMNS or len(set(header)) < len(header):
         raise CorruptData(f"{path} has {len(header)} columns, some of one name, or too many")
     said = []
@@ -60,6 +51,27 @@ def read_csv(path: Path, wanted: Mapping[str, str] | None = None) -> list[Log]:
         log.left_out = said + log.left_out
         logs.append(log)
     return logs
+
+
+def cells_of(path: Path, text: str) -> list[list[str]]:
+    """Return the rows of a CSV file that are not empty, one at least.
+
+    Args:
+        path: of the file, for messages.
+        text: that it holds.
+
+    Raises:
+        CorruptData: it is no CSV, or holds nothing.
+    """
+    if "\0" in text:
+        raise CorruptData(f"{path} holds bytes 0: it is no CSV, or was cut by a crash")
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error as error:
+        raise CorruptData(f"{path} is no CSV ({contents.shown(error)})") from error
+    if not rows:
+        raise CorruptData(f"{path} is empty")
+    return rows
 
 
 def _cut(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
