@@ -64,9 +64,10 @@ STUDIES = {
     ),
     "greedy-defaults": Study(
         "greedy_defaults.run",
-        "which defaults GreedyLR should have",
-        "5 hours",
-        needs=("housing", *_JUDGING),
+        "which defaults GreedyLR should have under significance, and how good they are",
+        "40 minutes",
+        needs=("housing", "wikitext", "kjv", "mnist1d", *_JUDGING),
+        keeps=True,
         page="greedylr-defaults.md",
     ),
     "article": Study(

@@ -26,13 +26,13 @@ def rate(run: Result) -> float:
     return float(run.setting.rpartition(" ")[2])
 
 
-def losses(runs: Sequence[Result], role: str) -> Losses:
-    """Return the losses of the runs of a role, by method."""
+def losses(runs: Sequence[Result], role: str, cap: float = CAP) -> Losses:
+    """Return the losses of the runs of a role, by method; at most `cap` times the initial one."""
     found: dict[str, dict[float, list[float]]] = {}
     for run in runs:
         if run.role == role:
             initial, _, held_out = run.losses[:3]
-            capped = math.log(min(max(held_out, FLOOR * initial), CAP * initial))
+            capped = math.log(min(max(held_out, FLOOR * initial), cap * initial))
             found.setdefault(run.method, {}).setdefault(rate(run), []).append(capped)
     grids = {name: np.array(list(by_rate.values())) for name, by_rate in found.items()}
     return {name: x[0] if role == "judged" else x for name, x in grids.items()}
@@ -75,14 +75,23 @@ class Score(NamedTuple):
         return float(np.mean(self.each))
 
 
+def developing(settings: Settings) -> dict[str, Unit]:
+    """Return the units of all rounds of development."""
+    rounds = [plan.wanted(one, ("develop",), None) for one in settings.rounds()]
+    return {name: unit for units in rounds for name, unit in units.items()}
+
+
 def scores(results: Results, settings: Settings) -> list[Score]:
     """Return the scores of all methods on the develop cells that are there, best first."""
-    units = plan.wanted(settings, ("develop",), None)
-    cells = [losses(results.of(name), "tuning") for name in units if name in results]
+    by_cell: dict[Cell, list[Result]] = {}
+    for name, unit in developing(settings).items():
+        if name in results:
+            by_cell.setdefault(unit.cell, []).extend(results.of(name))
+    cells = [losses(runs, "tuning", cap=1.0) for runs in by_cell.values()]
     if not cells:
         return []
     found = []
-    for name in cells[0]:
+    for name in set.intersection(*map(set, cells)):
         each = np.mean([_conditions(x[name], x["linear"]) for x in cells], 0)
         high = float(
             np.mean([at(x, name, 1, "linear") - at(x, "cosine", 1, "linear") for x in cells])
@@ -110,7 +119,7 @@ def chosen(results: Results, settings: Settings) -> Candidate:
     Raises:
         StoreError: a develop cell is missing.
     """
-    for name in plan.wanted(settings, ("develop",), None):
+    for name in developing(settings):
         results.of(name)
     by_name = {str(candidate): candidate for candidate in settings.candidates()}
     return next(by_name[x.name] for x in scores(results, settings) if x.name in by_name)
@@ -186,7 +195,7 @@ class Numbers(NamedTuple):
 def load(results: Results, settings: Settings) -> Numbers:
     """Return the numbers of all units that are there."""
     found = scores(results, settings)
-    develop = plan.wanted(settings, ("develop",), None)
+    develop = developing(settings)
     winner = chosen(results, settings) if all(name in results for name in develop) else None
     units: dict[str, Unit] = dict(develop)
     if winner is not None:

@@ -57,7 +57,7 @@ def text(numbers: Numbers, figure: str) -> str:
         figure=figure,
         scores=_scores(numbers.scores, s),
         margins=_margins(numbers),
-        against=_against(numbers) if cells else [],
+        against={ours: _against(numbers, ours) for ours in (OURS, OLD) if cells},
         verdicts=list(VERDICTS),
         shifts=list(SHIFTS.values()),
         parts=_parts(cells),
@@ -109,16 +109,16 @@ def _margins(numbers: Numbers) -> list[list[str]]:
     return rows
 
 
-def _against(numbers: Numbers) -> list[list[Any]]:
+def _against(numbers: Numbers, ours: str) -> list[list[Any]]:
     """Return a row a rival: tuned, at the same rate, at rates that are off, and cells."""
     rows = []
     for name in (FALL, *SEVEN, "restarts", OLD, "transformers", CONTROL):
-        words = numbers.verdicts((name,))
-        shifted = [ratio(numbers.shifted(name, shift)) for shift in SHIFTS]
-        counts = [words.count(word) for word in VERDICTS]
-        rows.append(
-            [name, ratio(numbers.ratio(name)), ratio(numbers.same(name)), *shifted, *counts]
-        )
+        if name == ours:
+            continue
+        tuned, same = (ratio(of(name, ours=ours)) for of in (numbers.ratio, numbers.same))
+        shifted = [ratio(numbers.shifted(name, shift, ours=ours)) for shift in SHIFTS]
+        words = numbers.verdicts((name,), ours)
+        rows.append([name, tuned, same, *shifted, *map(words.count, VERDICTS)])
     return rows
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from evidence import page as words
 from evidence.greedy_defaults import numbers, plan
 from evidence.greedy_defaults import page as pages
-from evidence.greedy_defaults.plan import Settings
+from evidence.greedy_defaults.plan import Candidate, Settings
 from evidence.greedy_defaults.runs import made
 from evidence.how import How
 from evidence.results import Results
@@ -20,13 +21,19 @@ def run(how: How, settings: Settings | None = None) -> None:
     settings = settings or Settings()
     results = Results(how.out / "greedy_defaults.parquet")
     if not how.page_only:
-        for parts in (("develop",), ("given", "judged")):
-            chosen = numbers.chosen(results, settings) if "develop" not in parts else None
-            units = plan.wanted(settings, parts, chosen)
-            if how.progress:
-                lacking = [unit for name, unit in units.items() if name not in results]
-                header = ["unit", "trainings", "steps", "seconds of a core, at most about"]
-                print(words.table(header, plan.table(settings, lacking)), flush=True)
-            work = partial(made, settings, chosen)
-            results.complete(units, work, where=how.where, label="cells", progress=how.progress)
+        for one in settings.rounds():
+            _complete(results, one, ("develop",), None, how)
+        _complete(results, settings, ("given", "judged"), numbers.chosen(results, settings), how)
     pages.write(results, settings, how.page)
+
+
+def _complete(
+    results: Results, settings: Settings, parts: Iterable[str], chosen: Candidate | None, how: How
+) -> None:
+    units = plan.wanted(settings, parts, chosen)
+    if how.progress:
+        lacking = [unit for name, unit in units.items() if name not in results]
+        header = ["unit", "trainings", "steps", "seconds of a core, at most about"]
+        print(words.table(header, plan.table(settings, lacking)), flush=True)
+    work = partial(made, settings, chosen)
+    results.complete(units, work, where=how.where, label="cells", progress=how.progress)

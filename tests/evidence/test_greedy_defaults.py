@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ SMALL = Settings(
     judged=(Cell("wine", "mlp", 8, 30, "adamw"), Cell("digits", "mlp", 8, 20, "sgd", True)),
     given=(),
     factors=(0.8,),
-    patiences=(0, 1),
+    patiences=(0,),
     windows=(20,),
     shares=(0.2,),
     rates=3,
@@ -45,7 +46,7 @@ def test_a_miniature_goes_on_where_it_stopped_and_a_half_done_page_says_so(tmp_p
     assert "Only 1 of 2 cells are judged yet" in page.read_text()
     running.run(how, SMALL)
     after = Results(path)
-    assert len(after._units) == 3
+    assert len(after._units) == 4
     assert all(after.of(name) == before.of(name) for name in before._units)  # not made again
     text = page.read_text()
     for needed in ("Chosen: **factor=0.8", "strangers' losses", "digits mlp", "further", "claims"):
@@ -71,6 +72,11 @@ def test_data_that_developed_does_not_judge():
         assert {cell.further for cell in cells} == {True, False}
         assert {cell.steps for cell in cells} >= {300, 1500}
     assert sum(cell.steps == 6000 for cell in plan.JUDGED) == 2
+    # where it is cut, each data set has its share
+    for done in range(7, len(plan.JUDGED), 7):
+        counts = Counter(cell.data for cell in plan.JUDGED[:done])
+        assert len(counts) == 7
+        assert max(counts.values()) - min(counts.values()) <= 2
 
 
 def test_what_chooses_a_rate_does_not_judge_and_neither_is_trained_on():
@@ -174,7 +180,7 @@ def test_seeds_are_added_where_a_cell_is_undecided():
         ]
         return ours + [_run(name, 0.1, s, 0.5, "judged") for name in SEVEN for s in range(5)]
 
-    assert numbers.undecided(judged(0.0, 0.1))
+    assert numbers.undecided(judged(0.0, 0.1)) == list(SEVEN)
     for decided in (judged(-0.5, 0.1), judged(0.5, 0.1), judged(0.0, 0.001)):
         assert not numbers.undecided(decided)
 
