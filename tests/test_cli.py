@@ -77,6 +77,10 @@ STOPPED = {
         "ratewise.curves.command.forecast",
         "the same command starts again",
     ),
+    ("tune", "--task", "digits-mlp", "--store", "past"): (
+        "ratewise.compare.advised.tune",
+        "are kept in past; the same command continues",
+    ),
     ("runs", "import", "logs", "--out", "kept"): (
         "ratewise.curves.importing.import_logs",
         "are kept in kept; the same command continues",

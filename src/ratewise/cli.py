@@ -113,6 +113,9 @@ def compare(
             help="Base rates to try (0.001,0.01), or how many, spread over three decades (7)."
         ),
     ] = None,
+    tuner: Annotated[
+        str, typer.Option(help="How rates are tuned: grid, or advisor, one run after the other.")
+    ] = "grid",
     steps: Annotated[int | None, typer.Option(help="Optimizer steps in every run.")] = None,
     preset: Annotated[str, typer.Option(help="Size of the tasks: small or full.")] = "small",
     data: _Data = None,
@@ -139,12 +142,56 @@ def compare(
         seeds=seeds,
         tuning_seeds=tuning_seeds,
         rates=_rates(rates),
+        tuner=tuner,
         out=out,
         backend=_where(backend, jobs, address, resources, dashboard),
         preset=preset,
         data=data,
         steps=steps,
     )
+
+
+@app.command()
+@_stoppable("finished runs are kept in {store}; the same command continues")
+def tune(
+    task: Annotated[str, typer.Option(help="Task: a name, or own.py:task for one of your own.")],
+    store: Annotated[
+        Path, typer.Option(help="Folder of runs, past tasks among them; these are added.")
+    ] = Path("tuning"),
+    budget: Annotated[int, typer.Option(help="The most runs.")] = 4,
+    optimizer: Annotated[str, typer.Option(help="Optimizer.")] = "adamw",
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Schedule, whose rate is tuned.", show_default="UpdateRatioLR's ratio"),
+    ] = None,
+    min_gain: Annotated[
+        float, typer.Option(help="Stop where a run is expected to gain a smaller share of the loss")
+    ] = 0.005,
+    pilot_steps: Annotated[
+        int | None, typer.Option(help="Steps of shorter runs that come first.")
+    ] = None,
+    family: Annotated[str, typer.Option(help="Family of models: transformer.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps in every run.")] = None,
+    preset: Annotated[str, typer.Option(help="Size of a named task: small or full.")] = "small",
+    data: _Data = None,
+) -> None:
+    """Tune a schedule on a task with a few runs, beginning where past tasks had their best."""
+    from ratewise.compare import advised
+
+    done = advised.tune(
+        task,
+        store=store,
+        budget=budget,
+        optimizer=optimizer,
+        schedule=advised.DEFAULT if schedule is None else schedule,
+        min_gain=min_gain,
+        pilot_steps=pilot_steps,
+        family=family,
+        steps=steps,
+        preset=preset,
+        data=data,
+    )
+    typer.echo(done.summary)
 
 
 @app.command()

@@ -12,8 +12,8 @@ from ratewise.compare.optimizers import Optimizer
 from ratewise.compare.processes import RunSpec, TaskSource
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import MethodOnTask
-from ratewise.errors import invalid, wrong_type
+from ratewise.compare.tuning import TUNERS, MethodOnTask
+from ratewise.errors import invalid, unknown, wrong_type
 
 #: Seeds of the judged runs start here: none of them ever tuned a rate.
 JUDGED_SEEDS = 1000
@@ -32,6 +32,8 @@ class Plan:
     seeds: int
     tuning_seeds: int
     data_sets: dict[str, str]  #: task -> what it is learned from
+    tuner: str = "grid"  #: one of `ratewise.compare.tuning.TUNERS`
+    budget: int = 0  #: rates that a method may try, for "advisor"
 
     def methods(self) -> list[MethodOnTask]:
         """Return every task, optimizer and schedule."""
@@ -53,6 +55,16 @@ class Plan:
             for method, rates in grids.items()
             for rate in rates
             for seed in range(self.tuning_seeds)
+        ]
+
+    def advised_runs(
+        self, wanted: Mapping[MethodOnTask, Iterable[tuple[float, int]]]
+    ) -> list[RunSpec]:
+        """Return the runs of every method at rates that were advised, with their seeds."""
+        return [
+            self._spec(method, rate, seed, "grid")
+            for method, runs in wanted.items()
+            for rate, seed in runs
         ]
 
     def judged_runs(self, rates: Mapping[MethodOnTask, float]) -> list[RunSpec]:
@@ -78,6 +90,7 @@ class Plan:
             "tuning_seeds": list(range(self.tuning_seeds)),
             "data_sets": self.data_sets,
             "judged_seeds": [JUDGED_SEEDS + seed for seed in range(self.seeds)],
+            **({} if self.tuner == "grid" else {"tuner": self.tuner}),
         }
 
 
@@ -92,6 +105,7 @@ def make(
     preset: str,
     data: str | None,
     steps: int | None,
+    tuner: str = "grid",
 ) -> Plan:
     """Return the plan; arguments as `ratewise.compare.run` has them.
 
@@ -99,6 +113,8 @@ def make(
         InvalidArgument, UnknownName, WrongType: an argument outside its range.
         MissingData, CorruptData: a task's data set is absent or damaged.
     """
+    if tuner not in TUNERS:
+        raise unknown("tuner", tuner, TUNERS)
     several = [task] if isinstance(task, str | Task) else list(task)
     for name, count, most in (("seeds", seeds, None), ("tuning_seeds", tuning_seeds, JUDGED_SEEDS)):
         _check_count(name, count, most)
@@ -135,7 +151,14 @@ def make(
         for optimizer in stepped
     }
     data_sets = {name: one.data_set or name for name, one in loaded.items()}
-    return Plan(sources, stepped, chosen, grids, seeds, tuning_seeds, data_sets)
+    budget = max(map(len, grids.values()))
+    if tuner == "advisor":  # the one rate that all methods run is the first
+        grids = {key: (_middle(rates),) for key, rates in grids.items()}
+    return Plan(sources, stepped, chosen, grids, seeds, tuning_seeds, data_sets, tuner, budget)
+
+
+def _middle(rates: Sequence[float]) -> float:
+    return float(f"{math.exp(sum(map(math.log, rates)) / len(rates)):.4g}")
 
 
 def _grid(task: Task, optimizer: Optimizer, rates: Sequence[float] | int | None) -> Sequence[float]:

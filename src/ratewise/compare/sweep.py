@@ -15,7 +15,14 @@ from ratewise.compare.plan import Plan
 from ratewise.compare.processes import RunSpec
 from ratewise.compare.schedules import Schedule
 from ratewise.compare.task import Task
-from ratewise.compare.tuning import MethodOnTask, Tuned, extended, tuned_rates
+from ratewise.compare.tuning import (
+    MethodOnTask,
+    Tuned,
+    advised,
+    extended,
+    method,
+    tuned_rates,
+)
 from ratewise.pool import HERE, Where
 from ratewise.runs import RunRecord, Store
 
@@ -50,6 +57,7 @@ def run(
     seeds: int = 5,
     tuning_seeds: int = 2,
     rates: Sequence[float] | int | None = None,
+    tuner: str = "grid",
     out: str | Path,
     jobs: int | None = None,
     backend: str | Where | None = None,
@@ -73,6 +81,9 @@ def run(
         seeds: judged runs a method.
         tuning_seeds: runs a method at each rate of the grid.
         rates: base rates; or how many of each optimizer's own grid over three decades, 7 if None.
+        tuner: "grid" runs every rate; "advisor" decides after each what to run next
+            (`ratewise.curves.advice`), from the grid's middle on, with at most as many runs as
+            the grid has.
         out: folder for the runs and the report; a new one, or an earlier comparison's.
         jobs: how many work at once; None is one, and on Ray as many as the cluster holds.
         backend: "here", "processes" or "ray"; None is here with one job, processes with more. Or
@@ -105,6 +116,7 @@ def run(
         preset=preset,
         data=None if data is None else str(data),
         steps=steps,
+        tuner=tuner,
     )
     store = Store(out)
     tuned = tune(plan, store, where=where, progress=progress)
@@ -119,7 +131,9 @@ def run(
 def tune(
     plan: Plan, store: Store, *, where: Where = HERE, progress: bool = True
 ) -> dict[MethodOnTask, Tuned]:
-    """Make the grid's runs, extend the grid where an optimum lies at its edge; return the optima.
+    """Make the runs that tune every method; return the optima.
+
+    They are the grid's, which is extended where an optimum lies at its edge, or those advised.
 
     Args:
         plan: what to run.
@@ -127,8 +141,10 @@ def tune(
         where: the backend that makes them.
         progress: show bars.
     """
-    grids = {method: list(plan.grid(method)) for method in plan.methods()}
-    asked = {method: plan.grid(method) for method in grids}
+    if plan.tuner == "advisor":
+        return _advise(plan, store, where=where, progress=progress)
+    grids = {one: list(plan.grid(one)) for one in plan.methods()}
+    asked = {one: plan.grid(one) for one in grids}
     label = "grid"
     while True:
         specs = plan.grid_runs(grids)
@@ -138,9 +154,31 @@ def tune(
         more = extended(tuned, grids, asked)
         if not more:
             return tuned
-        for method, rate in more.items():
-            grids[method] = sorted([*grids[method], rate])
+        for one, rate in more.items():
+            grids[one] = sorted([*grids[one], rate])
         label = "grid, beyond its edge"
+
+
+def _advise(plan: Plan, store: Store, *, where: Where, progress: bool) -> dict[MethodOnTask, Tuned]:
+    """Make the runs that are advised, a round for all methods at a time; return the optima."""
+    specs: list[RunSpec] = []
+    most = plan.budget * plan.tuning_seeds
+    while True:
+        ids = _ids(plan, specs)
+        records = [record for record in store.load() if record.run_id in ids]
+        wanted = {
+            one: advised(
+                [record for record in records if method(record) == one],
+                plan.grid(one)[0],
+                budget=most,
+                seeds=plan.tuning_seeds,
+            )
+            for one in plan.methods()
+        }
+        if not any(wanted.values()):
+            return tuned_rates(records)
+        specs += plan.advised_runs(wanted)
+        _run(plan, specs, store, where=where, label="advised", progress=progress)
 
 
 def judge(
@@ -160,7 +198,7 @@ def judge(
         where: the backend that makes them.
         progress: show bars.
     """
-    specs = plan.judged_runs({method: optimum.base_lr for method, optimum in tuned.items()})
+    specs = plan.judged_runs({one: optimum.base_lr for one, optimum in tuned.items()})
     _run(plan, specs, store, where=where, label="judged", progress=progress)
 
 

@@ -81,6 +81,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "grids": (lambda value: _all(value, _is_grid), "a list of [task, optimizer, rates]"),
     "tuning_seeds": (lambda value: _all(value, _is_seed), "a list of seeds"),
     "judged_seeds": (lambda value: _all(value, _is_seed), "a list of seeds"),
+    "tuner": (  # that of the grid is not named
+        lambda value: value in (None, "advisor"),
+        "advisor, or absent",
+    ),
     "data_sets": (  # older files lack it
         lambda value: value is None or (isinstance(value, dict) and _texts(value.values())),
         "an object: task -> data set",

@@ -1,4 +1,4 @@
-"""The tuned rate of each method: lowest median validation loss on a grid that may grow."""
+"""The tuned rate of each method: lowest median validation loss on a grid, or where advised."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ratewise.curves.advice import Prior, Tried, decide
+from ratewise.errors import invalid
 from ratewise.runs import RunRecord
 
+#: Ways of tuning.
+TUNERS = ("grid", "advisor")
+#: Advice ends where another run is expected to lower the loss by a smaller share.
+MIN_GAIN = 0.002
 #: How often the grid may grow on one side.
 EXTENSIONS = 4
 
@@ -81,6 +87,35 @@ def extended(
             new = tried[0] / ratio if optimum.at_edge < 0 else tried[-1] * ratio
             more[key] = float(f"{new:.3g}")
     return more
+
+
+def advised(
+    records: Iterable[RunRecord], centre: float, *, budget: int, seeds: int
+) -> list[tuple[float, int]]:
+    """Return the next runs of a method that is tuned by advice: rates with seeds; none to stop.
+
+    Args:
+        records: its runs so far.
+        centre: the first rate.
+        budget: the most runs.
+        seeds: runs at each rate.
+
+    Raises:
+        InvalidArgument: a loss is below 0, so that it has no logarithm.
+    """
+    tried = []
+    for record in records:
+        end = math.inf if record.status == "diverged" else record.validation_loss[-1]
+        if end < 0:
+            fix = "tuner='grid' takes any"
+            raise invalid("tuner", "'grid' for losses that may be below 0", "advisor", fix)
+        tried.append(Tried(record.base_lr, math.inf if math.isnan(end) else end, record.seed))
+    found = decide(tried, Prior(centre), min_gain=MIN_GAIN)
+    if found.value is None:
+        return []
+    known = any(one.value == found.value for one in tried)
+    wanted = [found.seed] if known else list(range(seeds))
+    return [(found.value, seed) for seed in wanted] if len(tried) + len(wanted) <= budget else []
 
 
 def median_final(records: Sequence[RunRecord]) -> float:

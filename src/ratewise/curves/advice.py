@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: A loss of 0, as on data that were memorised, counts as that.
+LEAST = 1e-12
 #: The factor between a value and its neighbours, and the most by which a value may lie outside
 #: those that were tried.
 FACTOR, FURTHEST = 2.0, 3.0
@@ -51,7 +53,7 @@ class Tried(NamedTuple):
     """A run that has ended."""
 
     value: float
-    loss: float  #: > 0; infinite where it diverged
+    loss: float  #: >= 0; infinite where it diverged
     seed: int = 0
 
 
@@ -243,7 +245,7 @@ def _points(tried: Sequence[Tried]) -> list[_Point]:
     found: dict[float, list[float]] = {}
     for one in tried:
         known = next((x for x in found if abs(x - math.log(one.value)) < 1e-6), None)
-        loss = math.log(one.loss) if math.isfinite(one.loss) else math.inf
+        loss = math.log(max(one.loss, LEAST)) if math.isfinite(one.loss) else math.inf
         found.setdefault(math.log(one.value) if known is None else known, []).append(loss)
     return [_Point(x, float(np.mean(found[x])), len(found[x])) for x in sorted(found)]
 

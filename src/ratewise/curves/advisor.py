@@ -26,7 +26,7 @@ _TRIAL = schema.record(
         "value": schema.above(0.0),
         "total_steps": schema.count(),
         "seed": schema.count(),
-        "loss": schema.optional(schema.above(0.0)),  # None is a run that diverged
+        "loss": schema.optional(schema.number(0.0)),  # None is a run that diverged
     }
 )
 _TABLE = schema.record(
@@ -128,7 +128,7 @@ class Advisor:
             else:
                 others += _by_length(key_, told)
         if store is not None and Path(store).is_dir():
-            others += _runs(Path(store), self.key)
+            others += _runs(Path(store), self.key, {one.value for _, one in self._told})
         #: What past tasks say; its `centre` is the first value.
         self.prior: Prior = expected(self.key, others, centre)
         if centre is not None:
@@ -177,7 +177,7 @@ class Advisor:
         Args:
             trial: what `ask` returned; or a value, for a run of the key's length that was made
                 without asking.
-            loss: the final loss that the key names, > 0; infinite or NaN for a run that diverged.
+            loss: the final loss that the key names, >= 0; infinite or NaN for a run that diverged.
 
         Raises:
             InvalidArgument, WrongType: no trial and no value, or a loss that is none.
@@ -189,9 +189,9 @@ class Advisor:
             seeds = [one.seed for _, one in self._told if one.value == trial]
             trial = Trial(float(trial), self.key.total_steps, max(seeds, default=-1) + 1, "")
         lost = isinstance(loss, float) and not math.isfinite(loss) and loss != -math.inf
-        if not lost and not (is_number(loss) and loss > 0):
-            fix = "pass the final loss; for one that may be negative or 0, e.g. exp(loss)"
-            raise invalid("loss", "a number > 0, or infinite where it diverged", loss, fix)
+        if not lost and not (is_number(loss) and loss >= 0):
+            fix = "pass the final loss; for one that may be negative, e.g. exp(loss)"
+            raise invalid("loss", "a number >= 0, or infinite where it diverged", loss, fix)
         if trial in self._under_way:
             self._under_way.remove(trial)
         end = math.inf if lost else float(loss)
@@ -344,8 +344,11 @@ def _by_length(key: Key, told: Sequence[tuple[int, Tried]]) -> list[Past]:
     ]
 
 
-def _runs(folder: Path, key: Key) -> list[Past]:
-    """Return the past tasks in a store of runs, which may have none yet."""
+def _runs(folder: Path, key: Key, told: set[float]) -> list[Past]:
+    """Return the past tasks in a store of runs, which may have none yet.
+
+    Of the very training that is to come, runs at values that were told do not count twice.
+    """
     from ratewise.curves.read import read  # reads Parquet: nothing else here needs it
 
     if key.unit != "rate":  # logs have rates alone
@@ -354,4 +357,9 @@ def _runs(folder: Path, key: Key) -> list[Past]:
         curves = read(folder).curves
     except InvalidArgument:  # the folder has no log yet
         return []
-    return [one for one in from_curves(curves, key.loss) if one.key != key]
+    found = []
+    for past in from_curves(curves, key.loss):
+        own = (past.key.task, past.key.total_steps) == (key.task, key.total_steps)
+        tried = tuple(one for one in past.tried if not (own and one.value in told))
+        found += [Past(past.key, tried)] if tried else []
+    return found

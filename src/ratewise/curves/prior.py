@@ -38,6 +38,8 @@ _ONE_VALUE = math.log(2.0)
 _RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3, "nadam": 1e-3, "radam": 1e-3}
 _RATES |= {"adagrad": 1e-2, "rmsprop": 1e-3, "adafactor": 1e-2, "muon": 0.02, "lion": 1e-4}
 _RATES_AT = 1000
+#: Beginnings of names of schedules that choose the rate: their runs say nothing of it.
+_NO_RATE = ("update-ratio", "learned", "greedy")
 
 
 @dataclass(frozen=True)
@@ -179,18 +181,21 @@ def from_curves(curves: Iterable[Curve], loss: str = "held_out") -> list[Past]:
     """Return the past tasks among curves: runs of one task, optimizer and length, by peak rate.
 
     Args:
-        curves: with rates; others, and those without this loss, do not count.
+        curves: with rates; others, those without this loss, and those under a schedule that
+            chooses its rate itself do not count.
         loss: which loss.
     """
     found: dict[Key, list[Tried]] = defaultdict(list)
     for curve in curves:
         series = curve.held_out_loss if loss == "held_out" else curve.train_loss
         lost = curve.diverged_at is not None
+        if curve.facts.schedule.startswith(_NO_RATE):
+            continue
         task = curve.facts.task or curve.name.rpartition("/")[0].partition("/")[0]
         if not task or not len(curve.lr) or curve.peak_lr <= 0 or not (lost or len(series)):
             continue
         end = math.inf if lost else float(series.value[-1])
-        if end > 0:
+        if end >= 0:
             steps = curve.facts.total_steps or curve.steps
             key = Key(task, curve.facts.optimizer, curve.facts.family, steps, loss)
             found[key].append(Tried(curve.peak_lr, end))

@@ -82,10 +82,19 @@ def methods(runs: Runs, reference: str) -> list[str]:
     budgets = sorted({tuned.runs for tuned in runs.tuned.values()})
     budget = f"{budgets[0]}" if len(budgets) == 1 else f"{budgets[0]} to {budgets[-1]}"
     edge = sum(tuned.at_edge != 0 for tuned in runs.tuned.values())
+    how = (
+        f"Every method ran the same grid of base rates on tuning seeds {_span(tuning)}",
+        "an optimum at the grid's edge extended the grid",
+    )
+    if asked.get("tuner") == "advisor":
+        how = (
+            f"Every method began at the same base rate, on tuning seeds {_span(tuning)}, and what "
+            "it ran next followed from its own losses so far (ratewise.curves.advice)",
+            "where nothing was to be gained it stopped early",
+        )
     return [
-        f"Every method ran the same grid of base rates on tuning seeds {_span(tuning)}. Its tuned "
-        "rate has the lowest median validation loss, a diverged run counting as infinite; an "
-        f"optimum at the grid's edge extended the grid. Budget: {budget} runs a method "
+        f"{how[0]}. Its tuned rate has the lowest median validation loss, a diverged run counting "
+        f"as infinite; {how[1]}. Budget: {budget} runs a method "
         f"({edge} of {len(runs.tuned)} optima still lie at an edge).",
         f"Judged on the test part with fresh seeds {_span(judged)}. The same seed means the same "
         "initial weights and batch order for every method, so that runs are paired.",
