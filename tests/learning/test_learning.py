@@ -140,7 +140,7 @@ def test_a_small_one_is_learned_from_nothing_and_is_the_same_again(tmp_path: Pat
     from ratewise import LearnedLR
 
     weight = torch.nn.Parameter(torch.ones(3, 3))
-    LearnedLR(torch.optim.SGD([weight]), policy=tmp_path / "a.safetensors", total_steps=10)
+    LearnedLR(torch.optim.SGD([weight]), policy=tmp_path / "a.safetensors", total_steps=60)
 
 
 def test_stopped_and_gone_on_with_it_is_the_same(tmp_path: Path):

@@ -22,9 +22,11 @@ from ratewise.errors import (
     MissingLoss,
     OutsideTrainingWarning,
     PastHorizonWarning,
+    SettingsDifferWarning,
     UnknownName,
     WrongType,
 )
+from ratewise.rules.fixed import FIXED
 from ratewise.rules.learned import Policy
 from ratewise.rules.ratio_law import DEFAULT
 from ratewise.simulate import Learned, UpdateRatio
@@ -128,6 +130,48 @@ def test_what_it_saw_never_is_left_to_the_anchor_and_said_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Run(learned()).run(30)
+
+
+def test_a_length_that_was_not_seen_is_said_at_once_and_in_steps():
+    weight = nn.Parameter(torch.ones(2, 2))
+    said = (
+        "LearnedLR's policy 'default' was learned on 100 to 1,950 steps; at 100,000 the rule "
+        r"decides alone: UpdateRatioLR\(optimizer, total_steps=100000, steps_per_epoch=\.\.\.\)"
+    )
+    with pytest.warns(OutsideTrainingWarning, match=said) as seen:
+        scheduler = LearnedLR(torch.optim.SGD([weight], lr=0.1), total_steps=100_000)
+    assert seen[0].filename == __file__
+    assert scheduler.ratio == DEFAULT.ratio(100_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for steps in (95, 300, 2100):
+            LearnedLR(torch.optim.SGD([nn.Parameter(torch.ones(2, 2))], lr=0.1), total_steps=steps)
+
+
+def test_a_ratio_of_one_s_own_is_what_the_policy_corrects():
+    usual, twice = Run(learned()), Run(learned(ratio=2 * DEFAULT.ratio(STEPS)))
+    assert twice.scheduler.ratio == 2 * usual.scheduler.ratio
+    assert usual.run(STEPS).losses != twice.run(STEPS).losses
+    again = Run(learned()).scheduler
+    again.load_state_dict(twice.scheduler.state_dict())
+    assert again.ratio == twice.scheduler.ratio
+    with pytest.warns(SettingsDifferWarning, match="ratio=0.01"):
+        Run(learned(ratio=0.01)).scheduler.load_state_dict(usual.scheduler.state_dict())
+
+
+def test_an_end_can_be_put_forward_and_the_correction_stands_from_there():
+    run = Run(learned()).run(20)
+    rate, correction = run.scheduler.get_last_lr()[0], float(run.scheduler.correction())
+    run.scheduler.anneal(10)
+    run.run(5)
+    assert run.scheduler.get_last_lr()[0] == pytest.approx(
+        rate * FIXED[run.scheduler.schedule](0.5)
+    )
+    run.run(5)
+    assert run.scheduler.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
+    assert float(run.scheduler.correction()) == correction
+    control = Run(learned()).run(30)
+    assert float(control.scheduler.correction()) != correction
 
 
 @pytest.mark.parametrize("extra", [math.nan, math.inf, 3.0])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 #: What an observation is made of, in this order. A policy file names what it was trained on.
 FEATURES = (
     "progress",  # share of the steps that are made, -1 to 1
-    "horizon",  # ln(total_steps / 450) / 1.5: about -1 to 1 from 100 to 2000 steps
+    "horizon",  # ln(total_steps / 450) / 1.5
     "level",  # ln of the window's mean loss over the first window's, / 2
     "change",  # ln of the window's mean loss over the fast average before it, * 4
     "trend",  # ln of the fast average over the slow one, * 2
@@ -52,6 +52,24 @@ class FeatureState(NamedTuple):
     size: Any  #: ln of the weights' norm at the last measurement,
     first_size: Any  #: and at the first
     action: Any  #: the last one
+
+
+def horizon(total_steps: int) -> float:
+    """Return the feature that a run's length is: about -1 to 1 from 100 to 2000 steps.
+
+    >>> round(horizon(100), 2), round(horizon(2000), 2)
+    (-1.0, 0.99)
+    """
+    return math.log(total_steps / 450.0) / 1.5
+
+
+def length(feature: float) -> int:
+    """Return the length that a `horizon` stands for, in optimizer steps.
+
+    >>> length(horizon(2000))
+    2000
+    """
+    return round(450.0 * math.exp(1.5 * feature))
 
 
 def init(zero: Any, *, xp: Any) -> FeatureState:
@@ -164,7 +182,7 @@ def observe(
     features = xp.stack(
         [
             zero + (2.0 * step / total_steps - 1.0),
-            zero + math.log(total_steps / 450.0) / 1.5,
+            zero + horizon(total_steps),
             (_log(mean, xp) - _log(first, xp)) / 2,
             change * 4,
             (_log(fast, xp) - _log(slow, xp)) * 2,

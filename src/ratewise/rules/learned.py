@@ -28,7 +28,7 @@ from ratewise.rules import features, policy_files, schema
 from ratewise.rules.checks import is_number
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
-from ratewise.rules.network import MOST_WINDOWS, Network, Weights
+from ratewise.rules.network import MARGIN, MOST_WINDOWS, Network, Weights
 from ratewise.rules.policy_files import FOLDER
 from ratewise.rules.ratio_law import Horizon
 from ratewise.rules.update_ratio import UpdateRatioConfig
@@ -114,6 +114,20 @@ class Policy(Weights):
     def interval(self, total_steps: int) -> int:
         """Return the optimizer steps between decisions in a run of so many."""
         return max(1, round(total_steps / self.windows))
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """The least and the greatest length that was seen in training, in optimizer steps."""
+        at = FEATURES.index("horizon")
+        # no training is so long, and no float holds what lies far beyond
+        low, high = (min(float(x[at]), features.MOST) for x in (self.low, self.high))
+        return max(1, features.length(low)), features.length(high)
+
+    def knows(self, total_steps: int) -> bool:
+        """Return whether the network decides in a run of so many steps; else the anchor alone."""
+        at = FEATURES.index("horizon")
+        seen = min(features.MOST, max(-features.MOST, features.horizon(total_steps)))
+        return bool(self.low[at] - MARGIN <= seen <= self.high[at] + MARGIN)
 
     def config(self, total_steps: int) -> UpdateRatioConfig:
         """Return the anchor's settings for a run of so many steps."""

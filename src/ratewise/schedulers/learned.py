@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,19 +13,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import OutsideTrainingWarning
-from ratewise.rules import learned
+from ratewise.rules import learned, schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
+from ratewise.rules.schema import Check
 from ratewise.rules.update_ratio import EVERY
 from ratewise.schedulers import resume
 from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.policy_state import PolicyState
 from ratewise.schedulers.ratio_control import RatioControl
-from ratewise.schedulers.ratio_views import RatioViews
+from ratewise.schedulers.ratio_lr import RatioLR
 from ratewise.schedulers.resume import Place, at
 
 
-class LearnedLR(RatioViews, MetricLR):
+class LearnedLR(RatioLR, MetricLR):
     r"""A schedule that was learned from other trainings, from any starting rate.
 
     Each tensor's ||dp|| / ||p|| follows :math:`c \cdot \mathrm{ratio} \cdot \mathrm{schedule}`, as
@@ -41,7 +43,11 @@ class LearnedLR(RatioViews, MetricLR):
         optimizer: any torch optimizer, all parameters on one device.
         policy: a name of `ratewise.rules.learned.names()`, a file of `ratewise learn`, or a
             `Policy`.
-        total_steps: length of the run in optimizer steps, >= 1. Beyond it the final rate holds.
+        total_steps: length of the run in optimizer steps, >= 1. Beyond it the final rate holds. A
+            length that the policy has not seen gets a warning here: the rule decides alone then,
+            and `UpdateRatioLR` knows more of long runs.
+        ratio: the anchor's relative displacement at the schedule's full height, in (0, 1], which
+            the policy corrects; None is the policy's, for the run's length.
         missing: ``"raise"`` or ``"hold"``: what a bare ``step()`` does before any loss came.
         keep_proportions: groups move in proportion to their rates, as under `UpdateRatioLR`.
         groups: indices of the parameter groups to steer and schedule; None is all.
@@ -59,7 +65,7 @@ class LearnedLR(RatioViews, MetricLR):
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.full((4, 4), 0.5))
     >>> optimizer = torch.optim.SGD([weight], lr=1000.0)
-    >>> scheduler = LearnedLR(optimizer, total_steps=20)
+    >>> scheduler = LearnedLR(optimizer, total_steps=100)
     >>> for _ in range(20):
     ...     optimizer.zero_grad()
     ...     loss = weight.square().sum()
@@ -76,6 +82,7 @@ class LearnedLR(RatioViews, MetricLR):
         *,
         policy: str | Path | Policy = "default",
         total_steps: int,
+        ratio: float | None = None,
         missing: str = "raise",
         keep_proportions: bool = True,
         groups: Sequence[int] | None = None,
@@ -86,9 +93,11 @@ class LearnedLR(RatioViews, MetricLR):
         self.policy = learned.load(policy)
         self._policy = PolicyState(self.policy)
         self._told = False
+        self._own_ratio = ratio is not None  # else it follows from the run's length
+        config = self.policy.config(total_steps)
         self._control = RatioControl(
             optimizer,
-            self.policy.config(total_steps),
+            config if ratio is None else replace(config, ratio=ratio),
             per="tensor",
             measure_every=EVERY,
             keep_proportions=keep_proportions,
@@ -105,17 +114,28 @@ class LearnedLR(RatioViews, MetricLR):
             sync=sync,
             process_group=process_group,
         )
+        self._tell_length(total_steps)
 
     _places: ClassVar[Mapping[str, Place]] = {
         **MetricLR._places,
         "keep_proportions": at("rule.keep_proportions"),
+        "ratio": at("rule.config.ratio"),
     }
+    _table: ClassVar[Mapping[str, Check]] = {**MetricLR._table, "own_ratio": schema.flag}
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         if "total_steps" in changed and not resume.annealing(saved):
             ours["decide_every"] = self.policy.interval(ours["length"])
-            ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
+            if not (ours["own_ratio"] or "ratio" in self._given):
+                ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
+
+    def _to_state(self) -> dict[str, Any]:
+        return {**super()._to_state(), "own_ratio": self._own_ratio}
+
+    def _restore(self, ours: dict[str, Any]) -> None:
+        super()._restore(ours)
+        self._own_ratio = "ratio" in self._given or bool(ours["own_ratio"])
 
     def correction(self) -> Tensor:
         """Return what the anchor's ratio is multiplied by now, (), a copy: nothing is read."""
@@ -133,11 +153,26 @@ class LearnedLR(RatioViews, MetricLR):
         return super()._decision_device(loss)
 
     def _decide(self, metric: Any) -> None:
-        """Let the policy decide on the window's mean loss."""
+        """Let the policy decide on the window's mean loss; its last word stands once annealing."""
+        if self._annealing:
+            self._write()
+            return
         self._policy.decide(metric, self.last_epoch, self.horizon or 1)
         if not self._told and self._control.displacement.parameters.device.type == "cpu":
             self._tell_outside()
         self._write()
+
+    def _tell_length(self, total_steps: int) -> None:
+        if not self.policy.knows(total_steps):
+            self._told = True
+            least, most = self.policy.lengths
+            warnings.warn(
+                f"LearnedLR's policy {self.policy.name!r} was learned on {least:,} to {most:,} "
+                f"steps; at {total_steps:,} the rule decides alone: UpdateRatioLR(optimizer, "
+                f"total_steps={total_steps}, steps_per_epoch=...) is made for it",
+                OutsideTrainingWarning,
+                stacklevel=3,
+            )
 
     def _tell_outside(self) -> None:
         odd = self._policy.outside()

@@ -22,14 +22,14 @@ from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.online_correction import helps
 from ratewise.schedulers.parameters import PER
 from ratewise.schedulers.ratio_control import RatioControl
-from ratewise.schedulers.ratio_views import RatioViews
+from ratewise.schedulers.ratio_lr import RatioLR
 from ratewise.schedulers.resume import Place, at
 
 #: Arguments that are the rule's settings as they are.
 _SETTINGS = ("ratio", "start", "gain", "rise", "fall", "cap", "floor", "reach")
 
 
-class UpdateRatioLR(RatioViews, ScheduledLR):
+class UpdateRatioLR(RatioLR):
     r"""Let each tensor's ||dp|| / ||p|| follow ``ratio * schedule(progress)``, whatever the rate.
 
     An optimizer's step moves tensor i by :math:`d_i`; what is kept of it is
@@ -287,22 +287,3 @@ class UpdateRatioLR(RatioViews, ScheduledLR):
         since = self._advance()
         if since:
             self._write_if_due(since)
-
-    def anneal(self, steps: int) -> None:
-        """Let the ratio fall from where it is by the shape of `schedule`, over so many steps.
-
-        Args:
-            steps: optimizer steps from now on, >= 1, and beyond a ramp that is not over yet.
-
-        Raises:
-            InvalidArgument: `steps` is no such number, or the schedule is "constant".
-        """
-        check_count("steps", steps, 1)
-        if self.schedule == "constant":
-            fix = "construct with e.g. schedule='cosine'"
-            raise invalid("schedule", "one that falls", self.schedule, fix)
-        begin = max(self.last_epoch, self.warmup_steps)
-        if self.last_epoch + steps <= begin:
-            fix = "the ramp is not over: anneal for longer"
-            raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
-        self._begin_annealing(begin, self.last_epoch + steps, self.schedule)

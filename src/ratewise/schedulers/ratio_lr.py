@@ -1,23 +1,22 @@
-"""What `UpdateRatioLR` and `LearnedLR` report of their `RatioControl`."""
+"""What `UpdateRatioLR` and `LearnedLR` share: reports of their `RatioControl`, and annealing."""
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import TextIO
 
 from torch import Tensor
-from torch.optim import Optimizer
 
+from ratewise.errors import invalid
 from ratewise.rules.checks import check_count
+from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.ratio_control import RatioControl
 from ratewise.schedulers.step_hooks import undo_unfinished
 
 
-class RatioViews:
-    """Ratios, factors and explanations of a scheduler that has a `RatioControl`; a mixin."""
+class RatioLR(ScheduledLR):
+    """A scheduler whose rates come from a `RatioControl`; abstract."""
 
     _control: RatioControl
-    optimizer: Optimizer
-    flush: Any
 
     @property
     def ratio(self) -> float:
@@ -56,3 +55,29 @@ class RatioViews:
         undo_unfinished(self.optimizer)
         self.flush()
         print(*self._control.lines(last), sep="\n", file=file)
+
+    @property
+    def _annealing(self) -> bool:
+        """Whether `anneal` was called."""
+        return bool(self._begin) or self.horizon != self._length
+
+    def anneal(self, steps: int) -> None:
+        """Let the ratio fall from where it is by the shape of `schedule`, over so many steps.
+
+        Under a policy the correction stays what it is from then on.
+
+        Args:
+            steps: optimizer steps from now on, >= 1, and beyond a ramp that is not over yet.
+
+        Raises:
+            InvalidArgument: `steps` is no such number, or the schedule is "constant".
+        """
+        check_count("steps", steps, 1)
+        if self.schedule == "constant":
+            fix = "construct with e.g. schedule='cosine'"
+            raise invalid("schedule", "one that falls", self.schedule, fix)
+        begin = max(self.last_epoch, self.warmup_steps)
+        if self.last_epoch + steps <= begin:
+            fix = "the ramp is not over: anneal for longer"
+            raise invalid("steps", f"above {begin - self.last_epoch}", steps, fix)
+        self._begin_annealing(begin, self.last_epoch + steps, self.schedule)
