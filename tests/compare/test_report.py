@@ -36,9 +36,68 @@ def written(tmp_path_factory) -> report.Report:
     return report.write(stored(store, loss, schedules=SCHEDULES))
 
 
-def test_where_greedy_lost_is_said_first_and_in_words(written):
+def test_the_report_opens_with_which_schedule_to_use_then_the_table(written):
+    parts = written.markdown.read_text().split("\n\n")
+    assert parts[1].startswith("Use cosine, or greedy-cosine (1.000 [1.000, 1.000] times its test")
+    assert parts[2].startswith("## Each method at its tuned rate")
+    assert parts[3].startswith("| task")
+    page = re.sub(r"<script.*?</script>", "", written.html.read_text(), flags=re.DOTALL)
+    body = page[page.index("<h1>") :]
+    assert body.index('<p class="lead">') < body.index("<table>") < body.index("<h2>")
+    assert "Use cosine, or greedy-cosine" in " ".join(written.table.split())
+
+
+def answered(loss, **rest) -> str:
+    """Return the first sentence of a comparison's report."""
+    schedules = rest.pop("schedules", ("greedy", "cosine", "linear"))
+    runs = runs_of(loss, schedules=schedules, **rest)
+    return report.content(runs).answer
+
+
+def test_the_answer_names_the_best_and_by_how_much_the_others_are_surely_higher():
+    tasks = [f"task-{'x' * i}" for i in range(6)]
+
+    def loss(task: str, optimizer: str, schedule: str, seed: int) -> float:
+        own = {"greedy": 1.2, "cosine": 1.0, "linear": 1.1}[schedule]
+        return own * (1 + 0.01 * ((seed + len(task) + len(schedule)) % 3))
+
+    said = answered(loss, tasks=tasks)
+    assert said.startswith("Use cosine: over all 6 cells, each schedule at its tuned rate, every")
+    assert said.index("linear (1.1") < said.index("greedy (1.2")
+
+
+def test_the_answer_keeps_what_is_not_told_apart_from_the_best():
+    tasks = [f"task-{'x' * i}" for i in range(6)]
+
+    def loss(task: str, optimizer: str, schedule: str, seed: int) -> float:
+        wobble = 0.05 * ((len(task) * 7 + len(schedule)) % 3 - 1)
+        return 0.5 * (1.5 if schedule == "greedy" else 1.0 + wobble)
+
+    said = answered(loss, tasks=tasks)
+    best, other = ("cosine", "linear") if said.startswith("Use cosine") else ("linear", "cosine")
+    assert said.startswith(f"Use {best}, or {other} (")
+    assert "which these runs do not tell apart from it over all 6 cells" in said
+    assert said.endswith(") ends higher.")
+    assert "greedy (1.5" in said
+
+
+def test_without_an_interval_or_a_difference_the_answer_claims_nothing():
+    one = answered(lambda t, o, s, i: 0.5 + 0.1 * len(s), tasks=["task"], seeds=1)
+    assert one.startswith("These runs do not tell the schedules apart")
+    assert "(no interval)" in one
+    assert "on this one task" in one
+    assert "cannot be said" in answered(lambda t, o, s, i: 0.5, schedules=("cosine",))
+
+
+def test_of_one_task_the_answer_follows_its_seeds():
+    loss = {"greedy": 0.6, "cosine": 0.5, "linear": 0.7}
+    said = answered(lambda t, o, s, i: loss[s] + 0.001 * i, tasks=["task"], seeds=5)
+    assert said.startswith("Use cosine: on this one task")
+
+
+def test_where_greedy_lost_is_said_in_words_after_the_first_table(written):
     text = written.markdown.read_text()
-    first = text.split("\n\n")[1]
+    first = text.split("\n\n")[4]
     assert "greedy lost to cosine in 1 of 2 cells, each at its tuned rate: digits-mlp" in first
     assert "1.200" in first
     assert "greedy-cosine lost" not in text
@@ -102,7 +161,7 @@ def test_names_that_mean_something_in_markdown_or_html_say_just_that(tmp_path):
     assert "<script" not in text
     assert "![x](" not in text
     said = r"a\|b&lt;script>alert(1)&lt;/script>!\[x]\(http://y) \`z\`"
-    assert said in text.split("\n\n")[1], "the sentence on what was lost"
+    assert said in text.split("\n\n")[4], "the sentence on what was lost"
     tables = [line for line in text.splitlines() if line.startswith("|")]
     widths = {line.replace(r"\|", "").count("|") for line in tables if said in line}
     headers = {line.count("|") for line in tables if line.startswith("| task")}
@@ -175,7 +234,7 @@ def test_a_browser_finds_plots_and_tables(written):
             page.goto(Path(written.html).as_uri())
             page.wait_for_selector(".plotly .main-svg", timeout=600_000)
             assert problems == []
-            assert page.locator(".js-plotly-plot").count() == 4
+            assert page.locator(".js-plotly-plot").count() == 3 * 2 + 1, "a panel a plot"
             assert page.locator("table").count() == 4
             assert page.locator("td.worse").count() >= 1
             traces = page.evaluate("document.querySelector('.js-plotly-plot').data.length")

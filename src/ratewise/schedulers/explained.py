@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -83,6 +84,27 @@ class Explained:
         self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
         print(self._record.words(last, self._now(), rates), file=file)
+
+    def report(self, path: str | Path) -> Path:
+        """Write a page of the run so far: its losses and rates, and why the rate changed.
+
+        One file that opens without a network; hovering over a mark says why. Rates on a device are
+        waited for. `ratewise.plot` draws the same as a picture.
+
+        Args:
+            path: the file, which ends in .html.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidArgument: there was no decision yet, or `path` has another ending.
+            MissingExtra: plotly is not installed.
+            CannotWrite: the file system refused.
+        """
+        from ratewise.plotting import run_report  # it draws, and is loaded where it is wanted
+
+        return run_report.write(self, path)
 
     # -- warnings ---------------------------------------------------------------------------------
 

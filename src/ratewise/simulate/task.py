@@ -24,8 +24,8 @@ class Task:
             running statistics (GroupNorm, not BatchNorm) and works under `torch.func.vmap`.
         loss: ``loss(output, *targets)``, the mean over one batch, a scalar; with empty `data`,
             ``loss(model())``.
-        data: (inputs, *targets), each [size, ...] and shuffled, shared by all runs; or a function
-            of a run's seed that returns them, where every run has data of its own.
+        data: ``(inputs, *targets)``, each [size, ...] and shuffled, shared by all runs; or a
+            function of a run's seed that returns them, where every run has data of its own.
         batch_size: rows a step, drawn without replacement within an epoch.
         evaluation: rows, the first ones of `data`, of the clean loss before and after training.
         held_out: rows, the last ones of `data`, that no run is trained on; their loss is looked at

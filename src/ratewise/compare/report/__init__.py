@@ -16,6 +16,7 @@ from ratewise.compare.report import page, panels, tables, words
 from ratewise.compare.report.tables import Table, escaped
 from ratewise.errors import missing_extra
 from ratewise.files import writing
+from ratewise.plotting import interactive
 from ratewise.runs import Store
 
 
@@ -35,6 +36,7 @@ class Content:
 
     runs: Runs
     reference: str
+    answer: str
     lost: list[str]
     claims: list[str]
     methods: list[str]
@@ -68,9 +70,12 @@ def content(runs: Runs) -> Content:
         analysis.compare(runs, name, reference) for name in runs.schedules if name != reference
     ]
     reached = outcomes(runs, reference)
+    best = words.best(against)
+    others = [] if best is None else [x for x in runs.schedules if x != best]
     return Content(
         runs=runs,
         reference=reference,
+        answer=words.answer(best, [analysis.compare(runs, x, best or x) for x in others]),
         lost=words.losses(tuned),
         claims=words.claims(tuned),
         methods=words.methods(runs, reference),
@@ -100,7 +105,8 @@ def write(store: Store) -> Report:
     writing.write(markdown, _markdown(said, [path.name for path in pictures]))
     index = store.folder / "index.html"
     writing.write(index, _page(said))
-    said_last = [textwrap.fill(line, 88) for line in (*said.lost, *said.claims)]
+    sentences = (said.answer, *said.lost, *said.claims)
+    said_last = [textwrap.fill(line, 88) for line in sentences]
     text = "\n\n".join([said.cells.terminal(keys=2), *said_last, f"report: {index}"])
     return Report(index, markdown, tuple(pictures), text)
 
@@ -144,9 +150,11 @@ def _facts(said: Content) -> str:
 
 
 def _markdown(said: Content, pictures: list[str]) -> str:
-    parts = [f"# {_TITLE}", "", *map(escaped, said.lost), ""]
+    parts = [f"# {_TITLE}", "", escaped(said.answer), ""]
+    parts += [f"## {said.cells.caption}", "", said.cells.markdown(), ""]
+    parts += [*map(escaped, said.lost), ""]
     parts += [f"- {escaped(claim)}" for claim in said.claims] + [""]
-    for table in (said.verdicts, said.cells, said.detail, said.paper):
+    for table in (said.verdicts, said.detail, said.paper):
         parts += [f"## {table.caption}", "", table.markdown(), ""]
     for name in pictures:
         parts += [f"![{name.removesuffix('.png')}](figures/{name})", ""]
@@ -155,16 +163,18 @@ def _markdown(said: Content, pictures: list[str]) -> str:
 
 
 def _page(said: Content) -> str:
-    body = [f"<h1>{_TITLE}</h1>", f"<p><small>{html.escape(_facts(said))}</small></p>"]
-    body += [page.paragraphs(said.lost, "lead"), page.bullets(said.claims)]
-    body += [page.table(said.verdicts), page.table(said.cells)]
+    body = [f"<h1>{_TITLE}</h1>", interactive.paragraphs([said.answer], "lead")]
+    body += [page.table(said.cells), interactive.paragraphs(said.lost)]
+    body += [interactive.bullets(said.claims), page.table(said.verdicts)]
     drawn = _panels(said)
     for name, title, note in _PICTURES:
         if drawn[name]:
-            body += [f"<h2>{title}</h2><p><small>{note}</small></p>", page.plot_panels(drawn[name])]
+            body += [f"<h2>{title}</h2><p><small>{note}</small></p>"]
+            body += [interactive.plot_panels(drawn[name])]
     forest = panels.forest(said.tuned, panels.colours(said.runs), said.reference)
     if forest.bars:
-        body += ["<h2>Ratios, cell by cell</h2>", page.plot_forest(forest)]
+        body += ["<h2>Ratios, cell by cell</h2>", interactive.plot_forest(forest)]
     body += [page.table(said.detail), page.table(said.paper)]
-    body += ["<h2>How it was made</h2>", page.bullets(said.methods)]
-    return page.page(_TITLE, body)
+    body += ["<h2>How it was made</h2>", interactive.bullets(said.methods)]
+    body += [f"<p><small>{html.escape(_facts(said))}</small></p>"]
+    return interactive.page(_TITLE, body)

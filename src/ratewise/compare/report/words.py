@@ -6,10 +6,82 @@ from collections.abc import Sequence
 
 from ratewise.compare.analysis import Pair, Runs, TaskComparison
 from ratewise.compare.report.tables import chance, ratio, told
-from ratewise.compare.statistics import CAP, ENOUGH_SETS, LEVEL, LEVEL_OF_FEW, MARGIN, TIE, holm
+from ratewise.compare.statistics import (
+    CAP,
+    ENOUGH_SETS,
+    LEVEL,
+    LEVEL_OF_FEW,
+    MARGIN,
+    TIE,
+    Interval,
+    holm,
+)
 
 #: Losses named one by one; the table holds all.
 _NAMED = 4
+
+
+def best(pairs: Sequence[Pair]) -> str | None:
+    """Return the schedule whose loss is the lowest over all cells, each at its tuned rate.
+
+    Args:
+        pairs: every schedule against one of them, the reference.
+    """
+    known = {pair.baseline: 0.0 for pair in pairs if pair.cells}  # first, where others equal it
+    known |= {pair.ours: pair.overall.estimate for pair in pairs if pair.cells}
+    return min(known, key=lambda name: known[name]) if known else None
+
+
+def answer(chosen: str | None, others: Sequence[Pair]) -> str:
+    """Return one sentence on which schedule to use, and how sure that is.
+
+    Args:
+        chosen: what ended lowest.
+        others: every other schedule against it, each at its tuned rate.
+    """
+    compared = [pair for pair in others if pair.cells]
+    if chosen is None or not compared:
+        return "Which schedule to use cannot be said: no two of them share a seed."
+    compared.sort(key=lambda pair: _interval(pair).estimate)
+    corrected = holm([_interval(pair).p for pair in compared])
+    alike: list[Pair] = []
+    higher: list[Pair] = []
+    for pair, p in zip(compared, corrected, strict=True):
+        sure = _interval(pair).estimate > 0 and p <= 1 - LEVEL
+        (higher if sure else alike).append(pair)
+    said = [f"{pair.ours} ({ratio(_interval(pair))}" for pair in (*alike, *higher)]
+    said = [f"{said[0]} times its test loss)", *(f"{one})" for one in said[1:])]
+    near, far = said[: len(alike)], said[len(alike) :]
+    cells = len(compared[0].cells)
+    where = f"over all {cells} cells" if cells > 1 else "on this one task"
+    if not alike:
+        return (
+            f"Use {chosen}: {where}, each schedule at its tuned rate, every other one ends higher, "
+            f"{_listed(far)}."
+        )
+    if not higher:
+        return (
+            f"These runs do not tell the schedules apart, use the one that you have: {chosen} ends "
+            f"lowest {where}, each at its tuned rate, but {_listed(near)} may be as good."
+        )
+    return (
+        f"Use {chosen}, or {_listed(near, 'or')}, which these runs do not tell apart from it "
+        f"{where}, each at its tuned rate; {_listed(far)} {'end' if far[1:] else 'ends'} higher."
+    )
+
+
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    """Return names as a sentence has them.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"], "or")
+    ('a', 'a, b or c')
+    """
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _interval(pair: Pair) -> Interval:
+    """Return the interval of a pair over all cells; of one cell that over its seeds."""
+    return pair.overall if len(pair.cells) > 1 else pair.cells[0].interval
 
 
 def losses(pairs: Sequence[Pair]) -> list[str]:
@@ -113,6 +185,9 @@ def methods(runs: Runs, reference: str) -> list[str]:
         "the numbers of seeds that diverged differ by Fisher's exact test at 5%. IQM is "
         "the interquartile mean of the ratios, P(<) the chance that a run of ours ends lower than "
         "one of the baseline's.",
+        "The first sentence compares every schedule with the one that ended lowest, by Holm's "
+        "correction for their number. That one was picked because it ended lowest, which flatters "
+        "it: a schedule that is not told apart from it may be as good or better.",
         f"Steps to target: to {MARGIN} times the median validation loss that {reference} ends "
         "at, with the number of runs that got there.",
     ]

@@ -166,6 +166,32 @@ REASON_MARKS = {
 _OTHER_MARK = ("o", PALETTE[11])
 
 
+def look_of(reason: str) -> tuple[str, str]:
+    """Return the marker and colour of a reason.
+
+    >>> look_of("increase"), look_of("rescale")
+    (('^', '#009E73'), ('o', '#666666'))
+    """
+    return REASON_MARKS.get(reason, _OTHER_MARK)
+
+
+def recorded(scheduler: Any) -> tuple[list[tuple[int, float, float]], list[Any]]:
+    """Return the points (step, metric, rate) and the events that a scheduler has kept.
+
+    Raises:
+        WrongType: `scheduler` has no trace and events.
+        InvalidArgument: it has not decided yet.
+    """
+    if not (hasattr(scheduler, "trace") and hasattr(scheduler, "events")):
+        fix = "pass e.g. the ratewise.GreedyLR of a training loop"
+        raise wrong_type("scheduler", "a ratewise scheduler", scheduler, fix)
+    points, events = list(scheduler.trace), list(scheduler.events)
+    if not points:
+        fix = "call step(loss) in a training loop first"
+        raise invalid("scheduler", "one that has decided", "one without a decision", fix)
+    return points, events
+
+
 def plot_schedule(
     scheduler: Any,
     path: str | Path | None = None,
@@ -194,15 +220,9 @@ def plot_schedule(
         InvalidArgument: it has not decided yet, or `path` does not end in .png.
         MissingExtra: matplotlib is not installed.
     """
-    if not (hasattr(scheduler, "trace") and hasattr(scheduler, "events")):
-        fix = "pass e.g. the ratewise.GreedyLR of a training loop"
-        raise wrong_type("scheduler", "a ratewise scheduler", scheduler, fix)
     if path is not None and Path(path).suffix.lower() != ".png":
         raise invalid("path", "a file name that ends in .png", str(path), "pass 'rate.png'")
-    points, events = list(scheduler.trace), list(scheduler.events)
-    if not points:
-        fix = "call step(loss) in a training loop first"
-        raise invalid("scheduler", "one that has decided", "one without a decision", fix)
+    points, events = recorded(scheduler)
     with extra_named("ratewise.plot", "compare"):
         from matplotlib.figure import Figure
 
@@ -270,7 +290,7 @@ def _mark(axis: Any, events: Any, named: bool) -> None:
     for reason in (*REASON_MARKS, *sorted(found - set(REASON_MARKS))):
         if reason not in found:
             continue
-        marker, colour = REASON_MARKS.get(reason, _OTHER_MARK)
+        marker, colour = look_of(reason)
         these = [event for event in events if event.reason == reason]
         axis.plot(
             [event.step for event in these],
