@@ -114,8 +114,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         self._clock = OptimizerClock(optimizer)
         self._record = Record()
         self._rates: Any = HostRates()
-        self._group_count = 0
-        self._ramp_end = 0  # in optimizer steps
+        self._group_count = self._ramp_end = 0  # the ramp ends at a step of the optimizer
         self._told_past = False
         super().__init__(optimizer)
         source.listen()
