@@ -69,8 +69,10 @@ def test_at_the_edge_of_stability_a_second_seed_is_asked_for(cliff: float):
 
 
 def test_with_one_seed_at_the_edge_the_lower_neighbour_is_recommended():
-    tried = [Tried(0.005, 2.1), Tried(0.01, 2.0), Tried(0.02, math.inf)]
+    tried = [Tried(0.005, 2.09), Tried(0.01, 2.0), Tried(0.02, math.inf)]
     assert recommend(tried, Prior(0.01)) == 0.005
+    worse = [Tried(0.005, 3.0), *tried[1:]]
+    assert recommend(worse, Prior(0.01)) == pytest.approx(0.01 / 2**0.5, rel=1e-3)
     found = decide(tried, Prior(0.01))
     assert (found.value, found.seed) == (0.01, 1)
     stable = [*tried, Tried(0.01, 2.0, 1)]
@@ -79,6 +81,12 @@ def test_with_one_seed_at_the_edge_the_lower_neighbour_is_recommended():
     assert "two seeds" in decide(stable, Prior(0.01)).reason
     gone = [*tried, Tried(0.01, math.inf, 1)]
     assert decide(gone, Prior(0.01)).value == 0.0025
+
+
+def test_nothing_above_what_was_run_is_recommended():
+    tried = [Tried(x, bowl(1.0)(x)) for x in (0.005, 0.01, 0.02, 0.04)]
+    assert decide(tried, Prior(0.01)).value == 0.08
+    assert recommend(tried, Prior(0.01)) == 0.04
 
 
 def test_where_everything_diverged_it_goes_down():

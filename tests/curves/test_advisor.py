@@ -156,7 +156,7 @@ def test_a_loss_that_is_none_is_named_and_nothing_is_kept(end: Any, tmp_path: Pa
         '{"format": 2, "tasks": []}',
         '{"format": 1, "tasks": [{"key": {}, "trials": []}]}',
         '{"format": 1, "tasks": [{"key": {"task": "", "optimizer": "", "family": "", '
-        '"total_steps": 0, "loss": "train", "unit": "rate"}, "trials": []}]}',
+        '"total_steps": 0, "passes": 0, "loss": "train", "unit": "rate"}, "trials": []}]}',
         "[" * 100_000,
     ],
 )

@@ -85,6 +85,11 @@ def test_rates_are_carried_by_the_root_of_the_length_and_ratios_by_their_law():
     ratio = replace(KEY, unit="ratio")
     assert carried(ratio, 600, 3000) == pytest.approx(default_ratio(3000) / default_ratio(600))
     assert carried(KEY, 0, 1000) == 1.0
+    known = replace(ratio, passes=20.0)
+    assert default_centre(known) == default_ratio(1000, 50)
+    assert carried(known, 200, 1000) == pytest.approx(
+        default_ratio(1000, 50) / default_ratio(200, 50)
+    )
 
 
 def test_a_store_s_curves_become_tasks():
@@ -112,6 +117,7 @@ def test_a_store_s_curves_become_tasks():
         ({"optimizer": "adamw"}, InvalidArgument, "with a task"),
         ({"task": "a", "steps": 3}, UnknownName, "unknown field of key 'steps'"),
         ({"task": "a", "total_steps": -1}, InvalidArgument, "key.total_steps"),
+        ({"task": "a", "passes": -1.0}, InvalidArgument, "key.passes"),
         ({"task": "a", "loss": "test"}, UnknownName, "unknown loss 'test'"),
         ({"task": "a", "unit": "lr"}, UnknownName, "unknown unit"),
         (3, WrongType, "key must be a Key"),

@@ -71,7 +71,8 @@ def tune(
     if unit == "ratio" and "ratio" in chosen.options:
         fix = "leave it out, it is what is tuned"
         raise invalid("schedule", "without a ratio of its own", chosen.options["ratio"], fix)
-    key = Key(found.name, stepped.name, family, found.steps, "held_out", unit)
+    passes = found.steps * found.batch_size / len(found.train[0])
+    key = Key(found.name, stepped.name, family, found.steps, passes, "held_out", unit)
     with Store(store) as kept:
         advisor = Advisor(
             kept.folder, key=key, budget=budget, min_gain=min_gain, pilot_steps=pilot_steps,

@@ -35,6 +35,8 @@ _WEAK = 10.0
 _SAME = 0.1
 #: Above the best value ln loss rises by so much, and so many times as fast as below it: unstable.
 _CLIFF, _CLIFF_TIMES = 0.2, 4.0
+#: By so much in ln loss the lower neighbour of a value at the edge of stability may be worse.
+_SAFE = 0.05
 #: A curvature that is known to less than this share of itself lets two runs do for three.
 _KNOWN = 0.6
 
@@ -153,7 +155,7 @@ def recommend(tried: Sequence[Tried], prior: Prior) -> float:
     """Return the value to use: the parabola's minimum between the best run's neighbours.
 
     At the edge of stability, where the next higher value failed and a single seed stands for the
-    best one, it is the lower neighbour.
+    best one, it is the lower neighbour, or halfway there if that one is much worse.
 
     Args:
         tried: the runs that have ended.
@@ -170,12 +172,14 @@ def recommend(tried: Sequence[Tried], prior: Prior) -> float:
         return prior.centre if lowest is None else _value(lowest - math.log(FURTHEST))
     best = min(finite, key=lambda point: point.y)
     lower, upper = _neighbours(points, best)
+    highest = best.x  # not above what was run: what is unstable shows too late
     if _cliff(lower, best, upper):
         if best.runs < 2:
-            below = [point.x for point in finite if point.x < best.x]
-            return _value(max(below) if below else best.x - math.log(FACTOR))
-        return _value(min(fitted(tried, prior).minimum, best.x))
-    return _value(fitted(tried, prior).minimum)
+            safe = lower and lower.y - best.y < _SAFE
+            return _value(lower.x if lower and safe else best.x - math.log(FACTOR) / 2)
+    elif upper:
+        highest = upper.x
+    return _value(min(fitted(tried, prior).minimum, highest))
 
 
 def fitted(tried: Sequence[Tried], prior: Prior) -> Fit:

@@ -41,6 +41,7 @@ _TABLE = schema.record(
                             "optimizer": schema.text,
                             "family": schema.text,
                             "total_steps": schema.count(),
+                            "passes": schema.number(0.0),
                             "loss": schema.text,
                             "unit": schema.text,
                         }
@@ -337,7 +338,7 @@ def _by_length(key: Key, told: Sequence[tuple[int, Tried]]) -> list[Past]:
     lengths = sorted({steps for steps, _ in told})
     return [
         Past(
-            Key(**{**asdict(key), "total_steps": length}),
+            key.at(length),
             tuple(one for steps, one in told if steps == length),
         )
         for length in lengths

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from ratewise.curves.advice import Prior, Tried, curvature, fitted
 from ratewise.curves.curve import Curve
 from ratewise.errors import InvalidArgument, invalid, unknown, wrong_type
-from ratewise.rules.checks import check_count
+from ratewise.rules.checks import check_amount, check_count
 from ratewise.rules.ratio_law import default_ratio
 
 UNITS = ("rate", "ratio")
@@ -51,6 +51,7 @@ class Key:
         optimizer: "adamw", "sgd", ...; "" is not known.
         family: of models, in words of your own: "transformer".
         total_steps: its length in optimizer steps; 0 is not known.
+        passes: over the training data in that length; 0 is not known.
         loss: which one is made small: "held_out" or "train".
         unit: what is tuned: "rate", or "ratio", that of UpdateRatioLR.
 
@@ -62,6 +63,7 @@ class Key:
     optimizer: str = ""
     family: str = ""
     total_steps: int = 0
+    passes: float = 0.0
     loss: str = "held_out"
     unit: str = "rate"
 
@@ -72,9 +74,15 @@ class Key:
         if not self.task:
             raise invalid("key.task", "a name", self.task, "pass e.g. Key('my-model')")
         check_count("key.total_steps", self.total_steps, 0)
+        check_amount("key.passes", self.passes)
         for name, known in (("loss", LOSSES), ("unit", UNITS)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+
+    def at(self, steps: int) -> Key:
+        """Return the key of a training of another length on the same data."""
+        share = steps / self.total_steps if self.total_steps else 0.0
+        return replace(self, total_steps=steps, passes=self.passes * share)
 
     @classmethod
     def of(cls, key: Any) -> Key:
@@ -111,14 +119,14 @@ def default_centre(key: Key) -> float:
     (0.0005, 0.01)
     """
     if key.unit == "ratio":
-        return default_ratio(key.total_steps or None)
+        return _level(key)
     usual = _RATES.get(key.optimizer.lower())
     if usual is None:
         raise InvalidArgument(
             f"no rate is usual for key.optimizer={key.optimizer!r}: pass centre=1e-3, or one of "
             f"{', '.join(_RATES)}"
         )
-    return usual * carried(key, _RATES_AT, key.total_steps)
+    return usual * _level(key)
 
 
 def carried(key: Key, from_steps: int, to_steps: int) -> float:
@@ -129,9 +137,16 @@ def carried(key: Key, from_steps: int, to_steps: int) -> float:
     """
     if not (from_steps and to_steps):
         return 1.0
-    if key.unit == "ratio":
-        return default_ratio(to_steps) / default_ratio(from_steps)
-    return math.sqrt(from_steps / to_steps)
+    return _level(key.at(to_steps)) / _level(key.at(from_steps))
+
+
+def _level(key: Key) -> float:
+    """Return what good values of different lengths and passes are multiples of."""
+    if key.unit == "rate":
+        return math.sqrt(_RATES_AT / key.total_steps) if key.total_steps else 1.0
+    passes = key.passes if key.total_steps else 0.0
+    epoch = max(1, round(key.total_steps / passes)) if passes else None
+    return default_ratio(key.total_steps or None, epoch)
 
 
 def expected(key: Key, past: Iterable[Past], centre: float | None = None) -> Prior:
@@ -197,7 +212,9 @@ def from_curves(curves: Iterable[Curve], loss: str = "held_out") -> list[Past]:
         end = math.inf if lost else float(series.value[-1])
         if end >= 0:
             steps = curve.facts.total_steps or curve.steps
-            key = Key(task, curve.facts.optimizer, curve.facts.family, steps, loss)
+            passes = float(f"{curve.facts.passes:.2g}")  # logs count them in their own ways
+            known = (curve.facts.optimizer, curve.facts.family, steps, passes)
+            key = Key(task, *known, loss)
             found[key].append(Tried(curve.peak_lr, end))
     return [Past(key, tuple(tried)) for key, tried in found.items()]
 
@@ -213,8 +230,7 @@ def _middle(key: Key, alike: Sequence[Past]) -> float:
         if not alike:
             raise
         best = [
-            min(one.tried, key=lambda run: run.loss).value
-            * carried(key, one.key.total_steps, key.total_steps)
+            min(one.tried, key=lambda run: run.loss).value * (_level(key) / _level(one.key))
             for one in alike
         ]
         return float(np.exp(np.median(np.log(best))))
@@ -223,7 +239,7 @@ def _middle(key: Key, alike: Sequence[Past]) -> float:
 def _best(key: Key, middle: float, past: Past) -> tuple[float, float]:
     """Return r of a past task, with its deviation."""
     finite = [one for one in past.tried if math.isfinite(one.loss)]
-    scale = carried(key, past.key.total_steps, key.total_steps)
+    scale = _level(key) / _level(past.key)
     if not finite:
         lowest = min(one.value for one in past.tried)
         return math.log(lowest / 3.0 * scale / middle), _DEFAULT
