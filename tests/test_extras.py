@@ -34,6 +34,7 @@ OPTIONAL = (
     "tensorboard",
     "gymnasium",
     "stable_baselines3",
+    "ray",
 )
 
 LEARN = "from ratewise.learning.ppo import learn"
@@ -55,6 +56,7 @@ MISSING = [
     ("jax", "import ratewise; ratewise.integrations.optax", "optax"),
     ("keras", "import ratewise; ratewise.integrations.keras", "keras"),
     ("tensorboard", EVENTS, "tensorboard"),
+    ("ray", "import ratewise.pool.on_ray", "ray"),
     ("duckdb", "import ratewise.curves", "curves"),
     ("scipy", "import ratewise.curves", "curves"),
     ("duckdb", "import ratewise.runs", "curves"),

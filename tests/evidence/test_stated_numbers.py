@@ -1,4 +1,4 @@
-"""What README and the page of claims state is found on the pages that they link.
+"""What README, the site and its page of claims state is found on the pages that they link.
 
 A block (a paragraph, an entry of a list, a table; in the page of claims a row) is checked against
 the pages that it links, and those that a comment above it names, `<!-- numbers: docs/x.md -->`.
@@ -15,6 +15,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "evidence" / "claims.md"
+START, MEASURED = ROOT / "docs" / "start.md", ROOT / "docs" / "measured.md"
+#: Pages of the site that state what was measured.
+PAGES = [
+    START,
+    MEASURED,
+    *(ROOT / "docs" / f"{x}.md" for x in ("compare", "factorise", "past-runs")),
+]
 _NUMBER = r"(?<![\w.])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d)"
 _WITH_INTERVAL = re.compile(rf"({_NUMBER})\s+\[({_NUMBER}),\s+({_NUMBER})\]")
 _LINK = re.compile(r"\]\(([^)]+\.md)\)")
@@ -100,6 +107,12 @@ def test_what_the_readme_states_stands_on_the_pages_that_it_links():
     assert wrong(README.read_text(encoding="utf-8"), ROOT) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_of_the_site_states_stands_on_the_pages_that_it_links(page: Path):
+    cut = rows if page == START else blocks
+    assert wrong(page.read_text(encoding="utf-8"), page.parent, cut) == []
+
+
 def test_what_the_page_of_claims_states_stands_on_the_pages_that_it_links():
     assert wrong(CLAIMS.read_text(encoding="utf-8"), CLAIMS.parent, rows) == []
 
@@ -107,9 +120,10 @@ def test_what_the_page_of_claims_states_stands_on_the_pages_that_it_links():
 @pytest.mark.parametrize(
     ("path", "before", "after"),
     [
-        (README, "(1.013 [1.004", "(1.011 [1.004"),
+        (README, "1.013 [1.004", "1.011 [1.004"),
         (README, "57% of 224", "57% of 225"),
-        (README, "| 0.107 [0.00, 6.92]", "| 0.107 [0.00, 6.93]"),
+        (MEASURED, "| 0.107 [0.00, 6.92]", "| 0.107 [0.00, 6.93]"),
+        (START, "0.986 [0.975, 1.024]", "0.986 [0.975, 1.014]"),
         (CLAIMS, "0.992 [0.979, 1.001]", "0.992 [0.979, 0.999]"),
         (CLAIMS, "19.4%, 2.1%", "18.7%, 2.1%"),
     ],
@@ -119,7 +133,7 @@ def test_negative_control_a_number_that_is_changed_is_not_found(
 ):
     text = path.read_text(encoding="utf-8")
     assert before in text
-    cut = rows if path == CLAIMS else blocks
+    cut = rows if path in (CLAIMS, START) else blocks
     assert len(wrong(text.replace(before, after), path.parent, cut)) >= 1
 
 
