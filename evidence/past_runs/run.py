@@ -83,13 +83,9 @@ def lengths(settings: Settings, data: str | None, law: str) -> list[Result]:
     The trivial fit goes through the same settings' ends at 15,000 and 25,000 steps, in T^-1/2;
     NaN is where they were not both made, or where the forecast was refused.
     """
-    start = time.process_time()
-    hand = _at_hand(data)
-    done = fit(
-        [one.curve for one in hand], law=law, seed=settings.seed, most_points=settings.points
-    )
-    seconds, found = time.process_time() - start, []
-    for one in [x for x in plan.runs(data) if x.steps > plan.AT_HAND][:: settings.every]:
+    hand, found = _at_hand(data), []
+    done, seconds = _fitted(hand, settings, law)
+    for one in _longer(settings, data):
         rates, end = _end(one)
         pair = {x.steps: _end(x)[1] for x in hand if x.key == one.key}
         trivial = np.nan
@@ -103,6 +99,19 @@ def lengths(settings: Settings, data: str | None, law: str) -> list[Result]:
             _kept("lengths", law, name, settings.seed, "predicted", one.steps, numbers, seconds)
         )
     return found
+
+
+def _fitted(hand: Sequence[Run], settings: Settings, law: str) -> tuple[LossLaw, float]:
+    """Return a law fitted to the runs at hand, and the seconds that this took."""
+    start = time.process_time()
+    curves = [one.curve for one in hand]
+    done = fit(curves, law=law, seed=settings.seed, most_points=settings.points)
+    return done, time.process_time() - start
+
+
+def _longer(settings: Settings, data: str | None) -> list[Run]:
+    """Return the runs that are forecast: longer than those at hand."""
+    return [one for one in plan.runs(data) if one.steps > plan.AT_HAND][:: settings.every]
 
 
 def _forecast(law: LossLaw, rates: Floats, own: Curve | None = None) -> list[float]:
@@ -166,13 +175,9 @@ def begun(settings: Settings, data: str | None, law: str) -> list[Result]:
 
     The match is the past run whose losses over the same steps are nearest.
     """
-    start = time.process_time()
-    hand = _at_hand(data)
-    done = fit(
-        [one.curve for one in hand], law=law, seed=settings.seed, most_points=settings.points
-    )
-    seconds, found = time.process_time() - start, []
-    for one in [x for x in plan.runs(data) if x.steps > plan.AT_HAND][:: settings.every]:
+    hand, found = _at_hand(data), []
+    done, seconds = _fitted(hand, settings, law)
+    for one in _longer(settings, data):
         rates, end = _end(one)
         cut = plan.BEGUN * one.steps
         own = Curve(
