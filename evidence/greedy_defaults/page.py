@@ -105,7 +105,7 @@ def _margins(numbers: Numbers) -> list[list[str]]:
         for value in sorted({c[place] for c in candidates}):
             found = [by_name[str(c)] for c in candidates if c[place] == value]
             means = np.mean([(x.mean, *x.each, x.high) for x in found], 0)
-            rows.append([field, f"{value:g}", *map(_x, means.tolist())])
+            rows.append([field, str(value), *map(_x, means.tolist())])
     return rows
 
 

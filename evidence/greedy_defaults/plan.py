@@ -79,6 +79,16 @@ JUDGED = tuple(
         ("cifar", "lenet", 4, 300, "sgd"),
         ("mnist1d", "mlp", 128, 1500, "adamw"),
         ("polarity", "attention", 4, 1500, "sgd"),
+        ("wavy teachers", "mlp", 128, 1500, "sgd"),
+        ("kjv", "window", 128, 1500, "adamw"),
+        ("mnist1d", "residual", 16, 1500, "sgd"),
+        ("bent teachers", "mlp", 128, 1500, "adamw"),
+        ("cifar", "lenet", 16, 300, "sgd", True),
+        ("kjv", "transformer", 16, 300, "sgd"),
+        ("polarity", "attention", 16, 1500, "adamw"),
+        ("wavy teachers", "residual", 4, 1500, "adamw"),
+        ("cifar", "lenet", 16, 1500, "adamw"),
+        ("shakespeare", "transformer", 16, 1500, "adamw"),
     )
 )
 #: nanoGPT's shape, 16 wide and 32 characters long, with its batch, steps, ramp and rate.
