@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ratewise.curves.columns import choose
-from ratewise.curves.curve import Curve, Facts
+from ratewise.curves.curve import Curve, Facts, Floats
 from ratewise.curves.series import sound
 from ratewise.errors import CorruptData
+
+Flags = NDArray[np.bool_]
 
 
 @dataclass
 class Log:
-    """Points by kind ("lr", "train_loss", "held_out_loss") in the order of the log."""
+    """Steps and values by kind ("lr", "train_loss", "held_out_loss") in the order of the log."""
 
     name: str
-    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    points: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     left_out: list[str] = field(default_factory=list)
 
     def add(self, kind: str, step: float, value: float) -> None:
         """Take in a point."""
-        self.points.setdefault(kind, []).append((step, value))
+        steps, values = self.points.setdefault(kind, ([], []))
+        steps.append(step)
+        values.append(value)
 
     def curve(self) -> Curve:
         """Return what is sound of it.
@@ -33,8 +41,7 @@ class Log:
             CorruptData: there is no loss at any step.
         """
         said, series, diverged = list(self.left_out), {}, None
-        for kind, points in self.points.items():
-            steps, values = zip(*points, strict=True) if points else ((), ())
+        for kind, (steps, values) in self.points.items():
             found = sound(kind, steps, values)
             series[kind] = found.series
             said += found.left_out
@@ -51,7 +58,18 @@ class Log:
 def from_rows(
     name: str,
     columns: Iterable[str],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    wanted: Mapping[str, str] | None = None,
+    facts: Facts | None = None,
+) -> Log:
+    """Return the log of rows, each with its cells by column; see `from_columns`."""
+    return from_columns(name, columns, lambda one: [row.get(one) for row in rows], wanted, facts)
+
+
+def from_columns(
+    name: str,
+    columns: Iterable[str],
+    cells: Callable[[str], Sequence[Any]],
     wanted: Mapping[str, str] | None = None,
     facts: Facts | None = None,
 ) -> Log:
@@ -60,7 +78,7 @@ def from_rows(
     Args:
         name: of the run.
         columns: their names.
-        rows: the cells by column.
+        cells: from a column's name to its cells; all columns have as many.
         wanted: which column is which, where the user says it.
         facts: what else is known.
 
@@ -71,21 +89,35 @@ def from_rows(
     if "step" not in chosen:
         raise CorruptData(f"{name} has no column of steps: name it (--step-column)")
     log, odd = Log(name, facts=facts or Facts()), 0
-    at = chosen.pop("step")
-    for row in rows:
-        step = number(row.get(at))
-        for kind, column in chosen.items():
-            cell = row.get(column)
-            if cell is None or cell == "":
-                continue
-            value = number(cell)
-            if value is None or step is None:
-                odd += 1
-                continue
-            log.add(kind, step, value)
+    steps, has_step, _ = _numbers(cells(chosen.pop("step")))
+    for kind, column in chosen.items():
+        values, legal, there = _numbers(cells(column))
+        sound = legal & has_step
+        odd += int((there & ~sound).sum())
+        log.points[kind] = steps[sound].tolist(), values[sound].tolist()
     if odd:
         log.left_out.append(f"{odd} cells that are no numbers, or have no step")
     return log
+
+
+def _numbers(cells: Sequence[Any]) -> tuple[Floats, Flags, Flags]:
+    """Return cells as numbers, which of them are some, and which are not empty."""
+    kinds = set(map(type, cells))
+    if kinds <= {float, int}:
+        with contextlib.suppress(OverflowError):
+            every = np.ones(len(cells), bool)
+            return np.array(cells, np.float64), every, every
+    if kinds == {str}:
+        texts = np.array(cells, dtype=np.str_)
+        there = texts != ""
+        with contextlib.suppress(ValueError):  # of a text that is no number
+            values = np.full(len(cells), np.nan)
+            values[there] = texts[there].astype(np.float64)
+            return values, there, there
+    found = [number(cell) for cell in cells]
+    legal = np.array([value is not None for value in found], bool)
+    values = np.array([np.nan if value is None else value for value in found], np.float64)
+    return values, legal, np.array([not (cell is None or cell == "") for cell in cells], bool)
 
 
 def number(cell: Any) -> float | None:

@@ -88,8 +88,10 @@ def _facts(row: dict[str, str], trunks: dict[str, str], task: str) -> Facts:
 def _warmup(log: Log, row: dict[str, str]) -> None:
     """Put in the ends of a linear warmup, which the table of runs states."""
     warmup, peak = number(row.get("warmup")), number(row["peak_lr"])
-    rates = log.points.get("lr", [])
-    if not warmup or not peak or not rates or rates[0][0] >= warmup:
+    steps, values = log.points.get("lr", ([], []))
+    if not warmup or not peak or not steps or steps[0] >= warmup:
         return
-    if abs(dict(rates).get(warmup, peak) - peak) < 1e-3 * peak:
-        rates[:] = sorted({0.0: 0.0, warmup: peak, **dict(rates)}.items())
+    rates = dict(zip(steps, values, strict=True))
+    if abs(rates.get(warmup, peak) - peak) < 1e-3 * peak:
+        every = {0.0: 0.0, warmup: peak, **rates}
+        log.points["lr"] = sorted(every), [every[step] for step in sorted(every)]

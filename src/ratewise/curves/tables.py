@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from ratewise.curves.log import Log, from_rows
+from ratewise.curves.log import Log, from_columns
 from ratewise.errors import CorruptData
 from ratewise.files import contents
 from ratewise.runs import parquet
@@ -43,11 +44,11 @@ def read_csv(path: Path, wanted: Mapping[str, str] | None = None) -> list[Log]:
     if wrong:
         said.append(f"{wrong} lines with another number of cells than the header")
         rows = [row for row in rows if len(row) == len(header)]
-    cells = [dict(zip(header, row, strict=True)) for row in rows]
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
     logs = []
     for run, names in _by_run(header).items():
-        known = [{short: row[full] for short, full in names.items()} for row in cells]
-        log = from_rows(run or path.stem, names, known, wanted)
+        cells = partial(_column, columns, names)
+        log = from_columns(run or path.stem, names, cells, wanted)
         log.left_out = said + log.left_out
         logs.append(log)
     return logs
@@ -72,6 +73,13 @@ def cells_of(path: Path, text: str) -> list[list[str]]:
     if not rows:
         raise CorruptData(f"{path} is empty")
     return rows
+
+
+def _column(
+    columns: Mapping[str, Sequence[str]], names: Mapping[str, str], short: str
+) -> Sequence[str]:
+    """Return a column by its short name."""
+    return columns.get(names[short], ())
 
 
 def _cut(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
@@ -105,7 +113,8 @@ def read_parquet(path: Path, wanted: Mapping[str, str] | None = None) -> list[Lo
         with parquet.connected(threads=1) as connection:
             cursor = connection.execute(f"SELECT * FROM read_parquet(['{quoted}'])")
             names = [column[0] for column in cursor.description or []]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            rows = cursor.fetchall()
     except (duckdb.Error, RuntimeError) as error:
         raise CorruptData(f"{path} is no Parquet file ({contents.shown(error)})") from error
-    return [from_rows(path.stem, names, rows, wanted)]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+    return [from_columns(path.stem, names, lambda one: columns.get(one, ()), wanted)]
