@@ -70,7 +70,7 @@ def task() -> Task:
     return Task("tiny", model, loss, part, part, part, steps=4, batch_size=8, evaluations=2)
 
 
-def compare(folder: Path, *, jobs: int, report: bool) -> None:
+def compare(folder: Path, *, jobs: int, report: bool, where: Where | None = None) -> None:
     """Do what `ratewise.compare.run` does; without its report on request, which takes longest."""
     options: dict[str, Any] = {
         "schedules": SCHEDULES,
@@ -90,9 +90,9 @@ def compare(folder: Path, *, jobs: int, report: bool) -> None:
         data=None,
         steps=None,
     )
-    store = Store(folder)
-    tuned = sweep.tune(plan, store, where=Where(jobs=jobs), progress=False)
-    sweep.judge(plan, tuned, store, where=Where(jobs=jobs), progress=False)
+    store, where = Store(folder), where or Where(jobs=jobs)
+    tuned = sweep.tune(plan, store, where=where, progress=False)
+    sweep.judge(plan, tuned, store, where=where, progress=False)
 
 
 def in_child(work: Callable[[], object], *, killed_after: float | None = None) -> int:

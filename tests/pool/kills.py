@@ -1,85 +1,45 @@
 """Machines of a small cluster killed at random moments: no run may be lost, none stored twice.
 
 ``python -m tests.pool.kills --kills 20 --seed 0`` begins a cluster of three nodes on this machine,
-has them make the runs of a small comparison, kills one of them at a random moment, puts another in
-its place, and looks at the store; again and again.
+has them make runs, kills one of them at a random moment, puts another in its place, and looks at
+the store; again and again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import ray
 from ray.cluster_utils import Cluster
-from tests.fuzz import kills as single
+from tests.compare import records
 from tests.fuzz.harness import Fault
+from tests.pool import made_up
 
-from ratewise.compare import optimizers, processes, schedules
-from ratewise.compare.processes import RunSpec, TaskSource
-from ratewise.pool import HERE, Where, workers
+from ratewise.pool import Where
 from ratewise.runs import Store
 
-NODES = 3
 STORE_BYTES = 80_000_000
-#: Optimizer steps of a run: some tenths of a second.
-STEPS = 400
-ON_RAY = Where("ray", NODES)
-
-
-def specs(count: int) -> list[RunSpec]:
-    """Return the runs of a round."""
-    optimizer = optimizers.named("adamw")
-    return [
-        RunSpec("tiny", optimizer, schedules.named(single.SCHEDULES[i % 2]), 0.01, i // 2, "grid")
-        for i in range(count)
-    ]
-
-
-def work(folder: Path) -> tuple[Any, dict[str, TaskSource]]:
-    """Return the work of a comparison whose store is in a folder, and its tasks."""
-    sources = {"tiny": TaskSource("tiny", own=replace(single.task(), steps=STEPS))}
-    return processes.work(sources, folder), sources
-
-
-def made(folder: Path, where: Where, count: int, at: Callable[[int], object]) -> None:
-    """Make a round's runs; `at` hears how many are over."""
-    todo = specs(count)
-    Store(folder)
-    at(0)
-    with workers(work(folder)[0], where, count) as found:
-        for number, one in enumerate(found.each(todo), start=1):
-            if one.wrong:
-                raise Fault(one.wrong)
-            at(number)
-
-
-def stored(folder: Path) -> int:
-    """Return how many runs lie in the files of a store, each as often as it is there."""
-    rows = duckdb.sql(f"SELECT count(*) FROM read_parquet('{folder}/runs/*.parquet')").fetchall()
-    return int(rows[0][0])
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[tuple[Cluster, list[Any]]]:
+def cluster(count: int) -> Iterator[tuple[Cluster, list[Any]]]:
     """Begin a cluster: a head that does no work, and nodes of one CPU each; end all of it."""
-    with tempfile.TemporaryDirectory(prefix="r") as folder:
+    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
         head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "temp_dir": folder}
         found = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
         try:
-            nodes = [node(found) for _ in range(NODES)]
+            nodes = [node(found) for _ in range(count)]
             ray.init(found.address, log_to_driver=False, logging_level="ERROR")
+            for module in (made_up, records):
+                ray.cloudpickle.register_pickle_by_value(module)
             yield found, nodes
         finally:
             ray.shutdown()
@@ -92,45 +52,44 @@ def node(found: Cluster) -> Any:
 
 
 def try_out(
-    kills: int, seed: int, *, count: int = 24, say: Callable[[str], object] = print
+    kills: int, seed: int, *, runs: int, nodes: int = 3, say: Callable[[str], object] = print
 ) -> Counter[str]:
     """Kill a node in each of so many rounds; return the counts.
 
     Args:
         kills: rounds.
         seed: of the moments.
-        count: runs a round.
+        runs: of a round.
+        nodes: of the cluster.
         say: what to do with a line.
 
     Raises:
         Fault: a run was lost, stored twice or changed.
     """
     rng, counts = np.random.default_rng(seed), Counter[str]()
-    with tempfile.TemporaryDirectory() as name, cluster() as (found, nodes):
-        root = Path(name)
-        made(root / "whole", HERE, count, lambda _: None)
-        expected = single.kept(root / "whole")
+    expected = [made_up.record(number) for number in range(runs)]
+    with tempfile.TemporaryDirectory() as name, cluster(nodes) as (found, alive):
         for number in range(kills):
-            victim, moment = int(rng.integers(NODES)), int(rng.integers(count))
-            pause = float(rng.uniform(0.0, 0.3))
+            victim, moment = int(rng.integers(nodes)), int(rng.integers(runs))
+            pause = float(rng.uniform(0.0, 1.0))
 
             def kill(
                 over: int, victim: int = victim, moment: int = moment, pause: float = pause
             ) -> None:
                 if over == moment:
-                    time.sleep(pause)
-                    found.remove_node(nodes[victim], allow_graceful=False)
+                    time.sleep(pause)  # results that are there meanwhile wait in the object store
+                    found.remove_node(alive[victim], allow_graceful=False)
 
-            folder = root / f"out-{number}"
-            made(folder, ON_RAY, count, kill)
-            if single.kept(folder) != expected:
+            folder = Path(name) / f"out-{number}"
+            made_up.go_on(folder, runs, Where("ray", nodes), kill)
+            if sorted(Store(folder).load(), key=lambda run: run.seed) != expected:
                 raise Fault(f"round {number}: runs were lost, or have other numbers")
-            if stored(folder) != count:
-                raise Fault(f"round {number}: {stored(folder)} runs are stored, not {count}")
-            nodes[victim] = node(found)
+            if made_up.stored(folder) != runs:
+                raise Fault(f"round {number}: {made_up.stored(folder)} are stored, not {runs}")
+            alive[victim] = node(found)
             counts["kills of a node"] += 1
-            counts["runs, each stored once with the same numbers"] += count
-            say(f"killed after {moment} of {count} runs and {pause:.2f} s")
+            counts["runs, each stored once with the same numbers"] += runs
+            say(f"killed after {moment} of {runs} runs")
     return counts
 
 
@@ -139,12 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--runs", type=int, default=60, help="of a round")
+    parser.add_argument("--nodes", type=int, default=3)
     asked = parser.parse_args()
-    # nodes begin their workers where this module can be imported, too
-    os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    sys.modules.setdefault("tests.pool.kills", sys.modules[__name__])
-    for what, number in try_out(asked.kills, asked.seed, count=asked.runs).items():
+    counts = try_out(asked.kills, asked.seed, runs=asked.runs, nodes=asked.nodes)
+    for what, number in counts.items():
         print(f"{number:6} {what}")
     print("     0 runs lost, 0 stored twice")
 

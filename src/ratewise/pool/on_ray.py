@@ -19,8 +19,6 @@ from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
-
 from ratewise import __version__
 from ratewise.errors import (
     RatewiseError,
@@ -31,9 +29,19 @@ from ratewise.errors import (
     invalid,
 )
 from ratewise.pool.pieces import TRIES, Piece, Pieces
-from ratewise.pool.processes import unsendable
 from ratewise.pool.where import Where
-from ratewise.pool.work import FOR_ALL, Done, Item, Keep, Made, Ready, Work, Workers
+from ratewise.pool.work import (
+    FOR_ALL,
+    Done,
+    Item,
+    Keep,
+    Made,
+    Ready,
+    Work,
+    Workers,
+    unsendable,
+    use_threads,
+)
 
 # Read when ray is imported. What a user has set holds.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -199,7 +207,7 @@ class _Worker:
 
     def begin(self) -> tuple[str, dict[str, str], Exception | None]:
         """Prepare; return the machine, its versions, and what went wrong."""
-        torch.set_num_threads(self._threads)
+        use_threads(self._threads)
         wrong: Exception | None = None
         try:
             self._ready = Ready(self._work, contextlib.ExitStack())

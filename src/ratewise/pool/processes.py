@@ -22,11 +22,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-
-from ratewise.errors import InvalidArgument, RunFailed, invalid
+from ratewise.errors import RunFailed
 from ratewise.pool.pieces import TRIES, Piece, Pieces
-from ratewise.pool.work import Done, Item, Made, Ready, Work, Workers
+from ratewise.pool.work import Done, Item, Made, Ready, Work, Workers, unsendable, use_threads
 
 _NOT_BEGUN = (
     f"{TRIES} processes ended before they began to work: a script that asks for several needs "
@@ -63,12 +61,6 @@ def _check_can_be_sent(what: object, count: int) -> None:
         pickle.dumps(what)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise unsendable(count, error) from error
-
-
-def unsendable(count: int | None, error: Exception) -> InvalidArgument:
-    """Return the error for a work that cannot be sent to other processes."""
-    fix = f"the task cannot be sent to another process ({error}): define its functions at the"
-    return invalid("jobs", "1 for this task", count, fix + " top of a module, or pass 1")
 
 
 class _Processes:
@@ -189,7 +181,7 @@ _failed: list[Exception] = []
 def _begin(line: Connection, parent: int, work: Work[Any]) -> None:
     """Prepare a worker: one thread, what it holds, and an end when the parent wants it."""
     threading.Thread(target=_watch, args=(line, parent), daemon=True).start()
-    torch.set_num_threads(1)
+    use_threads(1)
     stack = contextlib.ExitStack()
     try:
         _ready[:] = [Ready(work, stack)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from ratewise.errors import CannotWrite, MissingData, RunFailed
+from ratewise.errors import CannotWrite, InvalidArgument, MissingData, RunFailed, invalid
 from ratewise.progress import tracked
 
 Item = TypeVar("Item")
@@ -85,6 +87,21 @@ class Ready(Generic[Item]):
         except Exception as error:
             return None, f"{self._work.name(item)}: {type(error).__name__}: {error}"
         return None, ""
+
+
+def unsendable(count: int | None, error: Exception) -> InvalidArgument:
+    """Return the error for a work that cannot be sent to other processes."""
+    fix = f"the task cannot be sent to another process ({error}): define its functions at the"
+    return invalid("jobs", "1 for this task", count, fix + " top of a module, or pass 1")
+
+
+def use_threads(count: int) -> None:
+    """Let torch use so many threads in this process, whether it is imported yet or not."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def drain(
