@@ -155,6 +155,16 @@ def test_what_cannot_be_annealed_is_named():
         make(schedule=lambda step: 1.0).anneal(10)
 
 
+def test_a_group_that_comes_while_the_schedule_stands_still_is_scheduled_like_the_others():
+    scheduler = make(schedule="step", total_steps=30, window=1000)
+    follow(scheduler, [1.0, 2.0] * 7)
+    assert scheduler.get_last_lr() == [pytest.approx(0.01)]
+    group = {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.1}
+    scheduler.optimizer.add_param_group(group)
+    follow(scheduler, [1.0, 2.0])
+    assert scheduler.get_last_lr() == [pytest.approx(0.01)] * 2
+
+
 # -- checkpoints ----------------------------------------------------------------------------------
 
 

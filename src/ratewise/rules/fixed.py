@@ -55,12 +55,12 @@ def fixed_rule(name: str) -> FixedRule:
     >>> fixed_rule("stable-decay:0.5")(0.75)
     0.5
     """
+    if name in FIXED:
+        return FIXED[name]
     known, colon, share = str(name).partition(":")
     if known == STABLE_DECAY and colon:
         return _with_share(name, share)
-    if name not in FIXED:
-        raise unknown("schedule", name, FIXED)
-    return FIXED[name]
+    raise unknown("schedule", name, FIXED)
 
 
 @cache

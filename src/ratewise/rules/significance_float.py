@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from functools import cache
 from typing import Any
 
 from ratewise.rules import schema
@@ -75,18 +76,24 @@ class FloatEvidence:
         """Take in a loss, which is finite and for which there is room."""
         kept, best = self._sorted, self._best_sorted
         place = bisect_right(kept, value)
-        self.trend += bisect_left(kept, value) + place - len(kept)
-        self.excess += bisect_left(best, value) + bisect_right(best, value) - len(best)
+        ties = place and kept[place - 1] == value
+        self.trend += (bisect_left(kept, value) if ties else place) + place - len(kept)
         kept.insert(place, value)
+        if best:
+            place = bisect_right(best, value)
+            ties = place and best[place - 1] == value
+            self.excess += (bisect_left(best, value) if ties else place) + place - len(best)
         self.values.append(value)
 
     def judge(self, reference: float) -> int:
         """Return the verdict; `reference` is the mean of the best stretch."""
-        n, m, up = len(self.values), len(self.best), self.up
+        n, up = len(self.values), self.up
         moved, lies = up * self.trend, up * self.excess
-        spread, apart = math.sqrt(trend_variance(n)), math.sqrt(excess_variance(n, m))
-        trend = abs(moved) > TREND * spread
-        lost = moved >= 0 and lies > EXCESS * apart
+        spread = _spread(n)
+        trend, lost = abs(moved) > TREND * spread, False
+        if lies > 0 <= moved:
+            apart = math.sqrt(excess_variance(n, len(self.best)))
+            lost = lies > EXCESS * apart
         if not (trend or lost or n >= self.window):
             return OPEN
         older, newer, _ = self._means()
@@ -164,6 +171,12 @@ def check_evidence(name: str, evidence: dict[str, Any], window: int) -> None:
     for field, most in (("values", window - 1), ("best", window)):
         legal = len(evidence[field]) <= most
         schema.require(legal, f"{name}[{field!r}]", f"at most {most} long", evidence[field])
+
+
+@cache
+def _spread(n: int) -> float:
+    """Return the standard deviation of S."""
+    return math.sqrt(trend_variance(n))
 
 
 def _sum(values: list[float]) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ratewise.errors import RanksDisagree, unknown
 
 SYNC = ("mean", "rank0")
+_AVAILABLE = dist.is_available()
 
 
 class Agreement:
@@ -101,7 +102,7 @@ def host_device(process_group: Any = None) -> torch.device:
 
 
 def _initialized() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return _AVAILABLE and dist.is_initialized()
 
 
 def highest_alarm(alarm: int, loss: Any) -> int:

@@ -104,8 +104,8 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         #: Length of the run in optimizer steps, or None. Not `total_steps`: Accelerate stops there.
         self.horizon = total_steps
         self._length = total_steps  # as constructed; the end may have been moved since
-        #: The step at which an annealing began, and what the schedule is multiplied by since.
-        self._begin, self._height = 0, 1.0
+        #: Where an annealing began, the schedule's height there, and the one written last.
+        self._begin, self._height, self._wrote = 0, 1.0, math.nan
         #: Steps that were counted without a call of `step`, since the last one; and the most
         #: that ever lay between two calls, 0 before there were two.
         self._alone = self._stride = 0
@@ -285,7 +285,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             base = float(group.setdefault("initial_lr", copied(group["lr"])))
             self._source.add_group(base)
             self._rates.add(group, base)
-        self._group_count = len(self._groups())
+        self._group_count, self._wrote = len(self._groups()), math.nan
         self._name_others()
         self._to_device(self._rates_device(), unless_cpu=True)
 
@@ -346,19 +346,19 @@ class ScheduledLR(Explained, LRScheduler, ABC):
             group["initial_lr"] = torch.full_like(kept, rate) if isinstance(kept, Tensor) else rate
         self.base_lrs = [initial(group) for group in self.optimizer.param_groups]
 
-    def _own_rates(self) -> list[Any]:
-        share, rates = self.share(), self._source.rates()
-        return rates if share == 1.0 else [rate * share for rate in rates]
+    def _own_rates(self, share: float | None = None) -> list[Any]:
+        self._wrote, rates = self.share() if share is None else share, self._source.rates()
+        return rates if self._wrote == 1.0 else [rate * self._wrote for rate in rates]
 
     def _prepare_to_write(self) -> None:
         """Take back what was lent to a step that raised an error, before rates are changed."""
         undo_unfinished(self.optimizer)
         self._source.check_usable()
 
-    def _write(self) -> None:
+    def _write(self, share: float | None = None) -> None:
         if self._rates.looking:
             self._look()
-        self._rates.write(self._groups(), self._own_rates())
+        self._rates.write(self._groups(), self._own_rates(share))
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""
@@ -397,8 +397,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         dtype = accumulator(self._device)
         self._now()
         self._record.use_device(self._group_count, None, dtype)
-        known = self._groups()[: self._group_count]
-        state = self._rates.state(known)
+        state = self._rates.state(known := self._groups()[: self._group_count])
         self._source.move(None, dtype)
         self._rates, self._device = HostRates(), None
         self._rates.restore(known, state)
@@ -455,7 +454,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         self._clock.restore(ours["clock"])
         self._ramp_end = int(ours["ramp_end"])
         self._record.restore(ours)
-        self._rates = HostRates()
+        self._rates, self._wrote = HostRates(), math.nan
         self._rates.restore(self._groups(), ours)
 
     def load_state_dict(

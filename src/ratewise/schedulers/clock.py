@@ -39,7 +39,7 @@ class OptimizerClock:
         self.elapsed = 0
         self._stepped = False  # since the schedule's last step
         self._steps = 0  # how often, as far as they can be counted
-        self._observed = False  # a step with gradients, ever
+        self.observed = False  #: whether a step with gradients was ever observed
         self._unobservable = False
         self._warned = False
         self._listen()
@@ -58,27 +58,23 @@ class OptimizerClock:
     def _after_step(self, optimizer: Optimizer) -> None:
         self._stepped = True
         if torch.compiler.is_compiling():
-            self._observed = True
+            self.observed = True
             return
         self._steps += 1
-        if not self._observed:
-            self._observed = _has_gradients(optimizer)
+        if not self.observed:
+            self.observed = _has_gradients(optimizer)
         if capturing():
             self._unobservable = True  # the graph's replays will not come by here
 
     @property
-    def observed(self) -> bool:
-        """Whether a step of the optimizer with gradients was ever observed."""
-        return self._observed
-
-    @property
     def uncounted(self) -> int:
         """Steps that were observed since the schedule's last one."""
-        return max(self._steps, int(self._stepped))
+        return self._steps or int(self._stepped)
 
     def take(self) -> int:
         """Count the steps that were observed since the schedule's last one; return how many."""
-        steps, self._steps, self._stepped = self.uncounted, 0, False
+        steps = self._steps or int(self._stepped)
+        self._steps, self._stepped = 0, False
         self.elapsed += steps
         return steps
 
@@ -97,7 +93,7 @@ class OptimizerClock:
         """Return whether a call counts although no step of the optimizer was observed."""
         if self._unobservable:
             return True
-        if self._observed:
+        if self.observed:
             return False
         if not _has_gradients(self._optimizer):
             return True

@@ -278,8 +278,8 @@ class GreedyLR(MetricLR):
             compared, reference, errors = rule.told(metric, before[0])
             why = (metric, compared, reference, *before[1:], self.last_reason)
             self._record.note(self.last_epoch, why, old, rates.current(self._groups()), errors)
-        elif self.schedule is not None:
-            self._write()
+        elif self.schedule is not None and (share := self.share()) != self._wrote:
+            self._write(share)
         elif rates.looking:
             self._look()
         if self._record.trace.due():

@@ -134,16 +134,17 @@ class MetricLR(ScheduledLR):
         metric = self._due(value, since)
         if metric is not None:
             self._decide(metric)
-            self._tell_past_horizon()
+            if self.horizon is not None:
+                self._tell_past_horizon()
         else:
             self._write_if_due(since)
 
     def _due(self, value: float | Tensor | None, since: int) -> Any:
         """Take in this step's metric; return the one to decide on, if a period ends here."""
-        past = self.last_epoch - self.warmup_steps
+        past, every = self.last_epoch - self.warmup_steps, self.decide_every
         if past <= 0:
             self._period.own.clear()
-        elif past // self.decide_every > max(0, past - since) // self.decide_every:
+        elif every == 1 or past // every > max(0, past - since) // every:
             return self._period.close(value, self._device)
         elif value is not None:
             self._period.take(value)

@@ -73,7 +73,8 @@ def schedule_scale(schedule: Schedule, step: int, total_steps: int | None, begin
     if isinstance(schedule, str):
         if total_steps is None:
             return 1.0
-        return fixed_scale(schedule, max(0, step - begin), max(1, total_steps - begin))
+        progress = max(0, step - begin) / max(1, total_steps - begin)
+        return max(0.0, fixed_rule(schedule)(min(progress, 1.0)))
     scale = float(schedule(step))
     if not 0.0 <= scale < math.inf:
         fix = f"schedule({step}) returned it"

@@ -101,5 +101,6 @@ def listeners(optimizer: Optimizer) -> list[StepListener]:
 
 def undo_unfinished(optimizer: Optimizer) -> None:
     """Undo what was done for a step that has raised an error: call it before rates are read."""
-    for listener in listeners(optimizer):
-        listener.undo_unfinished()
+    if _attached:  # a scheduler asks at each step, and mostly there is nobody
+        for listener in listeners(optimizer):
+            listener.undo_unfinished()
