@@ -1,6 +1,7 @@
-"""GreedyLR for optax, a transformation that scales the updates; and plans, as schedules of optax.
+"""GreedyLR and UpdateRatioLR for optax, transformations at the end of a chain; and plans.
 
 `greedy` runs `ratewise.rules.greedy` on jax arrays, under `jit`, inside `scan`, and under `vmap`.
+`update_ratio` is in `optax_ratio`; `planned` is a schedule of optax.
 """
 
 from __future__ import annotations
@@ -20,6 +21,18 @@ with extra_named("ratewise.integrations.optax", "optax"):
     import jax
     import jax.numpy as jnp
     import optax
+
+from ratewise.integrations.optax_ratio import current_factors, update_ratio
+
+__all__ = [
+    "GreedyScaleState",
+    "current_factors",
+    "current_scale",
+    "greedy",
+    "last_reason",
+    "planned",
+    "update_ratio",
+]
 
 
 class GreedyScaleState(NamedTuple):

@@ -157,8 +157,8 @@ def update(
     *,
     unit: Any,
     config: UpdateRatioConfig,
-    steps: int = 1,
-    early: bool = True,
+    steps: Any = 1,
+    early: Any = True,
     xp: Any = np,
 ) -> tuple[Any, UpdateRatioState]:
     r"""Return the factors for the step that was measured, and the state with those to keep.
@@ -180,8 +180,9 @@ def update(
         unit: [units] ||dp|| / max(||p||, floor) of a step with a factor of 1 at the schedule's
             full height; 0 where nothing was measured.
         config: the rule's settings.
-        steps: optimizer steps since the last decision, >= 1: limits are per step.
-        early: this is one of the first `EARLY` steps.
+        steps: optimizer steps since the last decision, >= 1: limits are per step. A number, or
+            in compiled code an array.
+        early: this is one of the first `EARLY` steps; a bool, or an array.
         xp: the array namespace of `state`.
 
     >>> config = UpdateRatioConfig(ratio=0.01, gain=1.0, start=0.1, rise=2.0)
@@ -208,9 +209,10 @@ def update(
     new = where(new < c.low, c.low, new)
     new = where(new > c.high, c.high, new)
     settled = state.settled
-    if not early:
+    if early is not True:
+        late = True if early is False else ~early
         highest = c.reach * settled
-        new = where((settled > 0) & (new > highest), highest, new)
+        new = where(late & (settled > 0) & (new > highest), highest, new)
     new = where(usable, new, factor)
     # A unit that was not measured in the first steps settles at its first decision.
     settled = where(usable & (early | (settled <= 0)), new, settled)
@@ -219,8 +221,10 @@ def update(
     return applied, UpdateRatioState(new, settled, state.typical)
 
 
-def _power(limit: float, steps: int) -> float:
+def _power(limit: float, steps: Any) -> Any:
     """Return a limit over so many steps; one too large for a float is none."""
+    if not isinstance(steps, int):
+        return (steps * 0.0 + limit) ** steps
     try:
         return float(limit**steps)
     except OverflowError:
