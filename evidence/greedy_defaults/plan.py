@@ -118,7 +118,7 @@ RIVALS: dict[str, Any] = {
     ),
 }
 _MADE_BY = (
-    "evidence.greedy_defaults.tasks",
+    "evidence.cells",
     "evidence.greedy_defaults.rules",
     "evidence.greedy_defaults.runs",
     "ratewise.rules.greedy",

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from evidence.greedy_defaults import numbers, plan, tasks
+from evidence import cells as tasks
+from evidence.cells import Cell
+from evidence.greedy_defaults import numbers, plan
 from evidence.greedy_defaults import run as running
 from evidence.greedy_defaults.numbers import Judged, Numbers
 from evidence.greedy_defaults.plan import CONTROL, FALL, OURS, SEVEN, Settings
 from evidence.greedy_defaults.rules import Epochs, Fed
-from evidence.greedy_defaults.tasks import Cell
 from evidence.how import How
 from evidence.results import Result, Results
 from ratewise.rules.greedy_config import GreedyConfig
