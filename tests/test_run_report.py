@@ -87,8 +87,9 @@ def test_a_browser_shows_the_reason_of_a_mark(tmp_path: Path):
             page = chromium.new_context(
                 offline=True, viewport={"width": 390, "height": 800}
             ).new_page()
+            page.set_default_timeout(600_000)
             page.goto(path.as_uri())
-            page.wait_for_selector(".plotly .main-svg", timeout=600_000)
+            page.wait_for_selector(".plotly .main-svg")
             assert page.locator(".js-plotly-plot").count() == 2
             words = page.evaluate(
                 "[...document.querySelectorAll('.js-plotly-plot')].at(-1).data"

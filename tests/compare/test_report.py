@@ -231,8 +231,9 @@ def test_a_browser_finds_plots_and_tables(written):
             problems: list[str] = []
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("requestfailed", lambda request: problems.append(request.url))
+            page.set_default_timeout(600_000)
             page.goto(Path(written.html).as_uri())
-            page.wait_for_selector(".plotly .main-svg", timeout=600_000)
+            page.wait_for_selector(".plotly .main-svg")
             assert problems == []
             assert page.locator(".js-plotly-plot").count() == 3 * 2 + 1, "a panel a plot"
             assert page.locator("table").count() == 4
