@@ -154,7 +154,10 @@ class MetricLR(ScheduledLR):
         if self.missing == "raise" and not self._agreement.always:
             raise MissingLoss(
                 f"{type(self).__name__}.step() has no loss to decide on: call step(loss), or "
-                "observe(loss) before step(); missing='hold' keeps the rate until one comes"
+                "observe(loss) before step(); under transformers' Trainer pass callbacks="
+                "[ObserveCallback(scheduler)], under Lightning return configure(self, optimizer, "
+                "scheduler), both of ratewise.integrations; missing='hold' keeps the rate until "
+                "one comes"
             )
 
     def _read_policy(self) -> None:
