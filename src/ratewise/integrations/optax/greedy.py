@@ -1,38 +1,21 @@
-"""GreedyLR and UpdateRatioLR for optax, transformations at the end of a chain; and plans.
+"""GreedyLR for optax: a transformation that scales the updates.
 
-`greedy` runs `ratewise.rules.greedy` on jax arrays, under `jit`, inside `scan`, and under `vmap`.
-`update_ratio` is in `optax_ratio`; `planned` is a schedule of optax.
+It runs `ratewise.rules.greedy` on jax arrays, under `jit`, inside `scan`, and under `vmap`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratewise.errors import MissingLoss, extra_named, invalid, unknown, wrong_type
+import jax
+import jax.numpy as jnp
+import optax
+
+from ratewise.errors import MissingLoss, invalid, wrong_type
 from ratewise.rules import greedy as rules
 from ratewise.rules.checks import check_count
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
-from ratewise.rules.plan import OTHER_LENGTH, Height, Plan, opened
-
-with extra_named("ratewise.integrations.optax", "optax"):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-from ratewise.integrations.optax_ratio import current_factors, update_ratio
-
-__all__ = [
-    "GreedyScaleState",
-    "current_factors",
-    "current_scale",
-    "greedy",
-    "last_reason",
-    "planned",
-    "update_ratio",
-]
 
 
 class GreedyScaleState(NamedTuple):
@@ -209,39 +192,6 @@ def last_reason(opt_state: Any) -> str:
         fix = "pick one, e.g. jax.tree.map(lambda leaf: leaf[0], opt_state)"
         raise invalid("opt_state", "the state of one run", f"runs of shape {code.shape}", fix)
     return rules.REASONS[int(code)]
-
-
-def planned(
-    plan: str | Path | Plan, *, total_steps: int | None = None, other_length: str = "refuse"
-) -> Callable[[Any], Any]:
-    """Return the rates of a plan as a schedule of optax: count of updates so far -> rate.
-
-    Args:
-        plan, total_steps, other_length: as for `ratewise.PlannedLR`.
-
-    Raises:
-        CorruptPlan: the file is no plan, or is damaged.
-        InvalidArgument: the plan is for another length.
-        UnknownName, WrongType: an argument outside its range.
-
-    >>> import optax
-    >>> schedule = planned(Plan(((1, 0.0), (3, 0.5), (5, 0.0))))
-    >>> tx = optax.sgd(schedule)
-    >>> [float(schedule(count)) for count in range(6)]
-    [0.0, 0.25, 0.5, 0.25, 0.0, 0.0]
-    """
-    if other_length not in OTHER_LENGTH:
-        raise unknown("other_length", other_length, OTHER_LENGTH)
-    if total_steps is not None:
-        check_count("total_steps", total_steps, 1)
-    followed = opened(plan)
-    length = followed.total_steps if total_steps is None else total_steps
-    Height(followed, length, other_length)  # raises where the lengths do not fit
-    stretched = other_length == "stretch" and length > 1
-    pace = (followed.total_steps - 1) / (length - 1) if stretched else 1.0
-    steps, rates = zip(*followed.knots, strict=True)
-    at, values = jnp.array(steps, jnp.float32) - 1.0, jnp.array(rates, jnp.result_type(float))
-    return lambda count: jnp.interp(jnp.asarray(count, at.dtype) * pace, at, values)
 
 
 def _find(opt_state: Any) -> GreedyScaleState:
