@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from evidence import cells as tasks
+from evidence import results
+from evidence.__main__ import page_of
 from evidence.cells import Cell
 from evidence.greedy_defaults import numbers, plan
 from evidence.greedy_defaults import run as running
@@ -50,7 +52,13 @@ def test_a_miniature_goes_on_where_it_stopped_and_a_half_done_page_says_so(tmp_p
     assert len(after._units) == 4
     assert all(after.of(name) == before.of(name) for name in before._units)  # not made again
     text = page.read_text()
-    for needed in ("Chosen: **factor=0.8", "strangers' losses", "digits mlp", "further", "claims"):
+    for needed in (
+        "factor=0.8, patience=0",
+        "strangers' losses",
+        "digits mlp",
+        "further",
+        "claims",
+    ):
         assert needed in text, needed
     assert "Only" not in text
     assert page.with_suffix(".png").stat().st_size > 10_000
@@ -120,6 +128,15 @@ def test_strangers_have_correlated_inputs_with_heavy_tails(name: str):
     assert bool(torch.isfinite(y).all())
 
 
+def test_the_page_names_what_the_runs_that_are_kept_choose():
+    kept = Results(results.FOLDER / "greedy_defaults.parquet")
+    best, page = numbers.chosen(kept, Settings()), page_of("greedy-defaults").read_text()
+    for name in ("factor", "patience", "window"):
+        assert f"{name}={getattr(best, name)}" in page
+    assert f'plateau="{best.plateau}"' in page
+    assert f"stable-decay:{best.share:g}" in page
+
+
 # -- rules ----------------------------------------------------------------------------------------
 
 
@@ -186,25 +203,29 @@ def test_seeds_are_added_where_a_cell_is_undecided():
         assert not numbers.undecided(decided)
 
 
+def _round(settings: Settings, name: str) -> Settings:
+    return next(x for x in settings.rounds() if name in plan.wanted(x, ("develop",), None))
+
+
 def _results(tmp_path: Path, settings: Settings, loss: dict[str, float]) -> Results:
-    results = Results(tmp_path / "made-up.parquet")
-    for name, unit in plan.wanted(settings, ("develop",), None).items():
+    made_up = Results(tmp_path / "made-up.parquet")
+    for name, unit in numbers.developing(settings).items():
         runs = [
             _run(method, lr, seed, loss.get(method, 0.5), "tuning")
-            for method in plan.rules(settings, "develop", None)
+            for method in plan.rules(_round(settings, name), "develop", None)
             for lr in settings.grid(unit.cell.optimizer)
             for seed in settings.tuning_seeds
         ]
-        results.add(name, runs)
-    return results
+        made_up.add(name, runs)
+    return made_up
 
 
 def test_the_candidate_with_the_least_mean_is_chosen_whatever_the_rivals_do(tmp_path: Path):
     settings = replace(SMALL, factors=(0.7, 0.8, 0.9))
     wanted = settings.candidates()[3]
-    results = _results(tmp_path, settings, {str(wanted): 0.4, "linear": 0.1, plan.OLD: 0.2})
-    assert numbers.chosen(results, settings) == wanted
-    assert numbers.scores(results, settings)[0].name == "linear"
+    made_up = _results(tmp_path, settings, {str(wanted): 0.4, "linear": 0.1, plan.OLD: 0.2})
+    assert numbers.chosen(made_up, settings) == wanted
+    assert numbers.scores(made_up, settings)[0].name == "linear"
 
 
 def _numbers(ratios: dict[str, float]) -> Numbers:
