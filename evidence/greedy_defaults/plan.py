@@ -151,10 +151,10 @@ class Candidate(NamedTuple):
 
     def rule(self) -> Greedy:
         """Return the rule."""
-        *first, share, plateau = self
-        return Greedy(
-            GreedyConfig("significance", *first, plateau=plateau), f"stable-decay:{share:g}"
+        config = GreedyConfig(
+            "significance", self.factor, self.patience, self.window, plateau=self.plateau
         )
+        return Greedy(config, f"stable-decay:{self.share:g}")
 
 
 @dataclass(frozen=True)
