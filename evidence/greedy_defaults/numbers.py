@@ -12,7 +12,14 @@ from evidence.greedy_defaults import plan
 from evidence.greedy_defaults.plan import FALL, OLD, OURS, SEVEN, Candidate, Settings, Unit
 from evidence.greedy_defaults.tasks import Cell
 from evidence.results import Result, Results
-from ratewise.compare.statistics import CAP, Interval, cell_interval, mean_interval, verdict
+from ratewise.compare.statistics import (
+    CAP,
+    Interval,
+    cell_interval,
+    mean_interval,
+    median_interval,
+    verdict,
+)
 
 #: Losses below this share of the first one count as it: nobody needs what lies below.
 FLOOR = 0.01
@@ -165,6 +172,11 @@ class Numbers(NamedTuple):
     def ratio(self, name: str, most: float = 1.0, ours: str = OURS) -> Interval:
         """Return the ratio over all cells, each method tuned."""
         return self._pooled(lambda cell: cell.ratio(name, ours), most)
+
+    def median(self, name: str) -> Interval:
+        """Return the same in the median cell."""
+        groups = [cell.ratio(name) for cell in self.cells]
+        return median_interval(groups, [cell.cell.data for cell in self.cells], over="cells")
 
     def same(self, name: str, most: float = 1.0, ours: str = OURS) -> Interval:
         """Return the ratio over all cells at the same rates."""
