@@ -75,6 +75,7 @@ class Design(NamedTuple):
 
 #: How many tasks share a data set, in the studies that print them.
 _ARTICLE, _LEARNED = (2, 2, 2, 1, 1), (36, 21, 12, 11, 4, 2)
+_CELLS = (8, 7, 6, 6, 6, 6, 5)
 _FAMILIES, _LENGTHS = (5, 3, 1, 1, 1, 1), (10, 3, 1, 1, 1)
 DESIGNS = (
     *(
@@ -89,6 +90,9 @@ DESIGNS = (
     Design("ratio over 12 families, 6 data sets", "robustness", "mean", _FAMILIES, 3, 20),
     Design("ratio over 16 tasks, 5 data sets", "update-ratio", "mean", _LENGTHS, 2, 8),
     Design("ratio over 24 tasks, 12 data sets", "report", "mean", (2,) * 12, 5, 2),
+    Design("cell of 12 seeds", "greedylr-defaults", "cell", (1,), 12, 1),
+    Design("ratio over 44 cells, 7 data sets", "greedylr-defaults", "mean", _CELLS, 5, 1),
+    Design("median over 44 cells, 7 data sets", "greedylr-defaults", "median", _CELLS, 5, 1),
     Design("geometric mean over 40 stacks", "nmf", "mean", (1,) * 40, 1, 16),
     Design("geometric mean over 4 stacks", "nmf", "mean", (1,) * 4, 1, 16),
     Design("median over 40 stacks", "nmf", "median", (1,) * 40, 1, 16),
