@@ -100,6 +100,12 @@ STUDIES = {
     "nmf-speed": Study(
         "speed.nmf_speed", "StochasticNMF beside scikit-learn", "30 minutes", needs=_MATRICES
     ),
+    "cluster-cost": Study(
+        "speed.cluster_cost",
+        "what Ray adds to processes, and how many runs a driver can store",
+        "15 minutes, 0.5 GB of disk",
+        parts=("ray",),
+    ),
     "simulator-speed": Study(
         "speed.simulator", "how many steps a second the simulator makes", "40 minutes"
     ),

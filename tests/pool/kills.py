@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def cluster(count: int) -> Iterator[tuple[Cluster, list[Any]]]:
     """Begin a cluster: a head that does no work, and nodes of one CPU each; end all of it."""
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
         head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "temp_dir": folder}
-        found = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
+        options = {**head, "include_dashboard": False}
+        found = begun(partial(Cluster, initialize_head=True, head_node_args=options))
         try:
             nodes = [node(found) for _ in range(count)]
             ray.init(found.address, log_to_driver=False, logging_level="ERROR")
@@ -48,7 +50,18 @@ def cluster(count: int) -> Iterator[tuple[Cluster, list[Any]]]:
 
 def node(found: Cluster) -> Any:
     """Add a node to a cluster."""
-    return found.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    return begun(partial(found.add_node, num_cpus=1, object_store_memory=STORE_BYTES))
+
+
+def begun(start: Callable[[], Any]) -> Any:
+    """Return what begins of Ray: on a busy machine it gives itself up after 30 seconds."""
+    for left in reversed(range(20)):
+        try:
+            return start()
+        except Exception as error:  # of no class of its own
+            if "timed out" not in str(error).lower() or not left:
+                raise
+    return None
 
 
 def try_out(

@@ -39,6 +39,7 @@ from ratewise.runs import Store
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ratewise[ray]'")
 from ray._private import state  # noqa: E402
+from tests.pool import kills  # noqa: E402
 
 from ratewise.pool import on_ray  # noqa: E402
 
@@ -51,7 +52,8 @@ def address() -> Iterator[str]:
     """Begin Ray once for all tests of this file; its address is for drivers of their own."""
     by_value()
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
-        ray.init(
+        begin = partial(
+            ray.init,
             num_cpus=2,
             resources={"magnet": 1},
             object_store_memory=80_000_000,
@@ -60,6 +62,7 @@ def address() -> Iterator[str]:
             logging_level="ERROR",
             _temp_dir=folder,
         )
+        kills.begun(begin)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 

@@ -54,6 +54,9 @@ with extra_named("backend 'ray'", "ray"):
 ANSWERS_SECONDS = 15.0
 #: And a cluster that has no machine left for any worker gets one within so many.
 GROWS_SECONDS = 60.0
+#: A local Ray that is not ready in time is started again so often.
+STARTS = 3
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 #: How often the driver looks whether a worker is late, in seconds.
 _LOOK_SECONDS = 1.0
 #: The worker, its machine, or what it had made is gone.
@@ -95,18 +98,36 @@ def connect(where: Where) -> None:
         address = where.address or os.environ.get("RAY_ADDRESS") or None
         if address not in (None, "auto", "local"):
             _answers(address)
-        new: dict[str, Any] = {} if address else {"include_dashboard": where.dashboard}
-        try:
-            ray.init(address, log_to_driver=False, logging_level="ERROR", **new)
-        except ConnectionError as error:
-            raise _unreachable(address, str(error).splitlines()[0]) from error
-        except RuntimeError as error:
-            if "ersion mismatch" not in str(error):
-                raise
-            fix = "start this command with the cluster's Python and Ray"
-            raise VersionsDiffer(f"{' '.join(str(error).split())}: {fix}") from error
+        _join(address) if address else _start(where)
     if where.dashboard:
         _say_addresses()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address, **_QUIET)
+    except ConnectionError as error:
+        raise _unreachable(address, str(error).splitlines()[0]) from error
+    except RuntimeError as error:
+        if "ersion mismatch" not in str(error):
+            raise
+        fix = "start this command with the cluster's Python and Ray"
+        raise VersionsDiffer(f"{' '.join(str(error).split())}: {fix}") from error
+
+
+def _start(where: Where) -> None:
+    """Start a local Ray; on a busy machine it may not be ready within the time that it allows."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(include_dashboard=where.dashboard, **_QUIET)
+            return
+        except Exception as error:  # of no class of its own
+            ray.shutdown()
+            if "timed out" not in str(error):
+                raise
+            if not left:
+                fix = "try again when the machine is less busy, or pass backend='processes'"
+                raise Unreachable(f"a local Ray did not start ({error}): {fix}") from error
 
 
 def _answers(address: str) -> None:
