@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 from tests.processes import Ended, Python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+#: What an example needs that no extra of ours brings.
+NEEDS = {"ray_tune.py": ("pandas", "pyarrow", "tensorboardX")}
 
 
 def scripts(folder: Path) -> list[Path]:
@@ -26,6 +29,9 @@ def run(script: Path, folder: Path) -> Ended:
 
 @pytest.mark.parametrize("script", scripts(EXAMPLES), ids=lambda script: script.name)
 def test_example_runs_and_prints(script: Path, tmp_path: Path) -> None:
+    for module in NEEDS.get(script.name, ()):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{script.name} needs {module}: pip install 'ray[tune]'")
     done = run(script, tmp_path)
     assert done.status == 0, done.stderr
     assert done.stdout.strip(), f"{script.name} printed nothing"
