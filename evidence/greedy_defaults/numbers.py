@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evidence.cells import Cell
 from evidence.greedy_defaults import plan
 from evidence.greedy_defaults.plan import FALL, OLD, OURS, SEVEN, Candidate, Settings, Unit
-from evidence.greedy_defaults.tasks import Cell
 from evidence.results import Result, Results
 from ratewise.compare.statistics import (
     CAP,

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from evidence import page as pages
+from evidence.cells import BEFORE, BEFORE_LR, Cell
 from evidence.greedy_defaults import numbers as of
-from evidence.greedy_defaults import plan, tasks
+from evidence.greedy_defaults import plan
 from evidence.greedy_defaults.claims import claims
 from evidence.greedy_defaults.figures import draw
 from evidence.greedy_defaults.numbers import CONDITIONS, Judged, Numbers, Score
 from evidence.greedy_defaults.plan import CONTROL, FALL, OLD, OURS, SEVEN, Settings
-from evidence.greedy_defaults.tasks import Cell
 from evidence.results import Results
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import VERDICTS, cell_interval
@@ -43,7 +43,8 @@ def text(numbers: Numbers, figure: str) -> str:
         claims(numbers),
         n=numbers,
         settings=s,
-        tasks=tasks,
+        before=BEFORE,
+        before_lr=BEFORE_LR,
         nano=plan.NANO,
         nano_ramp=plan.NANO_RAMP,
         nano_rate=plan.NANO_RATE,

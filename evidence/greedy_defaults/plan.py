@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from evidence import code
+from evidence.cells import Cell
 from evidence.greedy_defaults.rules import Epochs
-from evidence.greedy_defaults.tasks import Cell
 from evidence.simulated import as_data
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig

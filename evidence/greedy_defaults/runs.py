@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from evidence import simulated
-from evidence.greedy_defaults import numbers, plan, tasks
+from evidence import cells, simulated
+from evidence.cells import Cell
+from evidence.greedy_defaults import numbers, plan
 from evidence.greedy_defaults.plan import CONTROL, NANO_RATE, OURS, Candidate, Settings, Unit
 from evidence.greedy_defaults.rules import Fed
-from evidence.greedy_defaults.tasks import Cell
 from evidence.results import Result
 from evidence.simulated import Planned
 from ratewise.simulate import Trajectories
@@ -47,7 +47,7 @@ def _trained(
         for lr in rates[name]
         for seed in seeds
     ]
-    task = tasks.task(cell, judging=judging)
+    task = cells.task(cell, judging=judging)
     found = simulated.trained(str(cell), task, cell.optimizer, planned, _marks, steps=cell.steps)
     return [one._replace(role="judged" if judging else "tuning") for one in found]
 
