@@ -166,7 +166,6 @@ class Numbers(NamedTuple):
     cells: list[Judged]
     given: Losses  #: at a given rate, [seed]
     planned: int  #: cells that should judge
-    seconds: float
     trainings: int
 
     def ratio(self, name: str, most: float = 1.0, ours: str = OURS) -> Interval:
@@ -212,20 +211,18 @@ def load(results: Results, settings: Settings) -> Numbers:
     units: dict[str, Unit] = dict(develop)
     if winner is not None:
         units |= plan.wanted(settings, ("judged", "given"), winner)
-    there = {unit: results.of(name) for name, unit in units.items() if name in results}
-    runs = [run for kept in there.values() for run in kept]
-    given = [x for unit, kept in there.items() if unit.part == "given" for x in kept]
+    there = [(unit, results.of(name)) for name, unit in units.items() if name in results]
+    given = [x for unit, kept in there if unit.part == "given" for x in kept]
     return Numbers(
         settings=settings,
         scores=found,
         chosen=winner,
         cells=[
             Judged(unit.cell, losses(kept, "tuning"), losses(kept, "judged"))
-            for unit, kept in there.items()
+            for unit, kept in there
             if unit.part == "judged"
         ],
         given=losses(given, "judged"),
         planned=len(settings.judged),
-        seconds=sum(run.seconds for run in runs),
-        trainings=len(runs),
+        trainings=sum(len(kept) for _, kept in there),
     )

@@ -61,6 +61,7 @@ def test_a_miniature_goes_on_where_it_stopped_and_a_half_done_page_says_so(tmp_p
     ):
         assert needed in text, needed
     assert "Only" not in text
+    assert f"{sum(map(len, after._units.values())):,} trainings" in text
     assert page.with_suffix(".png").stat().st_size > 10_000
     stamp = path.stat().st_mtime_ns
     running.run(how, SMALL)
@@ -238,7 +239,7 @@ def _numbers(ratios: dict[str, float]) -> Numbers:
         grid[CONTROL] = grid[FALL]
         final = {name: x[0, 0] + 0.001 * rng.normal(size=5) for name, x in grid.items()}
         cells.append(Judged(Cell(f"set {number}", "mlp", 4, 300, "sgd"), grid, final))
-    return Numbers(SMALL, [], None, cells, {}, 12, 0.0, 0)
+    return Numbers(SMALL, [], None, cells, {}, 12, 0)
 
 
 @pytest.mark.parametrize(("ours", "word"), [(0.8, "held"), (1.2, "missed")])
