@@ -121,7 +121,7 @@ def whole(folder: Path) -> set[str]:
 @pytest.mark.parametrize("after", [1, 9])
 def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path: Path, after: int):
     out, process = tmp_path / "out", started(tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while len(whole(out)) < after and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     out, process = tmp_path / "out", started(tmp_path, steps=600)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not whole(out) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()  # the parent alone

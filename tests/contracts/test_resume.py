@@ -106,7 +106,7 @@ def test_in_a_fresh_process_it_goes_on_to_the_bit(stop: int, tmp_path: Path):
 def test_killed_in_mid_run_it_goes_on_to_the_bit(tmp_path: Path):
     whole = Training(QUICK).run(STEPS)
     process = in_a_process(QUICK.name, tmp_path, "--held")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()

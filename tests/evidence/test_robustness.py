@@ -166,7 +166,7 @@ def test_a_killed_study_goes_on_and_ends_the_same(made: tuple[Path, Path], tmp_p
         command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE
     )
     wanted = plan.wanted(SMALL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     there: list[str] = []
     while len(there) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)

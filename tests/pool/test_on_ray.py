@@ -121,7 +121,7 @@ def tries(folder: Path) -> dict[str, int]:
 
 
 def gone(process: int) -> bool:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, 0)

@@ -220,7 +220,7 @@ def names() -> list[str]:
     """Return the names of all schedules that can run here.
 
     >>> names()[:3]
-    ['constant', 'step', 'linear']
+    ['constant', 'stable-decay', 'step']
     """
     peer = importlib.util.find_spec("transformers") is not None
     return [name for name in _NAMED if peer or name != _PEER]

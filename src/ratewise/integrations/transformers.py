@@ -112,12 +112,9 @@ class ObserveCallback(TrainerCallback):
             self._set_ramp(args.get_warmup_steps(state.max_steps), _unwrapped(theirs))
         if _unwrapped(theirs) is self.scheduler:
             self.scheduler.hear_length(state.max_steps)
-            batches, together = (
-                _length(kwargs["train_dataloader"]),
-                args.gradient_accumulation_steps,
-            )
+            batches = _length(kwargs.get("train_dataloader"))
             if batches is not None:
-                self.scheduler.hear_passes(-(-batches // together))
+                self.scheduler.hear_passes(-(-batches // args.gradient_accumulation_steps))
         if isinstance(self.scheduler, MetricLR):
             self.scheduler.missing = "hold"
         self._training, self._heard, self._falls_back = True, False, False

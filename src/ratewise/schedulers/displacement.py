@@ -198,7 +198,7 @@ class Displacement:
         def judged() -> Any:
             loss = closure()
             self._judge()
-            self._prescale.replace(self._corrected())
+            self._prescale.take(self._corrected())
             return loss
 
         return self._prescale.around(judged if self.online.on else closure)

@@ -71,7 +71,7 @@ class Prescale:
         self._terms = list(zip(groups, factors, probes, range_factors, strict=True))
         self._apply_all()
 
-    def replace(self, factors: Sequence[Tensor]) -> None:
+    def take(self, factors: Sequence[Tensor]) -> None:
         """Take other factors for a step that was begun, before its closure returns."""
         self._terms = [(g, f, p, r) for (g, _, p, r), f in zip(self._terms, factors, strict=True)]
 
