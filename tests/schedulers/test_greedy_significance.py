@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
 from ratewise import GreedyLR
 from ratewise.errors import InvalidArgument, InvalidState, SettingsDifferWarning
@@ -189,6 +190,51 @@ def test_stopped_anywhere_it_goes_on_to_the_bit(tensor):
         follow(scheduler, LOSSES[:stop], tensor=tensor)
         again = resumed(scheduler, tensor=tensor, total_steps=STEPS)
         assert follow(again, LOSSES[stop:], tensor=tensor) == whole[stop:], stop
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_length_that_a_trainer_has_told_is_saved(again):
+    whole = make()
+    whole.hear_length(STEPS)
+    rates = follow(whole, LOSSES)
+    assert rates[-1] == 0 < rates[-2]
+    stopped = make()
+    stopped.hear_length(STEPS)
+    follow(stopped, LOSSES[:420])
+    longer = resumed(stopped)
+    if again:
+        longer.hear_length(STEPS)
+    assert follow(longer, LOSSES[420:]) == rates[420:]
+
+
+def in_sequence() -> SequentialLR:
+    """Return a ramp of 20 steps before the scheduler, whose run begins with its turn."""
+    greedy = make(total_steps=200)
+    ramp = LinearLR(greedy.optimizer, 0.1, total_iters=20)
+    return SequentialLR(greedy.optimizer, [ramp, greedy], milestones=[20])
+
+
+def follow_sequence(scheduler: SequentialLR, losses: list[float]) -> list[float]:
+    rates = []
+    greedy = scheduler._schedulers[1]
+    for loss in losses:
+        scheduler.optimizer.step()
+        greedy.observe(loss)
+        scheduler.step()
+        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+    return rates
+
+
+def test_in_its_turn_after_a_ramp_it_ends_annealed_and_goes_on_to_the_bit():
+    whole = follow_sequence(in_sequence(), LOSSES[:220])
+    assert whole[19] == pytest.approx(0.1)
+    assert whole[219] == 0 < whole[218] < max(whole)
+    for stop in (10, 20, 100, 200):
+        first, again = in_sequence(), in_sequence()
+        follow_sequence(first, LOSSES[:stop])
+        again.optimizer.load_state_dict(first.optimizer.state_dict())
+        again.load_state_dict(first.state_dict())
+        assert follow_sequence(again, LOSSES[stop:220]) == whole[stop:], stop
 
 
 @pytest.mark.parametrize(("lost", "stop"), [(["values"], 100), (["values", "best"], 300)])
