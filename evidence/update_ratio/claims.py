@@ -1,136 +1,145 @@
-"""Which rule of the ratio is best, and what is claimed of the one that the package has."""
+"""Which law of the ratio is best, and what is claimed of the package's and of corrections."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from evidence.claims import Claim, below, outcome
 from evidence.update_ratio import numbers as of
-from evidence.update_ratio.numbers import FLAT, MEASURES, RULES, Numbers, criterion, scores
+from evidence.update_ratio.numbers import FLAT, OURS, SHARES, WITH, WITHOUT, Law, Numbers
 from ratewise.compare.statistics import MARGIN
-from ratewise.rules.ratio_law import DEFAULT
 
-#: The limits on a regret that are tried beside 1.
-LIMITS = (0.2, 0.5, 2.0, math.inf)
-Rule = tuple[float, float]  #: level, power
-
-
-class Best(NamedTuple):
-    """A rule, and what it costs beside the package's."""
-
-    name: str
-    rule: Rule
-    regret: float
-    default: float
-
-
-class Part(NamedTuple):
-    """The same on a part of the data, and which ratios the longest runs there ask for."""
-
-    best: Best
-    wanted: list[float]  #: by measure
-    apart: bool  #: whether no ratio suits both
+#: How much worse an online correction may make the held-out loss of any task.
+HARM = 1.01
 
 
 class Fit(NamedTuple):
-    """What the fit of the rule shows."""
+    """What the fit of the law shows; regrets are sums over both losses, as far as they are paid."""
 
-    regret: float  #: of the package's rule, both measures added
+    regret: float  #: of the package's law
     each: list[float]  #: by measure
-    better: int  #: rules that regret less
-    best: Best
-    flat: list[Rule]  #: those within `FLAT` of the best
-    limited: list[Best]  #: with other limits on a regret
-    constant: Best  #: one ratio for all lengths
-    alone: list[tuple[Rule, list[float]]]  #: by measure: the best by it alone, its regrets
-    parts: list[Part]  #: on large data alone, and on small
-    left_out: tuple[float, list[tuple[Rule, int]]] | None  #: regret, and rules chosen so often
-    below: list[float]  #: share of cosine's rates that the default ends below, by measure
+    best: Law
+    least: float
+    flat: list[Law]  #: those within `FLAT` of the best
+    without: Law  #: the best that does not know passes
+    without_least: float
+    left_out: tuple[float, list[tuple[Law, int]]] | None  #: regret, and laws chosen so often
+    shares: dict[str, list[float]]  #: fine-tuning: measure -> mean, at each of `SHARES` of the law
+    compromise: dict[str, list[float]]  #: group -> over what came before: training, held-out
 
 
 def fit(numbers: Numbers) -> Fit:
-    """Return what the fit shows."""
-    found = scores(numbers.regret, numbers.steps, numbers.settings.ratios)
-    ours = numbers.default_regret
-    values, mine = criterion(found), float(ours.sum(0).mean())
+    """Return what the fit shows, on runs from scratch; and what fine-tuning wants of it."""
+    scratch = ~numbers.tuning
+    regret = of.paid(numbers.regret, numbers.passes)
+    part = regret[:, scratch], numbers.steps[scratch], numbers.passes[scratch]
+    found, plain, ours = (
+        of.scores(laws, *part, numbers.ratios) for laws in (WITH, WITHOUT, [OURS])
+    )
+    values, least_plain = of.criterion(found), of.criterion(plain)
     best = int(values.argmin())
-    same = min((k for k, rule in enumerate(RULES) if rule[1] == 0), key=lambda k: float(values[k]))
-    alone = [int(found[:, m].mean(-1).argmin()) for m in range(len(MEASURES))]
+    tasks = [u.task for u, keep in zip(numbers.units, scratch, strict=True) if keep]
     apart = None
-    if len(numbers.settings.tasks) > 1:
-        regret, chosen = of.left_out(found, numbers.tasks)
-        apart = regret, [(RULES[k], chosen.count(k)) for k in dict.fromkeys(chosen)]
+    if len(set(tasks)) > 1:
+        elsewhere, chosen = of.left_out(found, tasks)
+        apart = elsewhere, [(WITH[k], chosen.count(k)) for k in dict.fromkeys(chosen)]
     return Fit(
-        regret=mine,
-        each=[float(x) for x in ours.mean(-1)],
-        better=int((values < mine - 1e-12).sum()),
-        best=Best("all", RULES[best], float(values[best]), mine),
-        flat=[RULES[k] for k in np.flatnonzero(values <= values[best] + FLAT)],
-        limited=[_limited(numbers, limit) for limit in LIMITS],
-        constant=Best("constant", RULES[same], float(values[same]), mine),
-        alone=[(RULES[k], [float(x) for x in found[k].mean(-1)]) for k in alone],
-        parts=[_part(numbers, found, name) for name in list(numbers.groups())[1:]],
+        regret=float(of.criterion(ours)[0]),
+        each=[float(x) for x in ours[0].mean(-1)],
+        best=WITH[best],
+        least=float(values[best]),
+        flat=[WITH[k] for k in np.flatnonzero(values <= values[best] + FLAT)],
+        without=WITHOUT[int(least_plain.argmin())],
+        without_least=float(least_plain.min()),
         left_out=apart,
-        below=(numbers.default[:, :, None] < numbers.cosine).mean((1, 2)).tolist(),
+        shares=_shares(numbers),
+        compromise=_compromise(numbers),
     )
 
 
-def _limited(numbers: Numbers, limit: float) -> Best:
-    """Return the best rule, and what the default costs, if one regret may be another size."""
-    s = numbers.settings
-    weights = of.between([DEFAULT.ratio(int(n)) for n in numbers.steps], s.ratios)
-    regret = np.minimum(numbers.ours - numbers.ours.min(-1, keepdims=True), limit)
-    values = criterion(scores(regret, numbers.steps, s.ratios))
-    mine = float(criterion(np.einsum("mur,ur->mu", regret, weights)[None])[0])
-    best = int(values.argmin())
-    name = f"at {limit:g}" if limit < math.inf else "without one"
-    return Best(name, RULES[best], float(values[best]), mine)
+def _shares(numbers: Numbers) -> dict[str, list[float]]:
+    keep = numbers.tuning
+    if not keep.any():
+        return {}
+    at = [numbers.at(share * numbers.default(True), numbers.ours)[:, keep] for share in SHARES]
+    means = np.exp(np.stack(at).mean(-1))
+    return {name: means[:, m].tolist() for m, name in enumerate(of.MEASURES)}
 
 
-def _part(numbers: Numbers, found: np.ndarray, name: str) -> Part:
-    keep = numbers.groups()[name]
-    value, last = criterion(found[..., keep]), max(numbers.settings.horizons)
-    default = float(criterion(numbers.default_regret[None][..., keep])[0])
-    wanted = numbers.regret[:, keep & (numbers.steps == last)].mean(1).argmin(-1)
-    best = int(value.argmin())
-    return Part(
-        Best(name, RULES[best], float(value[best]), default),
-        [numbers.settings.ratios[k] for k in wanted],
-        bool(abs(wanted[0] - wanted[1]) > 1),
-    )
+def _compromise(numbers: Numbers) -> dict[str, list[float]]:
+    """Return the default without passes over the default that came before."""
+    ratio = numbers.at(numbers.default(False), numbers.ours) - numbers.named["before"]
+    groups = numbers.groups().items()
+    return {name: np.exp(ratio[:, keep].mean(-1)).tolist() for name, keep in groups}
 
 
 def claims(numbers: Numbers, found: Fit) -> list[Claim]:
-    """Return what is claimed of the package's rule."""
-    rank, least = found.better + 1, found.best.regret
+    """Return what is claimed of the package's law, and of online corrections."""
     said = [
         Claim(
-            f"the default is one of the best rules: within {FLAT:g} of the least regret",
-            f"<= {least + FLAT:.3f}",
+            f"the law is one of the best: within {FLAT:g} of the least regret",
+            f"<= {found.least + FLAT:.3f}",
             f"{found.regret:.3f}",
             "",
-            outcome(found.regret <= least + FLAT),
+            outcome(found.regret <= found.least + FLAT),
         ),
         Claim(
-            "it is the best of those tried",
-            "rank 1",
-            f"{rank} of {len(RULES)}",
+            "passes matter: the best law that does not know them regrets more",
+            f"> {found.least + FLAT:.3f}",
+            f"{found.without_least:.3f}",
             "",
-            outcome(rank == 1),
-        ),
-        Claim(
-            "the length of a run matters: one ratio for all regrets more",
-            f"> {least:.3f}",
-            f"{found.constant.regret:.3f}",
-            "",
-            outcome(found.constant.regret > least),
+            outcome(found.without_least > found.least + FLAT),
         ),
     ]
-    for m, name in enumerate(MEASURES):
-        found_there = numbers.interval(m, np.ones_like(numbers.steps, bool), MARGIN)
-        title = f"the default ends no higher than tuned cosine, {name} loss"
-        said.append(below(title, found_there, MARGIN))
-    return said
+    ours = numbers.at(numbers.default(True), numbers.ours)
+    for name, keep in numbers.groups().items():
+        for m, measure in enumerate(of.MEASURES):
+            title = f"{name}: the law ends no higher than tuned linear, {measure} loss"
+            said.append(below(title, numbers.interval(ours[m], keep, MARGIN), MARGIN))
+    for name, (training, held_out) in found.compromise.items():
+        if name != "fine-tuning":
+            worst = max(training, held_out)
+            title = f"{name}: where passes are not known it is no worse than what came before"
+            held = outcome(worst <= MARGIN)
+            said.append(Claim(title, f"<= {MARGIN:g}", f"{worst:.3f}", "", held))
+    return said + _online(numbers)
+
+
+def _online(numbers: Numbers) -> list[Claim]:
+    """Return the claims on online corrections, where they were run."""
+    found = against_alone(numbers, "online, 1")
+    fresh = numbers.groups().get("fresh data", np.zeros(len(numbers.units), bool))
+    keep = fresh & np.isfinite(found[1])
+    if not keep.any():
+        return []
+    worst = float(np.exp(found[1, keep].max()))
+    random = against_alone(numbers, "random sign")[1, keep]
+    return [
+        Claim(
+            "fresh data, AdamW: the online correction ends no task higher, held-out loss",
+            f"<= {HARM:g}",
+            f"{worst:.3f}",
+            "",
+            outcome(worst <= HARM),
+        ),
+        below(
+            "it lowers it, in the mean",
+            numbers.interval(found[1], keep),
+        ),
+        Claim(
+            "corrections with a random sign (the control) do less",
+            f"> {np.exp(found[1, keep].mean()):.3f}",
+            f"{np.exp(random.mean()):.3f}",
+            "",
+            outcome(bool(random.mean() > found[1, keep].mean())),
+        ),
+    ]
+
+
+def against_alone(numbers: Numbers, name: str) -> np.ndarray:
+    """Return a corrected method's loss over the same ratio's alone, ln, [measure, unit]."""
+    share = name.rpartition(", ")[2] if ", " in name else "1"
+    nothing = np.full((2, len(numbers.units)), np.nan)
+    return numbers.named.get(name, nothing) - numbers.named[f"alone, {share}"]

@@ -1,4 +1,4 @@
-"""The update-ratio study in numbers: losses against tuned cosine, and which rule is best."""
+"""The update-ratio study in numbers: losses against a tuned linear decay, and which law is best."""
 
 from __future__ import annotations
 
@@ -10,86 +10,128 @@ from typing import NamedTuple
 import numpy as np
 
 from evidence.results import Results
-from evidence.update_ratio import plan
-from evidence.update_ratio.plan import Settings
+from evidence.update_ratio import pairs, plan
+from evidence.update_ratio.plan import Settings, Unit
 from ratewise.compare.statistics import CAP, Interval, mean_interval
-from ratewise.rules.ratio_law import DEFAULT, Horizon
+from ratewise.rules.ratio_law import DEFAULT, FRESH, WITH_PASSES, Passes, default_ratio
 
 MEASURES = ("training", "held-out")
 #: Losses below this share of the first one count as it: nobody needs what lies below.
 FLOOR = 0.01
-#: The rules that are tried: (level, power), limited to the measured ratios.
-LEVELS = (0.01, 0.012, 0.014, 0.017, 0.02, 0.024, 0.028, 0.034, 0.04)
-POWERS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 1.0)
-RULES = tuple(itertools.product(LEVELS, POWERS))
-#: Rules whose criteria differ by no more are as good as each other.
+#: The laws that are tried: (level, power, free passes, fall), limited to the measured ratios.
+LEVELS = (0.01, 0.012, 0.014, 0.017, 0.02, 0.024, 0.028, 0.034)
+POWERS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+FREE = (1.0, 2.0, 4.0, 8.0, 16.0)
+FALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+Law = tuple[float, float, float, float]
+WITHOUT: tuple[Law, ...] = tuple((*two, 1.0, 0.0) for two in itertools.product(LEVELS, POWERS))
+WITH: tuple[Law, ...] = tuple(itertools.product(LEVELS, POWERS, FREE, FALLS))
+#: Laws whose criteria differ by no more are as good as each other.
 FLAT = 0.01
-#: What the names of tasks with few rows have in them.
-SMALL = ("small", "regression", "breast cancer", "diabetes")
+#: What weights that were trained before might take of the ratio.
+SHARES = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 class Numbers(NamedTuple):
-    """Logarithms of losses, means over seeds; [measure, unit, ratio] where nothing else is said."""
+    """Logarithms of losses over tuned linear's, means over seeds."""
 
-    settings: Settings
-    tasks: np.ndarray  #: [unit]
-    steps: np.ndarray  #: [unit]
-    ours: np.ndarray  #: to tuned cosine
-    cosine: np.ndarray  #: cosine's to tuned cosine, [measure, unit, rate]
-    regret: np.ndarray  #: to the unit's best ratio, at most 1
-    default: np.ndarray  #: ours at the package's ratio, [measure, unit]
-    default_regret: np.ndarray  #: regret there, [measure, unit]
-    failed: np.ndarray  #: runs that diverged, and that ended above their start, [2, ratio or rate]
+    units: list[Unit]
+    passes: np.ndarray  #: [unit]
+    ours: np.ndarray  #: [measure, unit, ratio]
+    regret: np.ndarray  #: to the unit's best ratio, at most 1, the same
+    named: dict[str, np.ndarray]  #: method -> [measure, unit], NaN where it was not run
+    ratios: tuple[float, ...]
+    runs: int
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The units' lengths, [unit]."""
+        return np.array([unit.steps for unit in self.units])
+
+    @property
+    def tuning(self) -> np.ndarray:
+        """Which units begin at weights that were trained before, [unit]."""
+        return np.array([unit.task in pairs.PAIRS for unit in self.units])
 
     def groups(self) -> dict[str, np.ndarray]:
         """Return which units are looked at together, [unit] each; none is empty."""
-        small = np.array([any(word in task for word in SMALL) for task in self.tasks])
-        groups = {"all": np.ones_like(small), "large": ~small, "small": small}
+        fresh, tuning = self.passes <= FRESH, self.tuning
+        groups = {
+            "fresh data": fresh & ~tuning,
+            "many passes": ~fresh & ~tuning,
+            "fine-tuning": tuning,
+        }
         return {name: mask for name, mask in groups.items() if mask.any()}
 
-    def interval(self, measure: int, keep: np.ndarray, most: float = 1.0) -> Interval:
-        """Return the mean at the default, over tasks or data sets; its `p` is about a bound."""
-        names = [x for x in self.settings.tasks if (keep & (self.tasks == x)).any()]
-        groups = [self.default[measure, keep & (self.tasks == x)][:, None] for x in names]
-        sets = [plan.data_set(name) for name in names]
+    def at(self, wanted: Sequence[float] | np.ndarray, what: np.ndarray) -> np.ndarray:
+        """Return `what` at a ratio for each unit, [measure, unit]: read between measured ones."""
+        return np.asarray(np.einsum("mur,ur->mu", what, between(wanted, self.ratios)))
+
+    def default(self, known: bool) -> np.ndarray:
+        """Return the package's ratios, [unit], where passes are known or not."""
+        pairs_of = zip(self.units, self.passes, strict=True)
+        return np.array(
+            [
+                default_ratio(u.steps, max(1, round(u.steps / p)) if known else None)
+                for u, p in pairs_of
+            ]
+        )
+
+    def interval(self, values: np.ndarray, keep: np.ndarray, most: float = 1.0) -> Interval:
+        """Return the mean of some units' values, over tasks or data sets; `p` is about a bound."""
+        names = np.array([unit.task for unit in self.units])
+        tasks = list(dict.fromkeys(names[keep]))
+        groups = [values[keep & (names == name)][:, None] for name in tasks]
+        sets = [plan.data_set(name) for name in tasks]
         return mean_interval(groups, sets, null=math.log(most))
 
 
 def load(results: Results, settings: Settings) -> Numbers:
-    """Return the study's numbers from what is kept of its runs.
+    """Return the study's numbers from what is there of its runs; it may go on later.
 
     Raises:
-        StoreError: a run is missing.
+        StoreError: nothing is there.
     """
-    kept = [run.losses for unit in plan.wanted(settings) for run in results.of(unit)]
-    first, *last = np.array(kept).T.reshape(3, len(plan.units(settings)), -1, len(settings.seeds))
-    losses = np.log(np.clip(last / first, FLOOR, CAP))
-    return numbers_from(settings, losses.mean(-1), np.stack([np.isinf(last[0]), losses[0] > 0]))
+    wanted = plan.wanted(settings)
+    units, found = [], []
+    for name in [name for name in wanted if name in results] or list(wanted)[:1]:
+        names = plan.names(settings, wanted[name])
+        kept = np.array([run.losses for run in results.of(name)])
+        kept = kept.reshape(len(names), len(settings.seeds), 3)
+        found.append((names, np.log(np.clip(kept[..., 1:] / kept[..., :1], FLOOR, CAP)).mean(1)))
+        units.append(wanted[name])
+    return numbers_from(settings, units, found)
 
 
-def numbers_from(settings: Settings, losses: np.ndarray, failed: np.ndarray) -> Numbers:
+def numbers_from(
+    settings: Settings, units: list[Unit], found: Sequence[tuple[Sequence[str], np.ndarray]]
+) -> Numbers:
     """Return the numbers from ln of losses.
 
     Args:
         settings: of the study.
-        losses: [measure, unit, method], the ratios first, then cosine's rates.
-        failed: bool, [diverged or risen, unit, method, seed].
+        units: what was trained.
+        found: a unit each, the methods' names and their losses, [method, measure].
     """
-    units, count = plan.units(settings), len(settings.ratios)
-    ours, cosine = losses[..., :count], losses[..., count:]
-    tuned = cosine.min(-1, keepdims=True)
-    regret = np.minimum(ours - ours.min(-1, keepdims=True), 1.0)
-    weights = between([DEFAULT.ratio(unit.steps) for unit in units], settings.ratios)
+    ours, named, runs = [], [], 0
+    for names, losses in found:
+        tuned = losses[[name == "linear" for name in names]].min(0)
+        apart = losses - tuned
+        ours.append(apart[[name == "update-ratio" for name in names]])
+        several = ("linear", "update-ratio")
+        named.append({n: x for n, x in zip(names, apart, strict=True) if n not in several})
+        runs += len(names) * len(settings.seeds)
+    stacked = np.stack(ours).transpose(2, 0, 1)
+    missing = np.full(2, np.nan)
+    every = dict.fromkeys(name for one in named for name in one)
     return Numbers(
-        settings=settings,
-        tasks=np.array([unit.task for unit in units]),
-        steps=np.array([unit.steps for unit in units]),
-        ours=ours - tuned,
-        cosine=cosine - tuned,
-        regret=regret,
-        default=np.einsum("mur,ur->mu", ours - tuned, weights),
-        default_regret=np.einsum("mur,ur->mu", regret, weights),
-        failed=failed.sum((1, 3)),
+        units=units,
+        passes=np.array([unit.passes for unit in units]),
+        ours=stacked,
+        regret=np.minimum(stacked - stacked.min(-1, keepdims=True), 1.0),
+        named={n: np.stack([one.get(n, missing) for one in named], 1) for n in every},
+        ratios=settings.ratios,
+        runs=runs,
     )
 
 
@@ -103,35 +145,49 @@ def between(wanted: Sequence[float] | np.ndarray, ratios: Sequence[float]) -> np
     return np.stack([np.interp(x, measured, row) for row in np.eye(len(ratios))], -1)
 
 
+def law_of(law: Law, ratios: Sequence[float]) -> Passes:
+    """Return a law as the package has it, within the measured ratios."""
+    return Passes(*law, least=ratios[0], most=ratios[-1])
+
+
 def scores(
+    laws: Sequence[Law],
     regret: np.ndarray,
-    steps: Sequence[int] | np.ndarray,
+    steps: np.ndarray,
+    passes: np.ndarray,
     ratios: Sequence[float],
 ) -> np.ndarray:
-    """Return what each of `RULES` regrets, [rule, measure, unit].
+    """Return what each law regrets, [law, measure, unit].
 
     Args:
+        laws: those that are tried.
         regret: [measure, unit, ratio].
-        steps: [unit], the lengths.
+        steps, passes: [unit].
         ratios: those that were measured, ascending.
     """
-    rules = [horizon_of(rule, ratios) for rule in RULES]
-    wanted = np.array([[rule.ratio(int(length)) for length in steps] for rule in rules])
-    return np.einsum("mur,kur->kmu", regret, between(wanted, ratios))
+    sizes = list(zip(steps.tolist(), np.maximum(passes, 1.0).tolist(), strict=True))
+    made = [law_of(law, ratios) for law in laws]
+    wanted = np.array([[law.ratio(*size) for size in sizes] for law in made])
+    return np.asarray(np.einsum("mur,kur->kmu", regret, between(wanted, ratios)))
 
 
-def horizon_of(rule: tuple[float, float], ratios: Sequence[float]) -> Horizon:
-    """Return a rule as the package has it, within the measured ratios."""
-    return Horizon(*rule, least=ratios[0], most=ratios[-1], unknown=rule[0])
+def paid(regret: np.ndarray, passes: np.ndarray) -> np.ndarray:
+    """Return regrets without those in training loss on rows that are seen often.
+
+    A large ratio learns such rows by heart, and nobody needs that.
+    """
+    found = regret.copy()
+    found[0, passes > FRESH] = 0.0
+    return found
 
 
 def criterion(found: np.ndarray) -> np.ndarray:
-    """Return each rule's mean over units of the sum over measures; the least is the best."""
+    """Return each law's mean over units of the sum over measures; the least is the best."""
     return np.asarray(found.sum(1).mean(-1))
 
 
 def left_out(found: np.ndarray, tasks: Sequence[str] | np.ndarray) -> tuple[float, list[int]]:
-    """Choose the rule without each task in turn; return the mean regret there, and the rules.
+    """Choose the law without each task in turn; return the mean regret there, and the laws.
 
     Args:
         found: of `scores`.
@@ -143,3 +199,8 @@ def left_out(found: np.ndarray, tasks: Sequence[str] | np.ndarray) -> tuple[floa
         chosen.append(int(criterion(found[..., ~apart]).argmin()))
         regrets += found[chosen[-1]].sum(0)[apart].tolist()
     return float(np.mean(regrets)), chosen
+
+
+#: The package's laws in the form of those that are tried.
+OURS: Law = WITH_PASSES[:4]
+OURS_WITHOUT: Law = (DEFAULT.level, DEFAULT.power, 1.0, 0.0)

@@ -1,9 +1,8 @@
-"""The page on UpdateRatioLR's ratio: losses, regret, and the rule that follows."""
+"""The page on UpdateRatioLR's ratio: losses, regret, the law, fine-tuning, online corrections."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,63 +11,68 @@ import numpy as np
 from evidence import page as pages
 from evidence.results import Results
 from evidence.update_ratio import numbers as of
-from evidence.update_ratio.claims import claims, fit
+from evidence.update_ratio import plan
+from evidence.update_ratio.claims import HARM, against_alone, claims, fit
 from evidence.update_ratio.figures import draw
-from evidence.update_ratio.numbers import MEASURES, RULES, Numbers
+from evidence.update_ratio.numbers import MEASURES, SHARES, WITH, Law, Numbers
 from evidence.update_ratio.plan import Settings
-from ratewise.compare.statistics import CAP, TIE, Interval
-from ratewise.rules.ratio_law import DEFAULT
+from ratewise.compare.statistics import CAP, Interval
+from ratewise.rules import online
+from ratewise.rules.ratio_law import DEFAULT, FRESH, PRETRAINED, WITH_PASSES
+
+Rows = list[list[str]]
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page, and its figure beside it."""
     numbers, figure = of.load(results, settings), page.with_suffix(".png").name
-    pages.write(page, text(numbers, figure), {figure: partial(draw, numbers)})
+    pages.write(page, text(numbers, settings, figure), {figure: partial(draw, numbers)})
 
 
-def text(numbers: Numbers, figure: str) -> str:
+def text(numbers: Numbers, settings: Settings, figure: str) -> str:
     """Return the page."""
-    s, found = numbers.settings, fit(numbers)
-    failed = [f"{diverged}/{risen}" for diverged, risen in numbers.failed.T]
-    count = len(s.ratios)
-    usual = np.median(numbers.cosine, -1)
+    found = fit(numbers)
     return pages.render(
         "update_ratio/page.md.j2",
         claims(numbers, found),
-        settings=s,
-        runs=len(numbers.steps) * (count + s.rates) * len(s.seeds),
-        runs_each=len(numbers.steps) * len(s.seeds),
-        measures=MEASURES,
-        groups=list(numbers.groups()),
-        small=of.SMALL,
+        settings=settings,
+        runs=numbers.runs,
+        units=len(numbers.units),
+        planned=len(plan.units(settings)),
+        lengths=sorted(set(numbers.steps.tolist())),
         floor=of.FLOOR,
         cap=CAP,
         flat=of.FLAT,
-        rules=len(RULES),
+        fresh=FRESH,
+        laws=len(WITH),
+        law=WITH_PASSES,
         default=DEFAULT,
+        pretrained=PRETRAINED,
+        before=plan.BEFORE,
+        reference=plan.ONLINE,
+        online=online,
+        harm=HARM,
         fit=found,
-        rule=lambda rule: f"{rule[0]:g} (300/T)^{rule[1]:g}",
-        failed={f"{r:g}": x for r, x in zip(s.ratios, failed, strict=False) if x != "0/0"},
-        failed_cosine=failed[count:],
+        words=_words,
         against=_against(numbers),
-        by_task=_by_task(numbers),
-        medians=_rows(numbers, _medians, numbers.ours, numbers.default, usual),
-        regrets=_rows(numbers, _means, numbers.regret, numbers.default_regret),
-        fits=_fits(numbers),
+        shares=[f"{x:g}" for x in SHARES],
+        tuning=[[n, *(f"{x:.3f}" for x in row)] for n, row in found.shares.items()],
+        corrected=_corrected(numbers),
+        by_unit=_by_unit(numbers),
+        regrets=_regrets(numbers),
         figure=figure,
     )
 
 
-def _against(numbers: Numbers) -> list[list[str]]:
-    rows = []
-    for length in (*numbers.settings.horizons, 0):
-        keep = (numbers.steps == length) | (length == 0)
-        for m, name in enumerate(MEASURES):
-            x, tie = numbers.default[m, keep], math.log(TIE)
-            counts = [(x < -tie).sum(), (abs(x) <= tie).sum(), (x > tie).sum()]
-            parts = [_short(numbers.interval(m, keep & g)) for g in numbers.groups().values()]
-            rows.append([f"{length or 'all'}", name, " / ".join(map(str, counts)), *parts])
-    return rows
+def _words(law: Law) -> str:
+    """Return a law as it is written.
+
+    >>> _words((0.02, 0.2, 4.0, 0.3)), _words((0.02, 0.6, 1.0, 0.0))
+    ('0.02 (300/T)^0.2 min(1, (4/E)^0.3)', '0.02 (300/T)^0.6')
+    """
+    level, power, free, fall = law
+    passes = f" min(1, ({free:g}/E)^{fall:g})" if fall else ""
+    return f"{level:g} (300/T)^{power:g}{passes}"
 
 
 def _short(found: Interval) -> str:
@@ -81,45 +85,61 @@ def _short(found: Interval) -> str:
     return f"{middle:.2f}" if math.isinf(high) else f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _medians(values: np.ndarray) -> list[str]:
-    return [f"{x:.3f}" if x < 10 else f"{x:.1f}" for x in np.exp(np.median(values, 0))]
-
-
-def _means(values: np.ndarray) -> list[str]:
-    return [f"{x:.3f}" for x in values.mean(0)]
-
-
-def _rows(
-    numbers: Numbers, shown: Callable[[np.ndarray], list[str]], *columns: np.ndarray
-) -> dict[str, list[list[str]]]:
-    """Return rows by measure; a row is a length and a group of units."""
-    found = {}
-    for m, name in enumerate(MEASURES):
-        values = np.column_stack([column[m] for column in columns])
-        found[name] = [
-            [str(length), group, *shown(values[keep & (numbers.steps == length)])]
-            for length in numbers.settings.horizons
-            for group, keep in numbers.groups().items()
-        ]
-    return found
-
-
-def _fits(numbers: Numbers) -> list[list[str]]:
-    s, rows = numbers.settings, []
-    found = of.scores(numbers.regret, numbers.steps, s.ratios)
-    order = np.argsort(of.criterion(found), kind="stable")[:10]
-    shown = [(of.horizon_of(RULES[k], s.ratios), found[k]) for k in order]
-    for rule, regret in [*shown, (DEFAULT, numbers.default_regret)]:
-        regrets = [f"{x:.3f}" for x in (regret.sum(0).mean(), *regret.mean(-1))]
-        at = [f"{rule.ratio(length):.4f}" for length in s.horizons]
-        rows.append([f"{rule.level:g}", f"{rule.power:g}", *regrets, *at])
+def _against(numbers: Numbers) -> Rows:
+    """Return a row a group and loss: the law, the compromise, what came before; over linear."""
+    rows = []
+    columns = [numbers.at(numbers.default(known), numbers.ours) for known in (True, False)]
+    columns.append(numbers.named["before"])
+    for name, keep in numbers.groups().items():
+        for m, measure in enumerate(MEASURES):
+            means = [_short(numbers.interval(column[m], keep)) for column in columns]
+            tenth = [f"{math.exp(np.quantile(column[m, keep], 0.9)):.2f}" for column in columns]
+            both = [f"{mean}; {most}" for mean, most in zip(means, tenth, strict=True)]
+            rows.append([name, measure, *both])
     return rows
 
 
-def _by_task(numbers: Numbers) -> list[list[str]]:
+def _corrected(numbers: Numbers) -> Rows:
+    """Return a row a correction and group: geometric means and largest, over the same alone."""
     rows = []
-    for name in numbers.settings.tasks:
-        keep = [(numbers.tasks == name) & (numbers.steps == n) for n in numbers.settings.horizons]
-        means = [np.exp(numbers.default[:, units].mean(-1)) for units in keep]
-        rows.append([name, *(" / ".join(f"{x:.2f}" for x in both) for both in means)])
+    for method in numbers.named:
+        if not method.startswith(("online", "random")):
+            continue
+        found = against_alone(numbers, method)
+        for name, keep in numbers.groups().items():
+            those = keep & np.isfinite(found[1])
+            if those.any():
+                cells = [
+                    f"{math.exp(x[those].mean()):.3f} ({math.exp(x[those].max()):.3f})"
+                    for x in found
+                ]
+                rows.append([method, name, str(int(those.sum())), *cells])
+    return rows
+
+
+def _regrets(numbers: Numbers) -> dict[str, Rows]:
+    """Return rows by measure; a row is a group and a length."""
+    found = {}
+    for m, measure in enumerate(MEASURES):
+        rows = []
+        for name, group in numbers.groups().items():
+            for length in sorted(set(numbers.steps[group].tolist())):
+                values = numbers.regret[m, group & (numbers.steps == length)].mean(0)
+                rows.append([name, str(length), *(f"{x:.3f}" for x in values)])
+        found[measure] = rows
+    return found
+
+
+def _by_unit(numbers: Numbers) -> Rows:
+    """Return a row a unit: the best ratio and the law's, and what it ends at over tuned linear."""
+    law, wanted = numbers.at(numbers.default(True), numbers.ours), numbers.default(True)
+    rows = []
+    for k, unit in enumerate(numbers.units):
+        best = [f"{numbers.ratios[int(numbers.ours[m, k].argmin())]:g}" for m in (0, 1)]
+        least = [f"{math.exp(numbers.ours[m, k].min()):.3f}" for m in (0, 1)]
+        at = [f"{math.exp(law[m, k]):.3f}" for m in (0, 1)]
+        size = [str(unit.steps), f"{numbers.passes[k]:.3g}"]
+        both = [" / ".join(x) for x in (best, least, at)]
+        row = [unit.task, unit.optimizer, *size, *both[:2], f"{wanted[k]:.4f}", both[2]]
+        rows.append(row)
     return rows

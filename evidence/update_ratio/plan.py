@@ -1,56 +1,83 @@
-"""Which ratio, for which horizon: the default of UpdateRatioLR, fitted on data that may train.
+"""Which ratio, for which length and how many passes: what UpdateRatioLR's law is fitted on.
 
-Every task is trained at several ratios and lengths, and under cosine at rates over three decades.
-A rule ``level * (300 / total_steps)^power`` is then chosen by its mean regret. Nothing that judges
-is looked at: see `ratewise.learning.tasks`.
+Every task is trained at several ratios and lengths, on as many rows as make the passes that are
+asked for, and under a linear decay at rates over two and a half decades. The law is then chosen by
+its mean regret. Nothing that judges is looked at: see `ratewise.learning.tasks`.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from evidence.simulated import Planned, as_data, digest
+from evidence.update_ratio import pairs
 from ratewise import simulate
+from ratewise.data import sets
+from ratewise.data.text import encode, windows
 from ratewise.learning.tasks import HELD_OUT, held_apart
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Fixed, UpdateRatio
 
-_TEACHER = {"data": "teacher"}
-_LARGE = {"data": "teacher", "size": 6000}
-#: name -> (family, its options). Small sets are learned by heart in a few hundred steps, large
-#: ones are seen a few times; both are what users have.
+_TEACHER = {"data": "teacher", "label_noise": 0.1, "batch_size": 8}
+#: name -> (family, its options). Of random teachers and of text there are as many rows as wanted.
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mlp, small": ("mlp", {**_TEACHER, "size": 640}),
-    "mlp, regression": ("mlp", {**_TEACHER, "size": 640, "classes": None, "label_noise": 0.3}),
-    "residual mlp, small": ("residual-mlp", {**_TEACHER, "size": 640}),
+    "mlp": ("mlp", {**_TEACHER, "inputs": 32, "width": 32, "depth": 2}),
+    "mlp, batch 64": ("mlp", {**_TEACHER, "batch_size": 64}),
+    "residual mlp": ("residual-mlp", _TEACHER),
+    "lenet": ("lenet", _TEACHER),
+    "transformer": ("wide-transformer", {"data": "wikitext", "width": 32, "batch_size": 8}),
     "breast cancer": ("mlp", {"data": "breast-cancer"}),
-    "diabetes": ("mlp", {"data": "diabetes"}),
+    "wine": ("mlp", {"data": "wine", "batch_size": 16}),
+    "diabetes": ("residual-mlp", {"data": "diabetes"}),
     "housing": ("mlp", {"data": "housing", "depth": 2}),
-    "mlp, large": ("mlp", {**_LARGE, "inputs": 32, "width": 64, "depth": 2, "classes": 8}),
-    "residual mlp, large": ("residual-mlp", {**_LARGE, "inputs": 32}),
-    "lenet, small": ("lenet", {**_TEACHER, "size": 640, "label_noise": 0.1}),
-    "lenet, large": ("lenet", _LARGE),
-    "vgg, large": ("vgg", {**_LARGE, "label_noise": 0.1}),
-    "resnet, large": ("resnet", _LARGE),
-    "vit, large": ("vit", _LARGE),
-    "gru": ("gru", {"data": "wikitext"}),
-    "deep transformer": ("deep-transformer", {"data": "wikitext", "depth": 3}),
-    "wide transformer": ("wide-transformer", {"data": "wikitext", "width": 32}),
 }
+#: Fewer rows than that are no data set; more than that need not be held out.
+LEAST_ROWS, MOST_HELD_OUT = 96, 1024
+#: Seed of the order of a text's rows.
+_ORDER = 20231
+
+
+class Size(NamedTuple):
+    """A length, and how often each row is seen in it; 0 is as often as the data's rows say."""
+
+    steps: int
+    passes: int
+
+
+_SHORT = (Size(100, 1), Size(100, 8), Size(400, 1), Size(400, 8))
+_MIDDLE = (*_SHORT, Size(2000, 1), Size(2000, 8), Size(2000, 64))
+_TABLE = tuple(Size(steps, 0) for steps in (100, 400, 2000))
+#: Which of them a task is trained for.
+SIZES: dict[str, tuple[Size, ...]] = {
+    "mlp": (*_MIDDLE, Size(8000, 1), Size(8000, 8), Size(8000, 64)),
+    "mlp, batch 64": (Size(100, 1), Size(400, 1)),
+    "residual mlp": (*_MIDDLE, Size(8000, 1)),
+    "lenet": (*_SHORT, Size(2000, 1), Size(2000, 64)),
+    "transformer": (Size(100, 1), Size(400, 1), Size(2000, 1), Size(2000, 64)),
+    **dict.fromkeys(("breast cancer", "wine", "diabetes", "housing"), _TABLE),
+    # what is fine-tuned is seen a few times
+    **dict.fromkeys(pairs.PAIRS, (Size(100, 4), Size(400, 4))),
+}
+#: What came before the law, with a cosine: level, power.
+BEFORE = (0.02, 0.6)
+#: Where online corrections begin: near the right ratio, and far below it.
+ONLINE = (0.02, 0.2)
+SHARES = (1.0, 0.25)
 
 
 @dataclass(frozen=True)
 class Settings:
     """The size of the study; the tests make it small."""
 
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = (*TASKS, *pairs.PAIRS)
     optimizers: tuple[str, ...] = ("adamw", "sgd")
-    horizons: tuple[int, ...] = (100, 300, 1000, 2000)
+    longest: int = 8000
     ratios: tuple[float, ...] = (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
-    rates: int = 7  #: of the tuned cosine, over three decades
+    rates: int = 6  #: of the tuned linear decay, over two and a half decades
     seeds: tuple[int, ...] = (11, 12)
 
 
@@ -60,9 +87,19 @@ class Unit(NamedTuple):
     task: str
     optimizer: str
     steps: int
+    wanted: int  #: passes; 0 is what the rows make of it
+
+    @property
+    def passes(self) -> float:
+        """How often each row is seen."""
+        if self.wanted:
+            return self.steps * _built(self.task)[1]["batch_size"] / _trained_rows(self)
+        made = task(self)
+        return self.steps * made.batch_size / (len(made.data_for(0)[0]) - made.held_out)
 
     def __str__(self) -> str:
-        return f"{self.task}, {self.optimizer}, {self.steps} steps"
+        passes = f", {self.wanted} passes" if self.wanted else ""
+        return f"{self.task}, {self.optimizer}, {self.steps} steps{passes}"
 
 
 class Method(NamedTuple):
@@ -71,58 +108,121 @@ class Method(NamedTuple):
     name: str
     rule: Any
     lr: float
+    setting: float  #: the ratio, or the rate
 
 
 @cache
-def task(name: str) -> simulate.Task:
-    """Return a task of the study, a quarter of its rows held out."""
-    family, options = TASKS[name]
-    return held_apart(simulate.family(family, **options))
+def task(unit: Unit) -> simulate.Task:
+    """Return what a unit trains, some of its rows held out."""
+    family, options = _built(unit.task)
+    if not unit.wanted:
+        return held_apart(simulate.family(family, **options))
+    trained = _trained_rows(unit)
+    held_out = min(MOST_HELD_OUT, math.ceil(trained * HELD_OUT / (1.0 - HELD_OUT)))
+    rows = trained + held_out
+    if unit.task in pairs.PAIRS:
+        made = pairs.task(unit.task, rows)
+    elif options["data"] == "teacher":
+        made = simulate.family(family, **options, size=rows)
+    else:
+        made = replace(simulate.family(family, **options), data=_text(rows))
+    return replace(made, held_out=held_out)
+
+
+def _trained_rows(unit: Unit) -> int:
+    """Return how many rows make the passes that are wanted."""
+    batch = int(_built(unit.task)[1]["batch_size"])
+    return max(LEAST_ROWS, math.ceil(unit.steps * batch / unit.wanted))
+
+
+def _built(name: str) -> tuple[str, dict[str, Any]]:
+    """Return a task's family and its options."""
+    return pairs.PAIRS[name][:2] if name in pairs.PAIRS else TASKS[name]
+
+
+@cache
+def _text(rows: int) -> tuple[Any, Any]:
+    """Return so many rows of WikiText, in a fixed random order, and their successors."""
+    import torch
+
+    cut = windows(encode(sets.wikitext(None))[0], 16, rows)
+    cut = cut[torch.randperm(len(cut), generator=torch.Generator().manual_seed(_ORDER))]
+    return cut[:, :-1].contiguous(), cut[:, 1:].contiguous()
 
 
 def data_set(name: str) -> str:
     """Return what a task is learned from; random teachers count as one."""
-    return str(TASKS[name][1]["data"])
+    return str(_built(name)[1]["data"])
 
 
-def methods(settings: Settings, optimizer: str) -> list[Method]:
-    """Return what every unit of an optimizer is trained under."""
-    low = 1e-3 if optimizer == "sgd" else 1e-4
-    rates = [low * 10 ** (3 * i / max(1, settings.rates - 1)) for i in range(settings.rates)]
-    ours = [
-        Method("update-ratio", UpdateRatio(UpdateRatioConfig(ratio=ratio)), 0.01)
-        for ratio in settings.ratios
-    ]
-    return ours + [Method("cosine", Fixed("cosine"), rate) for rate in rates]
+def old_ratio(rule: tuple[float, float], steps: int) -> float:
+    """Return a ratio that follows from the length alone, within the bounds that there were."""
+    return min(0.05, max(1e-4, rule[0] * (300.0 / steps) ** rule[1]))
+
+
+def methods(settings: Settings, optimizer: str, steps: int) -> list[Method]:
+    """Return what every unit of an optimizer and a length is trained under."""
+    low = 1e-3 if optimizer == "sgd" else 3e-4
+    rates = [low * 10 ** (i / 2) for i in range(settings.rates)]
+    found = [_ours("update-ratio", ratio) for ratio in settings.ratios]
+    found += [Method("linear", Fixed("linear"), rate, rate) for rate in rates]
+    found.append(_ours("before", old_ratio(BEFORE, steps), schedule="cosine"))
+    for share in SHARES:
+        ratio = share * old_ratio(ONLINE, steps)
+        found.append(_ours(f"alone, {share:g}", ratio))
+        if optimizer == "adamw":
+            found.append(_ours(f"online, {share:g}", ratio, online=True))
+            found.append(_ours(f"online in 5, {share:g}", ratio, online=True, judge_every=5))
+    if optimizer == "adamw":
+        found.append(_ours("random sign", old_ratio(ONLINE, steps), online="random"))
+    return found
+
+
+def _ours(name: str, ratio: float, schedule: str = "linear", **options: Any) -> Method:
+    rule = UpdateRatio(UpdateRatioConfig(ratio=ratio), schedule=schedule, **options)
+    return Method(name, rule, 0.01, ratio)
 
 
 def units(settings: Settings) -> list[Unit]:
     """Return what is to be simulated, the short runs first."""
-    every = itertools.product(settings.horizons, settings.tasks, settings.optimizers)
-    return [Unit(name, optimizer, steps) for steps, name, optimizer in every]
+    found = [
+        Unit(name, optimizer, *size)
+        for name in settings.tasks
+        for size in SIZES[name]
+        for optimizer in settings.optimizers
+        if size.steps <= settings.longest
+    ]
+    return sorted(found, key=lambda unit: unit.steps)
 
 
 def planned(settings: Settings, unit: Unit) -> list[Planned]:
-    """Return a unit's runs: the ratios first, then cosine's rates, each with all seeds."""
-    family, options = TASKS[unit.task]
+    """Return a unit's runs: method after method, each with all seeds."""
+    family, options = _built(unit.task)
     found = []
-    for method, seed in itertools.product(methods(settings, unit.optimizer), settings.seeds):
-        config = {
-            "made_by": "ratewise.simulate",
-            "family": family,
-            "options": options,
-            "held_out": HELD_OUT,
-            "optimizer": unit.optimizer,
-            "rule": as_data(method.rule),
-            "lr": method.lr,
-            "seed": seed,
-            "steps": unit.steps,
-        }
-        base = method.rule.config.ratio if method.name == "update-ratio" else method.lr
-        found.append(Planned(config, method.name, method.rule, method.lr, base, seed))
+    for method in methods(settings, unit.optimizer, unit.steps):
+        for seed in settings.seeds:
+            config = {
+                "made_by": "ratewise.simulate",
+                "task": unit.task,
+                "family": family,
+                "options": options,
+                "passes": unit.wanted,
+                "held_out": [HELD_OUT, MOST_HELD_OUT],
+                "optimizer": unit.optimizer,
+                "rule": as_data(method.rule),
+                "lr": method.lr,
+                "seed": seed,
+                "steps": unit.steps,
+            }
+            found.append(Planned(config, method.name, method.rule, method.lr, method.setting, seed))
     return found
 
 
 def wanted(settings: Settings) -> dict[str, Unit]:
     """Return every unit by the digest of all that determines its runs."""
     return {digest(planned(settings, unit)): unit for unit in units(settings)}
+
+
+def names(settings: Settings, unit: Unit) -> Sequence[str]:
+    """Return the unit's methods, in the order of its runs."""
+    return [method.name for method in methods(settings, unit.optimizer, unit.steps)]

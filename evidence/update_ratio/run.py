@@ -16,9 +16,9 @@ SIZES = {"": Settings()}
 
 def run(how: How, settings: Settings | None = None) -> None:
     """Simulate what is missing and write the page."""
-    settings, results = settings or Settings(), Results(how.out / "update-ratio.parquet")
+    settings, results = settings or Settings(), Results(how.out / "update_ratio.parquet")
     if not how.page_only:
-        work, label = partial(made, settings), "tasks x optimizers x lengths"
+        work, label = partial(made, settings), "tasks x optimizers x sizes"
         units = plan.wanted(settings)
         results.complete(units, work, where=how.where, label=label, progress=how.progress)
     pages.write(results, settings, how.page)
@@ -26,6 +26,6 @@ def run(how: How, settings: Settings | None = None) -> None:
 
 def made(settings: Settings, unit: Unit) -> list[Result]:
     """Return what is kept of a unit's runs: their losses at the start and the end."""
-    runs, task = plan.planned(settings, unit), plan.task(unit.task)
+    runs, task = plan.planned(settings, unit), plan.task(unit)
     size = {"steps": unit.steps, "every": unit.steps}
     return simulated.trained(unit.task, task, unit.optimizer, runs, simulated.ends, **size)

@@ -102,6 +102,29 @@ def test_any_optimizer_of_torch_s_will_do(name: str, options: dict[str, Any]):
     compare(Task(make), Task(make), {"schedule": "cosine", "total_steps": 50}, steps=30)
 
 
+def test_muon_will_do():
+    """It takes matrices alone, and its step is no multiple of its rate."""
+    ends = []
+    for rate in (1e-3, 1.0):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Tanh(), nn.Linear(7, 2, bias=False))
+        x = torch.randn(64, 5)
+        y, losses = x[:, :2].sin(), []
+        optimizer = torch.optim.Muon(model.parameters(), lr=rate, weight_decay=0.0)
+        scheduler = UpdateRatioLR(optimizer, ratio=0.02)
+        assert not scheduler.online
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert scheduler.ratios().tolist() == pytest.approx([0.02, 0.02], rel=0.2)
+        ends.append(losses[-1] / losses[0])
+    assert ends[0] < 0.7
+    assert ends[1] == pytest.approx(ends[0], rel=1e-2)
+
+
 @both_optimizers
 def test_the_rate_does_not_matter(make: Any):
     """Three decades, and in float32."""

@@ -11,8 +11,8 @@ step says that it was too short, one that points back that it was too long.
 
 Baydin et al. 2018 (arXiv 1703.04782) move the rate by the product, which has a scale; the cosine
 has none. The training loss is what is followed: where the same rows come back often, the ratio
-that it asks for is too large for rows that are held out. Momentum without a denominator swings,
-and makes the cosine negative at any ratio: see docs/evidence/update-ratio.md.
+that it asks for is too large for rows that are held out (docs/evidence/update-ratio.md). Under
+momentum without Adam's denominator the weights swing, and the cosine is negative at any ratio.
 """
 
 from __future__ import annotations

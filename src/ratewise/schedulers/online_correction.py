@@ -98,11 +98,10 @@ class OnlineCorrection:
             return
         self._begun = self.value if self._begun is None else self._begun
         found = _positions(active, parameters, groups, state)
-        sums = parameters.zero.new_zeros(3, len(parameters.params))
-        if found:
-            where = torch.tensor([index for index, _, _ in found])
-            sums[:, where.to(sums.device)] = torch.stack(list(_sums(found, parameters)), 1)
-        along, lengths, slopes = parameters.reduce.sums(sums).double()
+        sums = [parameters.zero.expand(3)] * len(parameters.params)
+        for (index, _, _), three in zip(found, _sums(found, parameters), strict=True):
+            sums[index] = three
+        along, lengths, slopes = parameters.reduce.sums(torch.stack(sums, 1)).double()
         last = self.last.double()
         cosine = (last * along).sum() / (
             (last.square() * lengths).sum().sqrt() * slopes.sum().sqrt()
@@ -125,9 +124,9 @@ class OnlineCorrection:
         """
         self._begun = None
         if self.on:
-            moved = torch.zeros_like(multiplied)
-            moved[list(active)] = 1.0
-            self.last = torch.where(moved > 0, multiplied, 0.0)
+            zero, moved = torch.zeros_like(multiplied[0]), set(active)
+            values = enumerate(multiplied.unbind())
+            self.last = torch.stack([x if index in moved else zero for index, x in values])
 
     def to_state(self) -> dict[str, Any]:
         """Return plain data: waits for a device."""

@@ -62,7 +62,8 @@ class UpdateRatioLR(RatioLR):
             seen often. A number of `total_steps` or more says that no row is seen twice. None is
             not known: a ratio between the two, and the integrations fill it in.
         pretrained: the weights were trained before, on something else (fine-tuning): your word,
-            nothing is looked at.
+            nothing is looked at. It leaves ``online="auto"`` off; the ratio that such runs want
+            was found to be no other. Where they are to stay close to what they were, pass `ratio`.
         online: let each gradient correct all ratios by how it lies to the step before
             (`ratewise.rules.online`): up or down by at most 8. It follows the training loss, so
             ``"auto"`` does it only where no row is seen much more than once (`steps_per_epoch`),
