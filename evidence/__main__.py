@@ -51,8 +51,9 @@ STUDIES = {
     ),
     "past-runs": Study(
         "past_runs.run",
-        "what laws of loss curves say of the next training",
-        "10 minutes",
+        "what past trainings say of the next, and what tuning with a few runs is worth",
+        "40 minutes",
+        needs=("housing", "wikitext", "kjv", "mnist1d", *_JUDGING),
         keeps=True,
     ),
     "update-ratio": Study(

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
+from evidence.past_runs import advised, advised_numbers, plan
 from evidence.past_runs import numbers as of
-from evidence.past_runs import plan
+from evidence.past_runs.advised import Advice
 from evidence.past_runs.claims import DEFAULT, claims, regrets
 from evidence.past_runs.figures import draw
 from evidence.past_runs.numbers import Numbers
@@ -18,19 +19,32 @@ from evidence.results import Results
 from ratewise.curves.laws import LAWS
 
 
-def write(results: Results, settings: Settings, page: Path) -> None:
+def write(results: Results, settings: Settings, page: Path, advice: Advice) -> None:
     """Write the page, and its figure beside it."""
     numbers, figure = of.load(results, settings), page.with_suffix(".png").name
-    pages.write(page, text(numbers, settings, figure), {figure: partial(draw, numbers)})
+    judged = advised_numbers.load(results, advice)
+    said = text(numbers, settings, figure, judged, advice)
+    pages.write(page, said, {figure: partial(draw, numbers)})
 
 
-def text(numbers: Numbers, settings: Settings, figure: str) -> str:
+def text(
+    numbers: Numbers,
+    settings: Settings,
+    figure: str,
+    judged: advised_numbers.Numbers,
+    advice: Advice,
+) -> str:
     """Return the page."""
     drawn, begun = numbers.suggestions, numbers.begun
     return pages.render(
         "past_runs/page.md.j2",
-        claims(numbers),
+        [*claims(numbers), *advised_numbers.claims(judged)],
         settings=settings,
+        advice=advice,
+        advised=advised,
+        judged=judged,
+        methods=advised_numbers.rows(judged) if judged.cells else [],
+        by_cell=advised_numbers.by_cell(judged),
         plan=plan,
         default=DEFAULT,
         laws=LAWS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -11,8 +12,9 @@ from importlib import metadata
 import numpy as np
 
 from evidence.how import How
+from evidence.past_runs import advised, plan
 from evidence.past_runs import page as pages
-from evidence.past_runs import plan
+from evidence.past_runs.advised import Advice
 from evidence.past_runs.plan import Run, Settings, Unit
 from evidence.results import Result, Results
 from ratewise.curves import Curve, LossLaw, Series, fit
@@ -24,15 +26,32 @@ SIZES = {
     "quick": Settings(draws=4, chunk=2, points=16, sets=("mpl-25m",), every=12),
 }
 
+ADVICE = Advice()
 
-def run(how: How, settings: Settings = SIZES[""]) -> None:
+
+def run(how: How, settings: Settings = SIZES[""], advice: Advice = ADVICE) -> None:
     """Compute what is missing and write the page."""
     results = Results(how.out / "past_runs.parquet")
     if not how.page_only:
         plan.folder(how.data)
         units, work = plan.units(settings), partial(made, settings, how.data)
         results.complete(units, work, where=how.where, label="fits", progress=how.progress)
-    pages.write(results, settings, how.page)
+        judge(results, how, advice)
+    pages.write(results, settings, how.page, advice)
+
+
+def judge(results: Results, how: How, advice: Advice = ADVICE) -> None:
+    """Train what judges the Advisor: first the past tasks, whose runs it may have at hand."""
+    for cell, runs, steps in advised.table(advice):
+        if how.progress:
+            print(f"{cell}: at most {runs} trainings, {steps:,} steps", file=sys.stderr)
+    past = advised.units(advice, "past")
+    work = partial(advised.made, advice, ())
+    results.complete(past, work, where=how.where, label="past tasks", progress=how.progress)
+    hand = advised.at_hand([(unit, results.of(name)) for name, unit in past.items()])
+    work = partial(advised.made, advice, hand)
+    cells = advised.units(advice, "advised")
+    results.complete(cells, work, where=how.where, label="cells", progress=how.progress)
 
 
 def made(settings: Settings, data: str | None, unit: Unit) -> list[Result]:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from tests.curves.made import curve
 
+from evidence.cells import Cell
 from evidence.how import How
-from evidence.past_runs import numbers, plan
+from evidence.past_runs import advised, advised_numbers, numbers, plan
 from evidence.past_runs import run as running
+from evidence.past_runs.advised import ADVISOR, LINEAR, LOSSES, METHODS, Advice
 from evidence.past_runs.claims import claims
 from evidence.past_runs.numbers import Numbers
 from evidence.past_runs.plan import FITTED, Run, Settings
@@ -20,6 +22,15 @@ from ratewise.curves import Curve, Series
 from ratewise.errors import MissingData, StoreError
 
 SMALL = Settings(draws=3, chunk=2, points=12, laws=("functional",), sets=("mpl-25m",))
+ADVICE = Advice(
+    cells=(
+        Cell("digits", "mlp", 16, 40, "sgd"),
+        Cell("breast-cancer", "mlp", 16, 40, "adamw", True),
+    ),
+    past=(Cell("diabetes", "mlp", 16, 40, "sgd"),),
+    repeats=2,
+    grid=3,
+)
 LENGTHS = {1000: 15_000, 1500: 25_000, 2500: 50_000}
 
 
@@ -54,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(plan, "folder", lambda data: folder)
         patch.setattr(plan, "shapes", lambda name, data: shapes)
         patch.setattr(plan, "runs", lambda data: known)
-        running.run(How(folder, folder / "p.md", progress=False), SMALL)
+        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE)
     return folder
 
 
@@ -100,7 +111,7 @@ def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
 
 def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
     how = How(made, tmp_path / "again.md", page_only=True, progress=False)
-    running.run(how, SMALL)
+    running.run(how, SMALL, ADVICE)
     first, again = (made / "p.md").read_text(), (tmp_path / "again.md").read_text()
     assert again.replace("again.png", "p.png") == first
     with pytest.raises(StoreError, match="lacks runs"):
@@ -110,3 +121,56 @@ def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
 def test_without_the_curves_it_says_so(tmp_path: Path):
     with pytest.raises(MissingData, match="the set of published loss curves is missing"):
         plan.folder(str(tmp_path))
+
+
+# -- tuning with a few runs ---------------------------------------------------------------------
+
+
+def test_all_ways_of_tuning_are_judged_on_the_same_seeds_and_rows(made: Path):
+    results = Results(made / "past_runs.parquet")
+    for name, unit in advised.units(ADVICE, "advised").items():
+        rows = results.of(name)
+        assert len(rows) == len(METHODS) * len(LOSSES) * ADVICE.repeats
+        assert {row.seed for row in rows} == {0, 1}
+        starts = {row.seed: row.losses[0] for row in rows}
+        assert all(row.losses[0] == starts[row.seed] for row in rows), "paired"
+        spent = {row.method: int(row.setting.split()[1]) for row in rows}
+        assert spent[LINEAR] == 3
+        assert spent["the centre"] == 0
+        assert spent[ADVISOR] <= 4
+        assert spent["with past tasks, 2 runs"] <= 2
+        assert all(row.steps == unit.cell.steps for row in rows)
+    text = (made / "p.md").read_text()
+    assert "2 of 2 planned cells are judged" in text
+    assert "worst cell" in text
+
+
+def test_cells_that_are_missing_are_counted_and_none_is_no_error(made: Path):
+    results = Results(made / "past_runs.parquet")
+    more = replace(ADVICE, cells=(*ADVICE.cells, Cell("wine", "mlp", 16, 40, "sgd")))
+    found = advised_numbers.load(results, more)
+    assert (len(found.cells), found.planned) == (2, 3)
+    none = advised_numbers.load(results, replace(ADVICE, cells=more.cells[2:]))
+    assert advised_numbers.claims(none) == []
+
+
+def test_negative_control_claims_on_a_few_runs_can_miss_and_hold(made: Path):
+    found = advised_numbers.load(Results(made / "past_runs.parquet"), ADVICE)
+
+    def outcomes(by: float) -> set[str]:
+        cells = [
+            one._replace(
+                logs={who: np.full(2, by * (who[0] != LINEAR) + 1e-6 * i) for who in one.logs}
+            )
+            for i, one in enumerate(found.cells)
+        ]
+        said = advised_numbers.claims(found._replace(cells=cells))
+        return {claim.outcome for claim in said if LINEAR in claim.title}
+
+    assert outcomes(-0.1) == {"held"}
+    assert outcomes(0.3) == {"missed"}
+
+
+def test_optuna_s_schedule_holds_and_falls():
+    shape = advised.Falling(0.25, 0.5)
+    assert [shape.at(step, 8) for step in (0, 2, 5, 8)] == [1.0, 1.0, 0.75, 0.5]
