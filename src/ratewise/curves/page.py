@@ -28,6 +28,7 @@ _FROM = 0.15
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}"
+    "table{display:block;overflow-x:auto}pre{overflow-x:auto}"
     "td:first-child,th:first-child{text-align:left}tr+tr{border-top:1px solid #ddd}"
     "img{max-width:100%}pre{white-space:pre-wrap}"
 )
@@ -82,7 +83,9 @@ def write(path: Path, law: LossLaw, curves: Sequence[Curve], plan: Plan, said: s
     )
     writing.write(
         path,
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{body}</body></html>\n",
     )
 

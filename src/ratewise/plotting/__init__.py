@@ -6,6 +6,7 @@ A panel is plain numbers, so that another renderer can draw the same picture.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ PALETTE = (
     "#AA4499",
     "#666666",
 )
+
+
+#: Characters of a panel's title that fit on one line of it.
+_TITLE = 46
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
             handles[line.name] = drawn
             if len(line.low):
                 axis.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.15, lw=0)
-        axis.set(title=_plain(panel.title), xlabel=panel.x_label, ylabel=panel.y_label)
+        title = textwrap.fill(_plain(panel.title), _TITLE)
+        axis.set(title=title, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set_xscale("log" if panel.log_x else "linear")
         axis.set_yscale("log" if panel.log_y else "linear")
         drawn_y = [y for line in panel.lines for y in (*line.y, *line.low, *line.high) if y > 0]
