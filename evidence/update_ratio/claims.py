@@ -10,6 +10,7 @@ from evidence.claims import Claim, below, outcome
 from evidence.update_ratio import numbers as of
 from evidence.update_ratio.numbers import FLAT, OURS, SHARES, WITH, WITHOUT, Law, Numbers
 from ratewise.compare.statistics import MARGIN
+from ratewise.rules import online
 
 #: How much worse an online correction may make the held-out loss of any task.
 HARM = 1.01
@@ -111,18 +112,28 @@ def _online(numbers: Numbers) -> list[Claim]:
     """Return the claims on online corrections, where they were run."""
     found = against_alone(numbers, "online, 1")
     fresh = numbers.groups().get("fresh data", np.zeros(len(numbers.units), bool))
-    keep = fresh & np.isfinite(found[1])
+    fresh = fresh & np.isfinite(found[1])
+    keep = fresh & (numbers.steps <= online.LONGEST)
     if not keep.any():
         return []
     worst = float(np.exp(found[1, keep].max()))
+    longer = found[1, fresh & ~keep]
     random = against_alone(numbers, "random sign")[1, keep]
     return [
         Claim(
-            "fresh data, AdamW: the online correction ends no task higher, held-out loss",
+            f"fresh data, AdamW, up to {online.LONGEST:,} steps, where it is on by default: the "
+            "online correction ends no task higher, held-out loss",
             f"<= {HARM:g}",
             f"{worst:.3f}",
             "",
             outcome(worst <= HARM),
+        ),
+        Claim(
+            "nor in longer runs, where it is off",
+            f"<= {HARM:g}",
+            f"{np.exp(longer.max()):.3f}" if len(longer) else "-",
+            "",
+            outcome(bool(longer.max() <= np.log(HARM)) if len(longer) else None),
         ),
         below(
             "it lowers it, in the mean",

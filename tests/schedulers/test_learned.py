@@ -141,7 +141,7 @@ def test_a_length_that_was_not_seen_is_said_at_once_and_in_steps():
     with pytest.warns(OutsideTrainingWarning, match=said) as seen:
         scheduler = LearnedLR(torch.optim.SGD([weight], lr=0.1), total_steps=100_000)
     assert seen[0].filename == __file__
-    assert scheduler.ratio == DEFAULT.ratio(100_000)
+    assert scheduler.ratio == scheduler.policy.horizon.ratio(100_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for steps in (95, 300, 2100):

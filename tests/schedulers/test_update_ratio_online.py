@@ -202,6 +202,8 @@ def test_it_is_on_where_rows_are_seen_once_and_adam_knows():
     assert made(adamw, steps_per_epoch=300)
     assert made(adamw, steps_per_epoch=10**9)  # a stream
     assert not made(adamw)  # not known
+    long = UpdateRatioLR(Task(adamw).optimizer, total_steps=8000, steps_per_epoch=8000)
+    assert not long.online
     assert not made(adamw, steps_per_epoch=100)
     assert not made(adamw, steps_per_epoch=300, pretrained=True)
     assert not made(adamw, steps_per_epoch=300, online=False)

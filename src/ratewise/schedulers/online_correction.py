@@ -45,11 +45,12 @@ def helps(
     """Return whether the correction is made where nothing is said: docs/evidence/update-ratio.md.
 
     It follows the training loss: rows that come back, and weights that were trained before, would
-    be learned by heart.
+    be learned by heart. In long runs it drifts.
     """
     passes = passes_of(total_steps, steps_per_epoch)
-    fresh = passes is not None and passes <= FRESH
-    return type(optimizer) in KINDS and fresh and not pretrained
+    if total_steps is None or passes is None or pretrained:
+        return False
+    return type(optimizer) in KINDS and passes <= FRESH and total_steps <= rule.LONGEST
 
 
 class OnlineCorrection:

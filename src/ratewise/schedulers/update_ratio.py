@@ -67,8 +67,9 @@ class UpdateRatioLR(RatioLR):
         online: let each gradient correct all ratios by how it lies to the step before
             (`ratewise.rules.online`): up or down by at most 8. It follows the training loss, so
             ``"auto"`` does it only where no row is seen much more than once (`steps_per_epoch`),
-            the weights are new, and the optimizer is Adam or AdamW; True where the optimizer is
-            one of these; False never. It needs no memory, and one reduction under FSDP2.
+            the weights are new, the run has at most 2,000 steps, and the optimizer is Adam or
+            AdamW; True where the optimizer is one of these; False never. It mends a ratio that is
+            too small, needs no memory, and one reduction under FSDP2.
         measure_every: measure one step in so many; the first 50 are all measured. Factors are
             kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
@@ -128,7 +129,7 @@ class UpdateRatioLR(RatioLR):
     >>> print(textwrap.fill(str(caught[0].message), 80))
     arguments of the constructor hold against the saved state's: total_steps=400
     (saved: 100); at step 50 the schedule's height is 0.875 instead of 0.5, the
-    ratio 0.01683 instead of 0.03866. To go on as saved, leave them out or pass what
+    ratio 0.01515 instead of 0.0348. To go on as saved, leave them out or pass what
     was saved
     """
 
