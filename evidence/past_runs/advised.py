@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from evidence import code, simulated
+from evidence import simulated
 from evidence.cells import Cell, task
 from evidence.results import Result
 from evidence.simulated import Planned
@@ -79,14 +79,6 @@ STARTUP = 3
 #: The rate under UpdateRatioLR, which does not matter.
 _ANY = 1e-2
 _TUNING, _JUDGING = 2000, 3000
-_MADE_BY = (
-    "evidence.cells",
-    "evidence.past_runs.advised",
-    "ratewise.curves.advice",
-    "ratewise.curves.advisor",
-    "ratewise.curves.prior",
-    "ratewise.rules.ratio_law",
-)
 
 
 class Asked(NamedTuple):
@@ -166,12 +158,11 @@ class Unit(NamedTuple):
 
 
 def units(advice: Advice, kind: str) -> dict[str, Unit]:
-    """Return the units of a kind by a digest of what determines them."""
+    """Return the units of a kind by a digest of what was asked for."""
     about = {**asdict(advice), "cells": 0, "past": 0 if kind == "past" else advice.past}
-    made_by = code.digest(*_MADE_BY)
 
     def digest(unit: Unit) -> str:
-        text = json.dumps([unit, about, made_by])
+        text = json.dumps([unit, about])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     cells = advice.past if kind == "past" else advice.cells

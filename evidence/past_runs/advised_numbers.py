@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evidence import simulated
 from evidence.cells import Cell
 from evidence.claims import Claim, below, outcome
 from evidence.past_runs import advised
@@ -46,6 +47,7 @@ class Numbers(NamedTuple):
     cells: list[Judged]
     planned: int
     methods: tuple[str, ...]
+    earlier: int  #: of the cells, how many an earlier version of the code made
 
     def over(self, ours: str, rival: str, loss: str, most: float = 1.0) -> Interval:
         """Return the ratio of two methods' losses over the cells."""
@@ -69,9 +71,9 @@ class Numbers(NamedTuple):
 def load(results: Results, advice: Advice) -> Numbers:
     """Return the numbers of the cells that are there."""
     units = advised.units(advice, "advised")
-    there = [(unit.cell, results.of(name)) for name, unit in units.items() if name in results]
-    cells = [_judged(cell, rows, advice) for cell, rows in there]
-    return Numbers(cells, len(units), advice.methods)
+    there = {name: unit.cell for name, unit in units.items() if name in results}
+    cells = [_judged(cell, results.of(name), advice) for name, cell in there.items()]
+    return Numbers(cells, len(units), advice.methods, simulated.earlier(results, there))
 
 
 def _judged(cell: Cell, rows: list[Result], advice: Advice) -> Judged:
