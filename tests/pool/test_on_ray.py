@@ -170,6 +170,14 @@ def test_a_worker_without_the_data_is_named_with_its_machine(tmp_path: Path):
         each(work(tmp_path, held=partial(fails, tmp_path)), [Item("a")])
 
 
+def test_what_was_made_before_the_data_were_gone_is_stored(tmp_path: Path):
+    batches: list[list[str]] = []
+    items = [Item("a"), Item("b"), Item("gone", error=MissingData("no such file")), Item("c")]
+    with pytest.raises(MissingData, match=r"on [\d.]+: no such file"):
+        each(work(tmp_path, keep=partial(kept, batches)), items, Where("ray", 1))
+    assert [name for batch in batches for name in batch] == ["a", "b"]
+
+
 def test_other_versions_are_named_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(on_ray, "versions", lambda: {"torch": "1.0", "Python": "2.7"})
     with pytest.raises(VersionsDiffer, match=r"torch [\d.]+ there, 1\.0 here; Python"):
@@ -211,6 +219,12 @@ def test_addresses_that_do_not_answer_are_named(monkeypatch: pytest.MonkeyPatch)
     for odd in ("nowhere", "host:port", "ray://"):
         with pytest.raises(InvalidArgument, match="address must be 'auto', HOST:PORT or ray://"):
             on_ray.connect(Where("ray", address=odd))
+
+
+def test_a_second_cluster_is_refused_and_the_first_is_not(address: str):
+    on_ray.connect(Where("ray", address=address))
+    with pytest.raises(InvalidArgument, match="where this process has joined already"):
+        on_ray.connect(Where("ray", address="127.0.0.1:1"))
 
 
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -57,6 +57,8 @@ GROWS_SECONDS = 60.0
 #: A local Ray that is not ready in time is started again so often.
 STARTS = 3
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+#: Addresses that this process has joined by.
+_joined: set[str] = set()
 #: How often the driver looks whether a worker is late, in seconds.
 _LOOK_SECONDS = 1.0
 #: The worker, its machine, or what it had made is gone.
@@ -91,6 +93,7 @@ def connect(where: Where) -> None:
     Whatever was started ends with the process, or with ``ray.shutdown()``.
 
     Raises:
+        InvalidArgument: the address is none, or this process has joined another cluster.
         Unreachable: nobody answers at the address.
         VersionsDiffer: the cluster has another Python or Ray.
     """
@@ -99,13 +102,22 @@ def connect(where: Where) -> None:
         if address not in (None, "auto", "local"):
             _answers(address)
         _join(address) if address else _start(where)
+    elif where.address not in {None, "auto", *_joined} and where.address != _here():
+        allowed = f"{_here()!r} or None, where this process has joined already"
+        raise invalid("address", allowed, where.address, "or call ray.shutdown() first")
     if where.dashboard:
         _say_addresses()
+
+
+def _here() -> str:
+    """Return the address of the cluster that this process belongs to."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _join(address: str) -> None:
     try:
         ray.init(address, **_QUIET)
+        _joined.add(address)
     except ConnectionError as error:
         raise _unreachable(address, str(error).splitlines()[0]) from error
     except RuntimeError as error:
@@ -303,12 +315,18 @@ class _Cluster:
                 over, _ = ray.wait(waited, num_returns=len(waited), timeout=0)
             self._check_room()
             made: list[tuple[int, Made]] = []
+            stop: Exception | None = None
             for reference in over:
-                if reference in self._beginning:
-                    self._begun(reference)
-                else:
-                    yield from self._taken(reference, pieces, items, made)
+                try:
+                    if reference in self._beginning:
+                        self._begun(reference)
+                    else:
+                        yield from self._taken(reference, pieces, items, made)
+                except Exception as error:  # what the others have made is stored before
+                    stop = error
             yield from self._stored(made, items)
+            if stop is not None:
+                raise stop
         for actor, _ in self._working.values():  # late, and overtaken by a copy
             self._machines.pop(actor, None)
             ray.kill(actor)
@@ -367,15 +385,15 @@ class _Cluster:
                 why = f"its worker ended {TRIES} times: killed, crashed, out of memory"
                 yield Done(number, None, f"{self._work.name(items[number])}: {why}")
             return
-        if wrong is not None:
-            raise _on(self._machines[actor], wrong)
-        results = dict(zip(piece.numbers, found, strict=True))
+        results = dict(zip(piece.numbers, found, strict=False))  # up to what went wrong for all
         for number in pieces.done(piece, seconds):
-            one, failure = results[number]
+            one, failure = results.get(number, (None, ""))
             if failure:
                 yield Done(number, None, failure)
-            else:
+            elif number in results:
                 made.append((number, one))
+        if wrong is not None:
+            raise _on(self._machines[actor], wrong)
 
     def _stored(self, made: list[tuple[int, Made]], items: Sequence[Item]) -> Iterator[Done]:
         """Store what has come together; should that fail, each alone, to know which it was."""
