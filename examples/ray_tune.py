@@ -86,7 +86,7 @@ def main() -> None:
     quick = parser.parse_args().quick
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     rates = [3e-4, 1e-2] if quick else [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
     longest = 3 if quick else 20
     with tempfile.TemporaryDirectory() as folder:

@@ -54,6 +54,7 @@ def address() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
         begin = partial(
             ray.init,
+            "local",  # and not the cluster of another test
             num_cpus=2,
             resources={"magnet": 1},
             object_store_memory=80_000_000,

@@ -131,7 +131,8 @@ def _start(where: Where) -> None:
     """Start a local Ray; on a busy machine it may not be ready within the time that it allows."""
     for left in reversed(range(STARTS)):
         try:
-            ray.init(include_dashboard=where.dashboard, **_QUIET)
+            # without an address Ray would join any cluster that somebody began on this machine
+            ray.init("local", include_dashboard=where.dashboard, **_QUIET)
             return
         except Exception as error:  # of no class of its own
             ray.shutdown()
