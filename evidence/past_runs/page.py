@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evidence import page as pages
-from evidence.past_runs import advised, advised_numbers, plan
+from evidence.past_runs import advised, advised_numbers, importing, plan
 from evidence.past_runs import numbers as of
 from evidence.past_runs.advised import Advice
 from evidence.past_runs.claims import DEFAULT, claims, regrets
@@ -19,11 +19,17 @@ from evidence.results import Results
 from ratewise.curves.laws import LAWS
 
 
-def write(results: Results, settings: Settings, page: Path, advice: Advice) -> None:
+def write(
+    results: Results,
+    settings: Settings,
+    page: Path,
+    advice: Advice,
+    timed: dict[str, importing.Unit],
+) -> None:
     """Write the page, and its figure beside it."""
     numbers, figure = of.load(results, settings), page.with_suffix(".png").name
     judged = advised_numbers.load(results, advice)
-    said = text(numbers, settings, figure, judged, advice)
+    said = text(numbers, settings, figure, judged, advice, importing.load(results, timed))
     pages.write(page, said, {figure: partial(draw, numbers)})
 
 
@@ -33,12 +39,15 @@ def text(
     figure: str,
     judged: advised_numbers.Numbers,
     advice: Advice,
+    cost: importing.Cost,
 ) -> str:
     """Return the page."""
     drawn, begun = numbers.suggestions, numbers.begun
     return pages.render(
         "past_runs/page.md.j2",
-        [*claims(numbers), *advised_numbers.claims(judged)],
+        [*claims(numbers), *importing.claims(cost), *advised_numbers.claims(judged)],
+        cost=cost,
+        importing=importing,
         settings=settings,
         advice=advice,
         advised=advised,

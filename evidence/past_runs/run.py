@@ -12,7 +12,7 @@ from importlib import metadata
 import numpy as np
 
 from evidence.how import How
-from evidence.past_runs import advised, plan
+from evidence.past_runs import advised, importing, plan
 from evidence.past_runs import page as pages
 from evidence.past_runs.advised import Advice
 from evidence.past_runs.plan import Run, Settings, Unit
@@ -29,15 +29,23 @@ SIZES = {
 ADVICE = Advice()
 
 
-def run(how: How, settings: Settings = SIZES[""], advice: Advice = ADVICE) -> None:
+def run(
+    how: How,
+    settings: Settings = SIZES[""],
+    advice: Advice = ADVICE,
+    imports: tuple[int, ...] = importing.RUNS,
+) -> None:
     """Compute what is missing and write the page."""
-    results = Results(how.out / "past_runs.parquet")
+    results, timed = Results(how.out / "past_runs.parquet"), importing.units(imports)
     if not how.page_only:
         plan.folder(how.data)
         units, work = plan.units(settings), partial(made, settings, how.data)
         results.complete(units, work, where=how.where, label="fits", progress=how.progress)
+        results.complete(
+            timed, importing.made, where=how.where, label="imports", progress=how.progress
+        )
         judge(results, how, advice)
-    pages.write(results, settings, how.page, advice)
+    pages.write(results, settings, how.page, advice, timed)
 
 
 def judge(results: Results, how: How, advice: Advice = ADVICE) -> None:

@@ -11,7 +11,7 @@ from tests.curves.made import curve
 
 from evidence.cells import Cell
 from evidence.how import How
-from evidence.past_runs import advised, advised_numbers, numbers, plan
+from evidence.past_runs import advised, advised_numbers, importing, numbers, plan
 from evidence.past_runs import run as running
 from evidence.past_runs.advised import ADVISOR, LINEAR, LOSSES, METHODS, Advice
 from evidence.past_runs.claims import claims
@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(plan, "folder", lambda data: folder)
         patch.setattr(plan, "shapes", lambda name, data: shapes)
         patch.setattr(plan, "runs", lambda data: known)
-        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE)
+        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE, (1, 2))
     return folder
 
 
@@ -111,7 +111,7 @@ def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
 
 def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
     how = How(made, tmp_path / "again.md", page_only=True, progress=False)
-    running.run(how, SMALL, ADVICE)
+    running.run(how, SMALL, ADVICE, (1, 2))
     first, again = (made / "p.md").read_text(), (tmp_path / "again.md").read_text()
     assert again.replace("again.png", "p.png") == first
     with pytest.raises(StoreError, match="lacks runs"):
@@ -169,6 +169,16 @@ def test_negative_control_claims_on_a_few_runs_can_miss_and_hold(made: Path):
 
     assert outcomes(-0.1) == {"held"}
     assert outcomes(0.3) == {"missed"}
+
+
+def test_what_an_import_costs_is_on_the_line_through_two():
+    cost = importing.Cost((100, 300), 40.0, 600.0)
+    assert {claim.outcome for claim in importing.claims(cost)} == {"held"}
+    slow = [claim.outcome for claim in importing.claims(cost._replace(seconds=61.0))]
+    assert slow == ["missed", "held"]
+    (run,) = importing.made(importing.Unit(2, 50))
+    assert len(run.losses) == 2
+    assert min(run.losses) > 0
 
 
 def test_optuna_s_schedule_holds_and_falls():
