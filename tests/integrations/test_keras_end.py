@@ -41,7 +41,7 @@ def heights(name: str, total: int, first: int = 0) -> Any:
 
 @pytest.mark.parametrize("interval", ["batch", "epoch"])
 def test_under_significance_a_fit_ends_annealed_and_under_count_it_does_not(interval):
-    assert rates(interval=interval) == heights("stable-decay", 4 * STEPS)
+    assert rates(interval=interval) == heights("stable-decay:0.7", 4 * STEPS)
     assert rates(interval=interval, criterion="count") == heights("constant", 4 * STEPS)
     assert rates(interval=interval, schedule="constant") == heights("constant", 4 * STEPS)
 
@@ -53,11 +53,11 @@ def test_a_schedule_that_is_named_takes_its_place():
 
 
 def test_the_rule_goes_on_deciding_under_the_fall():
-    options = {"criterion": "significance", "window": 6, "threshold": 0.0}
+    options: dict[str, Any] = {"config": GreedyConfig("significance", plateau="bad"), "window": 6}
     falling, free = Recorder(), Recorder()
     fit(network(), falling, GreedyLR(**options), epochs=6)
     fit(network(), free, GreedyLR(**options, schedule="constant"), epochs=6)
-    held = 6 * STEPS * 4 // 5
+    held = 6 * STEPS * 3 // 10
     assert falling.rates[:held] == free.rates[:held]
     assert len(set(free.rates)) > 2
     assert 0 < falling.rates[-1] < free.rates[-1]
@@ -77,7 +77,7 @@ def test_several_fits_are_one_run_where_its_length_is_given():
     model, greedy, record = network(), GreedyLR(**STILL, total_steps=3 * STEPS), Recorder()
     for _ in range(3):
         fit(model, record, greedy, epochs=1)
-    assert record.rates == heights("stable-decay", 3 * STEPS)
+    assert record.rates == heights("stable-decay:0.7", 3 * STEPS)
     with pytest.warns(PastHorizonWarning, match="step 15 is beyond total_steps=15"):
         fit(model, record, greedy, epochs=1)
     assert record.rates[-1] == 0
@@ -89,7 +89,7 @@ def test_each_fit_has_an_end_of_its_own_otherwise_and_leaves_a_rate_that_trains(
         fit(model, record, greedy, epochs=2)
         assert rate_of(model) > 0
     for half in (record.rates[: 2 * STEPS], record.rates[2 * STEPS :]):
-        assert half == heights("stable-decay", 2 * STEPS)
+        assert half == heights("stable-decay:0.7", 2 * STEPS)
 
 
 def test_where_keras_does_not_know_the_steps_they_are_counted_in_the_first_epoch():
@@ -132,7 +132,7 @@ def test_what_is_wrong_is_named_and_a_saved_state_of_another_end_is_refused():
 
 
 def test_stopped_between_epochs_it_goes_on_to_the_bit():
-    options: dict[str, Any] = {"criterion": "significance", "window": 6}
+    options: dict[str, Any] = {"config": GreedyConfig("significance", plateau="bad"), "window": 6}
     whole, before, after = Recorder(), Recorder(), Recorder()
     fit(network(), whole, GreedyLR(**options), epochs=6)
     model, greedy = network(), GreedyLR(**options)

@@ -27,7 +27,9 @@ from ratewise.rules.significance_float import (
     FloatEvidence,
 )
 
-CONFIG = GreedyConfig(criterion="significance")
+#: Larger steps, more losses, and a verdict where these show nothing.
+EAGER = {"criterion": "significance", "factor": 0.8, "window": 200, "plateau": "bad"}
+CONFIG = GreedyConfig(**EAGER)
 slow = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
 #: on a grid of 1/1024 sums are exact in any order; ties come up, too
@@ -61,8 +63,7 @@ choices = st.fixed_dictionaries(
 
 
 def rule(**options) -> FloatGreedy:
-    config = GreedyConfig(criterion="significance", **options)
-    return FloatGreedy(config, GreedyLimits.relative())
+    return FloatGreedy(GreedyConfig(**{**EAGER, **options}), GreedyLimits.relative())
 
 
 def scales(rule: FloatGreedy, losses) -> list[float]:
@@ -264,10 +265,11 @@ def test_a_loss_that_is_not_finite_leaves_no_trace_in_the_evidence():
 def test_defaults_follow_from_the_criterion():
     count, waits = GreedyConfig(), GreedyConfig(criterion="significance")
     assert (count.factor, count.patience, count.window) == (0.9, 3, 20)
-    assert (waits.factor, waits.patience, waits.window) == (0.8, 0, 200)
+    assert (waits.factor, waits.patience, waits.window) == (0.9, 0, 100)
+    assert (count.plateau, waits.plateau) == ("bad", "neutral")
     assert count.stated() == {}
     assert waits.stated() == {"criterion": "significance"}
-    assert merged(GreedyConfig(mode="max"), criterion="significance").window == 200
+    assert merged(GreedyConfig(mode="max"), criterion="significance").window == 100
     assert merged(GreedyConfig(window=50), criterion="significance").window == 50
 
 

@@ -19,11 +19,11 @@ ROUNDINGS = 16
 
 #: Settings whose default follows from `criterion`.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "count": {"factor": 0.9, "patience": 3, "window": 20},
-    "significance": {"factor": 0.8, "patience": 0, "window": 200},
+    "count": {"factor": 0.9, "patience": 3, "window": 20, "plateau": "bad"},
+    "significance": {"factor": 0.9, "patience": 0, "window": 100, "plateau": "neutral"},
 }
 #: How a run of known length ends where no schedule is named, by criterion.
-END = {"significance": STABLE_DECAY}
+END = {"significance": f"{STABLE_DECAY}:0.7"}
 #: No fewer losses can show a trend: 6 in a row are 2.8 standard errors.
 LEAST_WINDOW = 6
 #: What a loss that lies above its best stretch multiplies the rate by, unless F is smaller.
@@ -56,17 +56,18 @@ class GreedyConfig:
             one, of whether the losses since the last verdict show a trend, or lie above the best
             stretch before it (`ratewise.rules.significance`); `reference` and `first` have no part
             in it.
-        factor: F in (0, 1), the change of one decision; 0.9, and 0.8 under significance, where a
-            loss that lies above the best stretch halves the rate.
+        factor: F in (0, 1), the change of one decision, 0.9; under significance a loss that lies
+            above the best stretch halves the rate.
         patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
             under significance.
         window: length of the rolling mean, 1 is no smoothing; 20. Under significance the most
-            losses that are kept, after which the lack of a trend is a verdict, too; 200.
+            losses that are kept, after which the lack of a trend is a verdict, too; 100.
         threshold: how much better than the reference counts as better; under significance the
             smallest change that matters.
         threshold_mode: ``"rel"`` to the reference's absolute value, or ``"abs"``.
         reference: ``"best"``, or ``"previous"``, the last smoothed value.
-        plateau: what a change inside the threshold is: ``"bad"`` or ``"neutral"``.
+        plateau: what a change inside the threshold is, or the lack of a trend: ``"bad"``, or
+            ``"neutral"``, as under significance.
         warmup: length of the stage after an increase.
         cooldown: length of the stage after a decrease.
         stage: ``"extend"`` (the stage goes on in the same direction, a factor a step),
@@ -97,7 +98,7 @@ class GreedyConfig:
     threshold: float = 1e-4
     threshold_mode: str = "rel"
     reference: str = "best"
-    plateau: str = "bad"
+    plateau: str = _FOLLOWS
     warmup: int = 0
     cooldown: int = 0
     stage: str = "extend"
@@ -115,13 +116,18 @@ class GreedyConfig:
         return {k: x for k, (x, default) in settings.items() if x != usual.get(k, default)}
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells the rule from others: the criterion, what follows from it, the rest.
+        """Return what tells the rule from others, whatever the defaults are.
+
+        Criterion, factor, patience and window are always in it; of the rest what is unusual.
 
         >>> GreedyConfig(criterion="significance", mode="max").identity()
-        {'criterion': 'significance', 'factor': 0.8, 'patience': 0, 'window': 200, 'mode': 'max'}
+        {'criterion': 'significance', 'factor': 0.9, 'patience': 0, 'window': 100, \
+'plateau': 'neutral', 'mode': 'max'}
         """
-        named = ("criterion", *DEFAULTS[self.criterion])
-        return {name: getattr(self, name) for name in named} | self.stated()
+        named = ("criterion", "factor", "patience", "window")
+        settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        settings["plateau"] = self.plateau, "bad"
+        return {k: x for k, (x, usual) in settings.items() if k in named or x != usual}
 
     @property
     def smoothing(self) -> int:
@@ -129,10 +135,11 @@ class GreedyConfig:
         return self.window if self.criterion == "count" else 1
 
     def __post_init__(self) -> None:
-        check_choices(self, _CHOICES)
+        check_choices(self, {"criterion": _CHOICES["criterion"]})
         for name, value in DEFAULTS[self.criterion].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        check_choices(self, _CHOICES)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
         least = 1 if self.criterion == "count" else LEAST_WINDOW

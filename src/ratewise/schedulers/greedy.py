@@ -40,15 +40,15 @@ class GreedyLR(MetricLR):
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
         criterion: what makes a good or a bad step. ``"count"``: each loss is one, as above.
             ``"significance"``: a step is good where the losses since the last such verdict show a
-            falling trend of 2.5 standard errors, and bad where they show a rising one, lie above
-            the best stretch so far by 3 (then the rate is halved), or show none in `window`
-            losses; noise alone changes little. Where `total_steps` is known the rate then falls
-            to 0 at the end of the run, by ``schedule="stable-decay"`` unless another is named.
-        factor: F in (0, 1), the change of one decision; 0.9, and 0.8 under significance.
+            falling trend of 2.5 standard errors, and bad where they show a rising one, or lie
+            above the best stretch so far by 3 (then the rate is halved); noise alone changes
+            little. Where `total_steps` is known the rate then falls to 0 over the last 70% of the
+            run, by ``schedule="stable-decay:0.7"`` unless another is named.
+        factor: F in (0, 1), the change of one decision, 0.9.
         patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
             under significance.
         window: length of the rolling mean, 20; 1 is no smoothing. Under significance the most
-            losses that are kept, 200.
+            losses that are kept, 100.
         threshold: how much better than the reference counts as better; under significance the
             smallest change that matters.
         warmup: length of the stage after an increase, in which the rate goes on rising.

@@ -51,8 +51,8 @@ class GreedyLR(keras.callbacks.Callback):
 
     **The end of a fit.** A schedule with a name multiplies the rate, after the bounds, over the
     epochs times the steps of the fit, those before `initial_epoch` included. Under significance it
-    is ``"stable-decay"`` unless another is named, so that a fit ends annealed. Each fit has an end
-    of its own; where several are one run, pass `total_steps`.
+    is ``"stable-decay:0.7"`` unless another is named, so that a fit ends annealed. Each fit has an
+    end of its own; where several are one run, pass `total_steps`.
 
     The state belongs to the optimizer: a further `fit` goes on, a new `compile` begins anew. A
     `MultiOptimizer` keeps the ratios of its rates. Nothing else may set the rate. Pass callbacks
@@ -72,8 +72,8 @@ class GreedyLR(keras.callbacks.Callback):
         config: all settings of the rule.
         min_lr: lower bound of the rate before ramp and schedule, default 0.1 times the base.
         max_lr: upper bound, default 10 times the base.
-        schedule: a name such as ``"cosine"``; None is ``"stable-decay"`` under significance, else
-            none. ``"constant"`` is none.
+        schedule: a name such as ``"cosine"``; None is ``"stable-decay:0.7"`` under significance,
+            else none. ``"constant"`` is none.
         total_steps: the run's length in optimizer steps, where it is another than the fit's.
         state_file: path of the memory's file, or None.
         verbose: 1 prints each change of the rate.
