@@ -29,7 +29,7 @@ CONFIGS = [
     GreedyConfig(factor=0.5, patience=0, window=1, reference="previous"),
     GreedyConfig(factor=0.7, patience=1, window=3, warmup=2, cooldown=1, stage="hold"),
     GreedyConfig(factor=0.9, patience=1, window=2, reset_after=2, on_nonfinite="skip"),
-    GreedyConfig(criterion="significance", window=8),
+    GreedyConfig("significance", 0.8, window=8, plateau="bad"),
 ]
 
 
