@@ -60,7 +60,7 @@ def as_data(rule: Any) -> dict[str, Any]:
     Of GreedyLR's settings only those that make it another than the usual one of its criterion
     are in it, so that a setting that is added later leaves the names of stored runs as they are.
 
-    >>> as_data(simulate.Greedy())["config"]
+    >>> as_data(simulate.Greedy(GreedyConfig(criterion="count")))["config"]
     {'criterion': 'count', 'factor': 0.9, 'patience': 3, 'window': 20}
     """
     data = {"kind": type(rule).__name__, **asdict(rule)}

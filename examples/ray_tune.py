@@ -37,7 +37,7 @@ class Digits(tune.Trainable):
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config["lr"])
-        self.scheduler = ratewise.GreedyLR(self.optimizer, patience=3)
+        self.scheduler = ratewise.GreedyLR(self.optimizer, criterion="count", patience=3)
         self.order = torch.Generator().manual_seed(0)
 
     def step(self) -> dict[str, float]:

@@ -90,7 +90,7 @@ def main() -> None:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     # One batch says little of the next: a longer mean, and more of it before the rate moves.
-    scheduler = ratewise.GreedyLR(optimizer, window=50, patience=10)
+    scheduler = ratewise.GreedyLR(optimizer, criterion="count", window=50, patience=10)
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(

@@ -15,6 +15,7 @@ from evidence import judged, peers
 from evidence.judged import Judged
 from evidence.simulated import Planned, as_data, digest
 from ratewise.learning.tasks import HELD_OUT
+from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.learned import Policy, load
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.rules.ratio_law import default_ratio
@@ -28,7 +29,7 @@ RULES: dict[str, Any] = {
     "linear": Fixed("linear"),
     "step": Fixed("step"),
     "plateau": Plateau(PlateauConfig(factor=0.5, patience=20)),
-    "greedy": Greedy(),
+    "greedy": Greedy(GreedyConfig(criterion="count")),
 }
 #: A rate that people take without tuning it.
 USUAL = 1e-3

@@ -35,11 +35,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "wide-transformer": ("wide-transformer", {"data": "pydoc"}),
 }
 #: GreedyLR as the paper ran it.
-PAPER = GreedyConfig(factor=0.95, patience=10, window=50, reference="best", plateau="bad")
+PAPER = GreedyConfig(
+    criterion="count", factor=0.95, patience=10, window=50, reference="best", plateau="bad"
+)
+#: GreedyLR as it was by default when the study was made.
+COUNTS = GreedyConfig(criterion="count")
 SCHEDULES: dict[str, Any] = {
     "greedy-paper": Greedy(PAPER),
-    "greedy": Greedy(),
-    "greedy-cosine": Greedy(anchor="cosine"),
+    "greedy": Greedy(COUNTS),
+    "greedy-cosine": Greedy(COUNTS, anchor="cosine"),
     "cosine": Fixed("cosine"),
     "restarts": Fixed("restarts"),
     "exponential": Fixed("exponential"),

@@ -23,10 +23,11 @@ from ratewise.integrations.transformers import ObserveCallback
 RATE, STEPS = 0.02, 24
 #: Moves often, in both directions.
 RULE: dict[str, Any] = {
+    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(reference="previous"),
+    "config": GreedyConfig(criterion="count", reference="previous"),
 }
 
 

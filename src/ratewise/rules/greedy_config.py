@@ -17,6 +17,8 @@ RELATIVE_BOUNDS = (0.1, 10.0)
 #: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
 ROUNDINGS = 16
 
+#: The default.
+CRITERION = "significance"
 #: Settings whose default follows from `criterion`.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "count": {"factor": 0.9, "patience": 3, "window": 20, "plateau": "bad"},
@@ -91,7 +93,7 @@ class GreedyConfig:
     ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
     """
 
-    criterion: str = "count"
+    criterion: str = CRITERION
     factor: float = _FOLLOWS
     patience: int = _FOLLOWS
     window: int = _FOLLOWS
@@ -111,7 +113,7 @@ class GreedyConfig:
 
     def stated(self) -> dict[str, Any]:
         """Return the settings that are not the defaults."""
-        usual = {"criterion": "count"} | DEFAULTS[self.criterion]
+        usual = {"criterion": CRITERION} | DEFAULTS[self.criterion]
         settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
         return {k: x for k, (x, default) in settings.items() if x != usual.get(k, default)}
 
@@ -142,7 +144,12 @@ class GreedyConfig:
         check_choices(self, _CHOICES)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
-        least = 1 if self.criterion == "count" else LEAST_WINDOW
+        least = 1
+        if self.criterion == "significance":
+            least = LEAST_WINDOW
+            if type(self.window) is int and 1 <= self.window < least:
+                fix = "criterion='count' takes a rolling mean of that length"
+                raise invalid("window", f"an integer >= {least}", self.window, fix)
         for name, low in (("patience", 0), ("window", least), ("warmup", 0), ("cooldown", 0)):
             check_count(name, getattr(self, name), low)
         if self.reset_after is not None:
