@@ -50,19 +50,31 @@ def _pattern(points: int) -> RunRecord:
     )
 
 
-def record(points: int, number: int) -> RunRecord:
-    """Return a run of which so many points are kept; its number determines it."""
+def record(points: int, number: int, *, alike: bool = False) -> RunRecord:
+    """Return a run, which its number determines.
+
+    Args:
+        points: of its history.
+        number: its seed.
+        alike: give it the history of all others, which costs less to make.
+    """
     config = {"task": "made-up", "points": points, "seed": number}
-    last = [1.0, random.Random(number).random()]
+    rng = random.Random(number)
     named: dict[str, Any] = {"run_id": make_run_id(config), "config": config, "seed": number}
-    return replace(_pattern(points), **named, test_loss=last)
+    if not alike:
+        named["train_loss"] = [rng.random() for _ in range(points)]
+        named["lr"] = [rng.random() for _ in range(points)]
+    return replace(_pattern(points), **named, test_loss=[1.0, rng.random()])
 
 
-def fill(folder: Path, points: int, runs: int, batch: int) -> Iterator[float]:
+def fill(
+    folder: Path, points: int, runs: int, batch: int, *, alike: bool = False
+) -> Iterator[float]:
     """Write what a store lacks; yield the seconds of processor time of every batch written."""
     with Store(folder) as store:
         for first in range(0, runs, batch):
-            made = [record(points, number) for number in range(first, min(first + batch, runs))]
+            numbers = range(first, min(first + batch, runs))
+            made = [record(points, number, alike=alike) for number in numbers]
             if store.has_all(run.run_id for run in made):
                 continue
             start = time.process_time()
