@@ -181,5 +181,5 @@ def test_claims_on_the_law_can_fail():
     assert good[2:6] == ["held"] * 4
     assert bad[2:6] == ["missed"] * 4
     assert (good[-4], bad[-4]) == ("held", "missed")  # the correction ends no task higher
-    assert good[-3] == "undecided"  # there is no longer run
+    assert (good[-3], bad[-3]) == ("held", "missed")  # nor where the ratio is too small
     assert (good[-1], bad[-1]) == ("held", "missed")  # the control

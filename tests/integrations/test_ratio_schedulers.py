@@ -115,10 +115,8 @@ def test_trainer_tells_the_steps_in_an_epoch(tmp_path: Path):
         _, scheduler = trained(tmp_path, make, gradient_accumulation_steps=accumulate)
         assert scheduler.steps_per_epoch == steps
         assert scheduler.ratio == default_ratio(STEPS, steps)
-        assert not scheduler.online
     _, scheduler = trained(tmp_path, lambda o: make(o, steps_per_epoch=1000))
     assert scheduler.steps_per_epoch == 1000  # one's own word holds
-    assert scheduler.online
 
 
 # -- Lightning ------------------------------------------------------------------------------------

@@ -26,9 +26,6 @@ GAIN = 0.1
 FIRST = 20
 #: One step in so many is judged, and counts for all of them.
 EVERY = 1
-#: Where nobody says otherwise, runs of at most so many steps are corrected: there it was not found
-#: to harm on rows that are seen once; at 8,000 it was (docs/evidence/update-ratio.md).
-LONGEST = 2000
 #: The largest |c|.
 MOST = math.log(8.0)
 

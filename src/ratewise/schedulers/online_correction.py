@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from ratewise.errors import invalid
 from ratewise.rules import online as rule
-from ratewise.rules.ratio_law import FRESH, passes_of
 from ratewise.schedulers.parameters import Groups, Parameters
 from ratewise.schedulers.shards import local
 
@@ -37,20 +36,6 @@ def check_online(optimizer: Optimizer) -> None:
         known = " or ".join(kind.__name__ for kind in KINDS)
         fix = "leave it out: elsewhere momentum misleads the correction, or the state is unknown"
         raise invalid("online", f"False with another optimizer than {known}", True, fix)
-
-
-def helps(
-    optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int | None, pretrained: bool
-) -> bool:
-    """Return whether the correction is made where nothing is said: docs/evidence/update-ratio.md.
-
-    It follows the training loss: rows that come back, and weights that were trained before, would
-    be learned by heart. In long runs it drifts.
-    """
-    passes = passes_of(total_steps, steps_per_epoch)
-    if total_steps is None or passes is None or pretrained:
-        return False
-    return type(optimizer) in KINDS and passes <= FRESH and total_steps <= rule.LONGEST
 
 
 class OnlineCorrection:

@@ -19,7 +19,6 @@ from ratewise.rules.schema import Check
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig
 from ratewise.schedulers import resume
 from ratewise.schedulers.base import ScheduledLR
-from ratewise.schedulers.online_correction import helps
 from ratewise.schedulers.parameters import PER
 from ratewise.schedulers.ratio_control import RatioControl
 from ratewise.schedulers.ratio_lr import RatioLR
@@ -62,14 +61,13 @@ class UpdateRatioLR(RatioLR):
             seen often. A number of `total_steps` or more says that no row is seen twice. None is
             not known: a ratio between the two, and the integrations fill it in.
         pretrained: the weights were trained before, on something else (fine-tuning): your word,
-            nothing is looked at. It leaves ``online="auto"`` off; the ratio that such runs want
-            was found to be no other. Where they are to stay close to what they were, pass `ratio`.
+            nothing is looked at. The ratio that such runs want was found to be no other.
+            Where they are to stay close to what they were, pass `ratio`.
         online: let each gradient correct all ratios by how it lies to the step before
-            (`ratewise.rules.online`): up or down by at most 8. It follows the training loss, so
-            ``"auto"`` does it only where no row is seen much more than once (`steps_per_epoch`),
-            the weights are new, the run has at most 2,000 steps, and the optimizer is Adam or
-            AdamW; True where the optimizer is one of these; False never. It mends a ratio that is
-            too small, needs no memory, and one reduction under FSDP2.
+            (`ratewise.rules.online`): up or down by at most 8. Under Adam and AdamW alone. It
+            mends a ratio that is far too small, and follows the training loss: not for rows that
+            are seen often. At the default ratio it gains nothing in the mean, so it is off. It
+            needs no memory, and one reduction under FSDP2.
         measure_every: measure one step in so many; the first 50 are all measured. Factors are
             kept in between.
         warmup_steps: length of a linear ramp up to `ratio`; the schedule begins after it.
@@ -129,7 +127,7 @@ class UpdateRatioLR(RatioLR):
     >>> print(textwrap.fill(str(caught[0].message), 80))
     arguments of the constructor hold against the saved state's: total_steps=400
     (saved: 100); at step 50 the schedule's height is 0.875 instead of 0.5, the
-    ratio 0.01515 instead of 0.0348. To go on as saved, leave them out or pass what
+    ratio 0.01599 instead of 0.03673. To go on as saved, leave them out or pass what
     was saved
     """
 
@@ -143,7 +141,7 @@ class UpdateRatioLR(RatioLR):
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
         pretrained: bool = False,
-        online: bool | str = "auto",
+        online: bool = False,
         measure_every: int = EVERY,
         warmup_steps: int = 0,
         start: float = UpdateRatioConfig.start,
@@ -169,8 +167,8 @@ class UpdateRatioLR(RatioLR):
             check_count("steps_per_epoch", steps_per_epoch, 1)
         if not isinstance(pretrained, bool):
             raise wrong_type("pretrained", "True or False", pretrained, "pass True to fine-tune")
-        if not (isinstance(online, bool) or online == "auto"):
-            raise invalid("online", "'auto', True or False", online, "pass 'auto'")
+        if not isinstance(online, bool):
+            raise wrong_type("online", "True or False", online, "pass True, or leave it out")
         self._steps_per_epoch, self._pretrained = steps_per_epoch, pretrained
         known = total_steps, steps_per_epoch, pretrained
         config = UpdateRatioConfig(
@@ -192,9 +190,8 @@ class UpdateRatioLR(RatioLR):
             per=per,
             measure_every=measure_every,
             keep_proportions=keep_proportions,
-            online=helps(optimizer, *known) if online == "auto" else bool(online),
+            online=online,
         )
-        self._auto = online == "auto"
         super().__init__(
             optimizer,
             self._control,
@@ -270,8 +267,6 @@ class UpdateRatioLR(RatioLR):
         displacement = self._control.displacement
         if not self._own_ratio:
             displacement.config = replace(displacement.config, ratio=default_ratio(*known))
-        if self._auto:
-            displacement.online.on = helps(self.optimizer, *known)
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""
