@@ -41,7 +41,7 @@ def test_every_page_has_a_study():
         (["nmf", "--full", "--page-only"], "--full is no size of nmf: it has no other size"),
         (["robustness", "--full", "--quick"], "exclude each other"),
         (["article", "--page-only", "--out", "absent"], "absent/schedules holds no runs"),
-        (["update-ratio", "--page-only", "--out", "absent"], "update-ratio.parquet lacks runs"),
+        (["update-ratio", "--page-only", "--out", "absent"], "update_ratio.parquet lacks runs"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(

@@ -73,9 +73,16 @@ def test_no_trajectory_is_counted_twice():
 
 def test_every_schedule_has_equally_many_cells():
     for family in ("quadratic", "mlp"):
-        felt = [c for c in plan.cells(PRESET, family) if c.place in ("gradient", "data")]
+        cells = [c for later in (False, True) for c in plan.cells(PRESET, family, later)]
+        felt = [c for c in cells if c.place in ("gradient", "data")]
         counts = {name: sum(c.schedule == name for c in felt) for name in PRESET.schedules}
         assert len(set(counts.values())) == 1
+
+
+def test_what_is_added_later_leaves_the_units_that_are_there():
+    before = replace(PRESET, schedules=tuple(x for x in PRESET.schedules if x not in plan.LATER))
+    assert plan.wanted(before).items() < plan.wanted(PRESET).items()
+    assert not any(unit.later for unit in plan.wanted(before).values())
 
 
 def test_simulated_runs_are_what_the_cells_say(monkeypatch: pytest.MonkeyPatch):

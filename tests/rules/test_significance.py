@@ -270,6 +270,9 @@ def test_defaults_follow_from_the_criterion():
     assert GreedyConfig() == waits
     assert count.stated() == {"criterion": "count"}
     assert waits.stated() == {}
+    given = GreedyConfig(plateau="neutral")  # the default of one criterion, not of the other
+    assert merged(given, criterion="count") == GreedyConfig("count", plateau="neutral")
+    assert merged(None, criterion="count").plateau == "bad"
     assert merged(GreedyConfig(mode="max"), criterion="count").window == 20
     assert merged(GreedyConfig(window=50), criterion="count").window == 50
 

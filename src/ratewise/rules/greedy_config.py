@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ratewise.errors import invalid, wrong_type
 from ratewise.rules.checks import check_amount, check_choices, check_count, is_number
@@ -111,12 +111,23 @@ class GreedyConfig:
     eps_mode: str = "rel"
     first: str = "none"
     on_nonfinite: str = "bad"
+    _chosen: ClassVar[frozenset[str]]  # of what follows from `criterion`; each config has its own
 
     def stated(self) -> dict[str, Any]:
-        """Return the settings that are not the defaults."""
+        """Return the settings that are not the defaults, or follow from `criterion` and were given.
+
+        A value that is the default of one criterion is none of another.
+
+        >>> GreedyConfig(plateau="neutral").stated()
+        {'plateau': 'neutral'}
+        """
         usual = {"criterion": CRITERION} | DEFAULTS[self.criterion]
         settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
-        return {k: x for k, (x, default) in settings.items() if x != usual.get(k, default)}
+        return {
+            k: x
+            for k, (x, default) in settings.items()
+            if x != usual.get(k, default) or k in self._chosen
+        }
 
     def identity(self) -> dict[str, Any]:
         """Return what tells the rule from others, whatever the defaults are.
@@ -139,9 +150,11 @@ class GreedyConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, {"criterion": _CHOICES["criterion"]})
-        for name, value in DEFAULTS[self.criterion].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        follows = DEFAULTS[self.criterion]
+        chosen = frozenset(name for name in follows if getattr(self, name) is not _FOLLOWS)
+        object.__setattr__(self, "_chosen", chosen)
+        for name in follows.keys() - chosen:
+            object.__setattr__(self, name, follows[name])
         check_choices(self, _CHOICES)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
