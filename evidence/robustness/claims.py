@@ -70,6 +70,15 @@ class Recovery(NamedTuple):
         return all(verdict(one) == "better" for one in found.values())
 
 
+class Changed(NamedTuple):
+    """GreedyLR under significance, with a fall at the end, against its default of counts."""
+
+    conditions: int  #: a kind of noise in a place, and none
+    better: list[Condition]  #: those in which its interval lies below 1
+    worse: list[Condition]
+    above: list[Condition]  #: those in which the ratio is above 1
+
+
 class Threshold(NamedTuple):
     """Claim: any F >= 0.5 is stable, 0.25 diverges."""
 
@@ -97,6 +106,12 @@ def claims(numbers: Numbers) -> list[Claim]:
     ):  # medians are too coarse to be corrected
         said = [below(title.format(name), ratio) for name, ratio in each.items()]
         found += [replace(claim, p=None) for claim in said]
+    if (both_defaults := changed(numbers)) is not None:
+        title = "in no condition significance ends higher than the default of counts"
+        value = f"higher in {len(both_defaults.worse)}, above 1 in {len(both_defaults.above)}"
+        value += f" of {both_defaults.conditions}"
+        held = False if both_defaults.worse else None if both_defaults.above else True
+        found.append(Claim(title, "0", value, "", outcome(held)))
     for sweep in threshold(numbers):
         title = f"F below 0.5 diverges, above it does not, in bounds {sweep.bounds}"
         value = f"{sweep.risen[0.25]:.1%} risen, {sweep.risen[0.5]:.1%} at 0.5"
@@ -179,6 +194,22 @@ def places(numbers: Numbers) -> dict[str, dict[str, tuple[Interval, Interval]]]:
             if same.n > 1:
                 found.setdefault(ours, {})[where] = same, tuned
     return found
+
+
+def changed(numbers: Numbers) -> Changed | None:
+    """Return how GreedyLR ends that waits for significance, against its default of counts."""
+    if not {"significance", "greedy"} <= set(numbers.settings.schedules):
+        return None
+    found = {
+        condition: interval(numbers.log_ratios("significance", "greedy", condition.__eq__))
+        for condition in numbers.conditions
+    }
+    return Changed(
+        len(found),
+        [condition for condition, one in found.items() if verdict(one) == "better"],
+        [condition for condition, one in found.items() if verdict(one) == "worse"],
+        [condition for condition, one in found.items() if one.estimate > 0],
+    )
 
 
 def threshold(numbers: Numbers) -> list[Threshold]:

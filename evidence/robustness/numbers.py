@@ -176,7 +176,7 @@ def load(results: Results, settings: Settings) -> Numbers:
     for name, unit in plan.wanted(settings).items():
         place = settings.lrs.index(unit.lr), unit.seed
         found = results.of(name)
-        for cell, result in zip(plan.cells(settings, unit.family), found, strict=True):
+        for cell, result in zip(plan.cells(settings, unit.family, unit.later), found, strict=True):
             values = summary(result.losses)
             for at in _positions(cell, schedules, conditions, unit.family):
                 for measure, value in values.items():

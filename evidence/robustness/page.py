@@ -13,7 +13,7 @@ from evidence.results import Results
 from evidence.robustness import claims, plan
 from evidence.robustness.figures import draw_forest, draw_heat
 from evidence.robustness.numbers import QUIET, WHERE, Numbers, as_in_the_paper, interval, load
-from evidence.robustness.plan import FULL, OURS, SWEEP_BOUNDS, Settings, sweep_name
+from evidence.robustness.plan import FULL, LATER, OURS, SWEEP_BOUNDS, Settings, sweep_name
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import Interval, verdict
 
@@ -59,6 +59,7 @@ def text(numbers: Numbers, heat: str, forest: str, earlier: tuple[int, int] = (0
         recovery=claims.recovery(numbers),
         places=claims.places(numbers),
         threshold=claims.threshold(numbers),
+        changed=claims.changed(numbers),
         verdict=lambda found: {"worse": "higher", "better": "lower"}.get(
             verdict(found), verdict(found)
         ),
@@ -94,7 +95,7 @@ def _paired(numbers: Numbers, ours: str, *, tuned: bool) -> list[list[str]]:
     return [
         [theirs, *(_short(interval(method(ours, theirs, keep))) for keep in WHERE.values())]
         for theirs in numbers.settings.schedules
-        if theirs not in OURS
+        if theirs not in OURS or (ours in LATER and theirs == "greedy")
     ]
 
 

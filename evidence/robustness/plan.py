@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from evidence.simulated import Planned, as_data, digest
 from ratewise import simulate
-from ratewise.rules.greedy_config import GreedyConfig
+from ratewise.rules.greedy_config import END, GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.simulate import Fixed, Greedy, Noise, Plateau
 from ratewise.simulate.noise import KINDS, PLACES
@@ -38,12 +38,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 PAPER = GreedyConfig(
     criterion="count", factor=0.95, patience=10, window=50, reference="best", plateau="bad"
 )
-#: GreedyLR as it was by default when the study was made.
-COUNTS = GreedyConfig(criterion="count")
+#: GreedyLR's default, and what waits for significance, with and without a known length.
+COUNTS, WAITS = GreedyConfig(criterion="count"), GreedyConfig(criterion="significance")
 SCHEDULES: dict[str, Any] = {
     "greedy-paper": Greedy(PAPER),
     "greedy": Greedy(COUNTS),
     "greedy-cosine": Greedy(COUNTS, anchor="cosine"),
+    "significance": Greedy(WAITS, anchor=END["significance"]),
+    "significance-endless": Greedy(WAITS),
     "cosine": Fixed("cosine"),
     "restarts": Fixed("restarts"),
     "exponential": Fixed("exponential"),
@@ -52,7 +54,9 @@ SCHEDULES: dict[str, Any] = {
     # torch's defaults (factor 0.1) end a run on the noise of single batches; these do not
     "plateau": Plateau(PlateauConfig(factor=0.5, patience=20)),
 }
-OURS = ("greedy-paper", "greedy", "greedy-cosine")
+#: What was added to the study has units of its own: the others keep their runs.
+LATER = ("significance", "significance-endless")
+OURS = ("greedy-paper", "greedy", "greedy-cosine", *LATER)
 #: Those that look at nothing: noise on the seen loss leaves their runs as they are.
 OPEN_LOOP = tuple(name for name, rule in SCHEDULES.items() if isinstance(rule, Fixed))
 FACTORS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -99,26 +103,28 @@ class Unit(NamedTuple):
     family: str
     lr: float
     seed: int
+    later: bool = False  #: the cells of `LATER`, or of all others
 
     def __str__(self) -> str:
-        return f"{self.family}, lr {self.lr:g}, seed {self.seed}"
+        later = ", later" if self.later else ""
+        return f"{self.family}, lr {self.lr:g}, seed {self.seed}{later}"
 
 
-def cells(settings: Settings, family: str) -> dict[Cell, Any]:
-    """Return every distinct run of a family, with its rule.
+def cells(settings: Settings, family: str, later: bool = False) -> dict[Cell, Any]:
+    """Return every distinct run of a family, with its rule: of `LATER`, or of all others.
 
     A schedule that looks at nothing has no run of its own under noise on the seen loss; a
     function without data has none under noise on the data.
     """
     found: dict[Cell, Any] = {}
     noisy = [kind for kind in settings.kinds if kind != "none"]
-    for name in settings.schedules:
+    for name in (name for name in settings.schedules if (name in LATER) == later):
         found[Cell(name, "none", "")] = SCHEDULES[name]
         for place, kind in itertools.product(settings.places, noisy):
             shared = place == "loss" and name in OPEN_LOOP
             if not shared and not (place == "data" and not has_data(family)):
                 found[Cell(name, kind, place)] = SCHEDULES[name]
-    for factor, bounds in itertools.product(settings.factors, SWEEP_BOUNDS):
+    for factor, bounds in () if later else itertools.product(settings.factors, SWEEP_BOUNDS):
         rule = Greedy(
             GreedyConfig(**{**asdict(PAPER), "factor": factor}), None, SWEEP_BOUNDS[bounds]
         )
@@ -155,7 +161,7 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
     """Return a unit's runs, all with one seed: paired."""
     family, options = FAMILIES[unit.family]
     found = []
-    for cell, rule in cells(settings, unit.family).items():
+    for cell, rule in cells(settings, unit.family, unit.later).items():
         noise = Noise(cell.kind, cell.place) if cell.place else Noise()
         config = {
             "made_by": "ratewise.simulate",
@@ -177,10 +183,11 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
 def units(settings: Settings) -> list[Unit]:
     """Return what is to be simulated; whole passes over the families come first."""
     return [
-        Unit(family, lr, seed)
-        for seed, lr, family in itertools.product(
-            range(settings.seeds), settings.lrs, settings.families
+        Unit(family, lr, seed, later)
+        for later, seed, lr, family in itertools.product(
+            (False, True), range(settings.seeds), settings.lrs, settings.families
         )
+        if cells(settings, family, later)
     ]
 
 
@@ -191,4 +198,4 @@ def wanted(settings: Settings) -> dict[str, Unit]:
 
 def distinct(settings: Settings) -> int:
     """Return how many distinct trajectories the study has."""
-    return sum(len(cells(settings, unit.family)) for unit in units(settings))
+    return sum(len(cells(settings, unit.family, unit.later)) for unit in units(settings))
