@@ -14,8 +14,6 @@ IN_CONFIG = SETTINGS - inspect.signature(GreedyLR).parameters.keys()
 
 def arguments(**options: Any) -> dict[str, Any]:
     """Return arguments of GreedyLR, with the settings that only `config` takes put into it."""
-    options = {"criterion": "count"} | options  # what most tests are about
     inside = {name: value for name, value in options.items() if name in IN_CONFIG}
     beside = {name: value for name, value in options.items() if name not in IN_CONFIG}
-    criterion = {"criterion": beside["criterion"]} if beside["criterion"] else {}
-    return {**beside, "config": GreedyConfig(**criterion, **inside)} if inside else beside
+    return {**beside, "config": GreedyConfig(**inside)} if inside else beside

@@ -22,17 +22,16 @@ from ratewise.errors import InvalidArgument, MissingExtra, WrongType
 from ratewise.plotting import REASON_MARKS
 
 QUICK: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": ratewise.GreedyConfig(criterion="count", reference="previous"),
+    "config": ratewise.GreedyConfig(reference="previous"),
 }
 STAGES = {
     **QUICK,
     "warmup": 2,
     "cooldown": 2,
-    "config": ratewise.GreedyConfig(criterion="count", reference="previous", reset_after=3),
+    "config": ratewise.GreedyConfig(reference="previous", reset_after=3),
 }
 
 

@@ -23,9 +23,7 @@ LOSSES = [4.0, 3.0, 2.0, 1.0, 1.5, float("nan"), 1.6, 1.7, 1.8, 0.2, 0.1]
 
 
 def trained(losses: Any = LOSSES) -> ratewise.GreedyLR:
-    scheduler = ratewise.GreedyLR(
-        make_optimizer(0.01), criterion="count", factor=0.5, patience=1, window=1
-    )
+    scheduler = ratewise.GreedyLR(make_optimizer(0.01), factor=0.5, patience=1, window=1)
     for loss in losses:
         scheduler.step(loss)
     return scheduler

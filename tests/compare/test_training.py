@@ -133,15 +133,15 @@ def test_greedy_gets_the_training_loss_and_the_article_s_the_validation_loss(tas
 
 def test_identity_changes_with_a_default_and_with_an_option():
     plain = Schedule("a", "greedy")
-    assert plain.settings["factor"] == GreedyConfig(criterion="count").factor
+    assert plain.settings["factor"] == GreedyConfig().factor
     assert Schedule("a", "greedy", {"factor": 0.5}).settings != plain.settings
     assert Schedule("b", "cosine").settings == {}
 
 
 def test_settings_of_the_rule_are_options_by_name_or_in_a_config():
-    config = GreedyConfig(criterion="count", factor=0.5, reference="previous")
+    config = GreedyConfig(factor=0.5, reference="previous")
     whole = {**dataclasses.asdict(config), "decide_every": 2}
-    by_name = {"criterion": "count", "factor": 0.5, "reference": "previous", "decide_every": 2}
+    by_name = {"factor": 0.5, "reference": "previous", "decide_every": 2}
     for options in (by_name, {"config": config, "decide_every": 2}):
         schedule = Schedule("mine", "greedy", options)
         assert schedule.settings == whole

@@ -37,17 +37,16 @@ class Row(NamedTuple):
 
 
 QUICK: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 STAGES: dict[str, Any] = {
     **QUICK,
     "warmup": 2,
     "cooldown": 2,
-    "config": GreedyConfig(criterion="count", reference="previous", reset_after=3),
+    "config": GreedyConfig(reference="previous", reset_after=3),
 }
 
 ROWS = (

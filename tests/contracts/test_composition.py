@@ -131,11 +131,7 @@ def test_a_dropped_scheduler_leaves_nothing_on_its_optimizer(row: Row):
 def test_a_frozen_group_does_not_hide_the_floor():
     optimizer = make_optimizer(0.1, 0.0)
     scheduler = GreedyLR(
-        optimizer,
-        patience=0,
-        window=1,
-        factor=0.5,
-        config=GreedyConfig(criterion="count", reset_after=3),
+        optimizer, patience=0, window=1, factor=0.5, config=GreedyConfig(reset_after=3)
     )
     follow(scheduler, [1.0 + step for step in range(8)])
     assert "reset" in [event.reason for event in scheduler.events]

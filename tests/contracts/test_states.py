@@ -188,7 +188,7 @@ def test_every_value_of_a_state_is_refused_by_name_or_does_no_harm(name: str):
     ],
 )
 def test_what_is_wrong_is_named(path: tuple[str, ...], value: Any, words: str):
-    scheduler = GreedyLR(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), criterion="count")
+    scheduler = GreedyLR(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
     state = replaced(scheduler.state_dict(), path, value)
     with pytest.raises(InvalidState, match=words):
         scheduler.load_state_dict(state)

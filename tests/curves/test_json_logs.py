@@ -43,7 +43,7 @@ def test_trainers_state(tmp_path: Path):
 
 def test_events_of_ratewise(tmp_path: Path):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
-    scheduler = GreedyLR(optimizer, criterion="count", factor=0.5, patience=1, window=1)
+    scheduler = GreedyLR(optimizer, factor=0.5, patience=1, window=1)
     used = []
     with JSONLWriter(tmp_path / "events.jsonl") as writer:
         scheduler.add_listener(writer)

@@ -163,10 +163,7 @@ def test_epochs_give_a_rule_the_means_of_their_losses():
 
 
 def test_what_is_fed_sees_nothing_of_its_own_runs():
-    zero, greedy = (
-        torch.zeros(2, dtype=torch.float64),
-        Greedy(GreedyConfig("count", window=1)),
-    )
+    zero, greedy = torch.zeros(2, dtype=torch.float64), Greedy(GreedyConfig("count", window=1))
     falling = torch.linspace(2, 1, 20, dtype=torch.float64)[:, None].expand(-1, 2)
     own, fed = greedy, Fed(greedy, falling.flip(0))
     (scale, state), (other, inner) = own.start(zero, 20), fed.start(zero, 20)

@@ -24,17 +24,16 @@ from ratewise.errors import RatewiseError
 from ratewise.rules.plan import Plan
 
 _QUICK: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 _BUILDS: tuple[Callable[[Any], Any], ...] = (
     lambda optimizer: GreedyLR(optimizer, **_QUICK),
     lambda optimizer: GreedyLR(
         optimizer,
-        **_QUICK | {"config": GreedyConfig(criterion="count", reference="previous", reset_after=3)},
+        **_QUICK | {"config": GreedyConfig(reference="previous", reset_after=3)},
         groups=[0],
     ),
     lambda optimizer: GreedyLR(optimizer, **_QUICK, schedule="cosine", total_steps=40),

@@ -19,13 +19,7 @@ from ratewise.rules.greedy_float import FloatGreedy  # noqa: E402
 
 BATCH = 8
 ROWS = 38  # four batches of 8 and one of 6
-RULE = {
-    "criterion": "count",
-    "factor": 0.8,
-    "patience": 1,
-    "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
-}
+RULE = {"factor": 0.8, "patience": 1, "window": 2, "config": GreedyConfig(reference="previous")}
 SPOILED = 100.0  # a target that makes `loss_with_holes` NaN, and no gradient of it
 
 

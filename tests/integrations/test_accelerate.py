@@ -28,11 +28,10 @@ from ratewise import GreedyConfig, GreedyLR
 RATE, BATCHES = 0.05, 12
 #: Moves often, in both directions.
 RULE: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 
 

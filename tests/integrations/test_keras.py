@@ -99,7 +99,7 @@ def test_batch_loss_is_the_one_computed_by_hand(kind: str) -> None:
 
 
 def test_keras_reports_what_it_does_without_the_callback_to_the_bit() -> None:
-    still = GreedyLR(min_lr=0.05, max_lr=0.05, criterion="count", patience=0)
+    still = GreedyLR(min_lr=0.05, max_lr=0.05, patience=0)
     alone, beside = Recorder(), Recorder()
     history = fit(network(), alone).history
     with_callback = fit(network(), still, beside).history
@@ -155,9 +155,7 @@ def test_own_train_step_with_a_plain_loss() -> None:
 @pytest.mark.parametrize("monitor", ["val_loss", "loss"])
 def test_epochs_decide_on_the_metric_of_the_logs(monitor: str) -> None:
     model, record = network(0.1), Recorder()
-    greedy = GreedyLR(
-        monitor, interval="epoch", criterion="count", factor=0.5, patience=0, window=1
-    )
+    greedy = GreedyLR(monitor, interval="epoch", factor=0.5, patience=0, window=1)
     fit(model, greedy, record, epochs=9, validation_data=data(1))
     values = [logs[monitor] for logs in record.epochs]
     expected = literal_rates(values, float32([0.1])[0], factor=0.5, patience=0, window=1)
@@ -167,9 +165,7 @@ def test_epochs_decide_on_the_metric_of_the_logs(monitor: str) -> None:
 
 
 def test_epochs_without_validation_are_passed_over_and_mentioned_once() -> None:
-    greedy = GreedyLR(
-        "val_loss", interval="epoch", criterion="count", factor=0.5, patience=0, window=1
-    )
+    greedy = GreedyLR("val_loss", interval="epoch", factor=0.5, patience=0, window=1)
     with pytest.warns(UserWarning, match="no 'val_loss' after epoch 1") as caught:
         fit(network(), greedy, epochs=6, validation_data=data(1), validation_freq=2)
     assert len([w for w in caught if "val_loss" in str(w.message)]) == 1
@@ -213,10 +209,7 @@ def test_several_optimizers_keep_their_ratio() -> None:
 
 
 def test_events_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
-    record, greedy = (
-        Recorder(),
-        GreedyLR(criterion="count", factor=0.9, patience=0, window=2, verbose=1),
-    )
+    record, greedy = Recorder(), GreedyLR(factor=0.9, patience=0, window=2, verbose=1)
     fit(network(), record, greedy, epochs=3)
     for event in greedy.events:
         assert float32(event.old_lr) == [record.rates[event.step - 1]]
@@ -233,7 +226,7 @@ def test_events_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
 def test_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CAPACITY == 1000
     monkeypatch.setattr("ratewise.integrations.keras.callback.CAPACITY", 4)
-    greedy = GreedyLR(criterion="count", factor=0.99, patience=0, window=1)
+    greedy = GreedyLR(factor=0.99, patience=0, window=1)
     fit(network(), greedy, epochs=3)
     assert [event.step for event in greedy.events] == [12, 13, 14, 15]
 

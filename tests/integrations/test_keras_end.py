@@ -22,7 +22,7 @@ STEPS = 5  #: of an epoch
 STILL: dict[str, Any] = {
     "criterion": "significance",
     "threshold": 1e9,
-    "config": GreedyConfig(criterion="count", plateau="neutral"),
+    "config": GreedyConfig(plateau="neutral"),
 }
 
 

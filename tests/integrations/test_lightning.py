@@ -30,11 +30,10 @@ from ratewise.integrations.lightning import ObserveCallback, configure  # noqa: 
 BATCHES, EPOCHS, RATE = 7, 8, 0.1
 #: Moves often, in both directions.
 RULE: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 0,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 RULE |= {"min_lr": 0.01, "max_lr": 0.4}
 

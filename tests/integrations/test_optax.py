@@ -36,17 +36,11 @@ LIVELY = {
     "factor": 0.5,
     "patience": 1,
     "window": 1,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
     "max_scale": 4.0,
 }
 #: Settings other than those, one at a time.
-OTHER = {
-    "factor": 0.51,
-    "patience": 2,
-    "window": 3,
-    "config": GreedyConfig(criterion="count"),
-    "max_scale": 2.0,
-}
+OTHER = {"factor": 0.51, "patience": 2, "window": 3, "config": GreedyConfig(), "max_scale": 2.0}
 OTHER |= {"mode": "max", "warmup": 1, "decide_every": 2, "warmup_steps": 1}
 
 
@@ -350,7 +344,7 @@ def test_resumes_to_the_bit_from_every_step(tmp_path):
     losses = [2.0 + math.sin(step / 3) + math.sin(step * step) / 20 for step in range(60)]
     losses[20] = losses[35] = math.nan
     settings = {"factor": 0.9, "patience": 0, "window": 2}
-    settings |= {"config": GreedyConfig(criterion="count", reference="previous")}
+    settings |= {"config": GreedyConfig(reference="previous")}
     tx = greedy(**settings, decide_every=2, warmup_steps=3, cooldown=1)
     step = jax.jit(lambda state, loss: advance(tx, state, loss))
 
@@ -456,11 +450,7 @@ def test_one_number_of_any_kind_is_taken(value):
         ({"factor": 1.5}, InvalidArgument, r"factor must be a number in \(0, 1\), got 1.5"),
         ({"patience": -1}, InvalidArgument, "patience"),
         ({"mode": "mni"}, UnknownName, "min"),
-        (
-            {"config": GreedyConfig(criterion="count", eps_mode="abs")},
-            InvalidArgument,
-            "eps_mode must be 'rel'",
-        ),
+        ({"config": GreedyConfig(eps_mode="abs")}, InvalidArgument, "eps_mode must be 'rel'"),
         ({"on_nonfinite": "raise"}, InvalidArgument, "compiled code cannot raise; pass 'bad'"),
         ({"on_nonfinite": "ignore"}, UnknownName, "on_nonfinite"),
         ({"decide_every": 0}, InvalidArgument, "decide_every must be an integer >= 1, got 0"),

@@ -23,11 +23,10 @@ from ratewise.integrations.transformers import ObserveCallback
 RATE, STEPS = 0.02, 24
 #: Moves often, in both directions.
 RULE: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 
 

@@ -126,7 +126,7 @@ def test_floats_equal_jax_in_every_field():
 @pytest.mark.parametrize(("above", "at_bound"), [(0, True), (1, True), (8, True), (64, False)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_scale_a_few_roundings_above_its_bound_is_at_it(above, at_bound, dtype):
-    config = GreedyConfig(criterion="count", factor=0.5, patience=0, window=1, reset_after=9)
+    config = GreedyConfig(factor=0.5, patience=0, window=1, reset_after=9)
     low = 0.5 / (1.0 + above * torch.finfo(dtype).eps)  # 1 -> 0.5, above `low` by roundings
     limits = GreedyLimits((low,), (4.0,), (0.0,))
     state = init(config, zero=torch.zeros((), dtype=dtype), xp=torch)
@@ -143,7 +143,7 @@ def test_jit_compiles_the_rule():
     jax = pytest.importorskip("jax")
     import jax.numpy as jnp
 
-    config = GreedyConfig(criterion="count", factor=0.5, patience=1, window=3)
+    config = GreedyConfig(factor=0.5, patience=1, window=3)
     step = jax.jit(lambda state, loss: update(state, loss=loss, config=config, xp=jnp))
     state = init(config, zero=jnp.zeros(()), xp=jnp)
     for loss in (4.0, 3.0, 2.0, 1.0):
@@ -193,7 +193,7 @@ def test_a_changed_transcription_would_be_noticed():
             if self.good < good:
                 self.good = good
 
-    config = GreedyConfig(criterion="count", factor=0.5, patience=1, window=1)
+    config = GreedyConfig(factor=0.5, patience=1, window=1)
     careless, right = (kind(config, GreedyLimits.relative()) for kind in (Careless, FloatGreedy))
     for loss in (5.0, 4.0, 3.0, 2.0):
         careless.update(loss)
@@ -202,7 +202,7 @@ def test_a_changed_transcription_would_be_noticed():
 
 
 def test_state_does_not_grow_with_the_run():
-    rule = FloatGreedy(GreedyConfig(criterion="count", window=50), GreedyLimits.relative())
+    rule = FloatGreedy(GreedyConfig(window=50), GreedyLimits.relative())
     rule.update(1.0)
     size = len(repr(rule.state()).split(","))
     for step in range(5000):

@@ -11,7 +11,7 @@ from ratewise.errors import InvalidState
 from ratewise.rules import schema
 from ratewise.rules.greedy_config import GreedyConfig
 
-SETTINGS = vars(GreedyConfig(criterion="count"))
+SETTINGS = vars(GreedyConfig())
 DEEP: Any = []
 for _ in range(5000):
     DEEP = [DEEP]

@@ -263,24 +263,24 @@ def test_a_loss_that_is_not_finite_leaves_no_trace_in_the_evidence():
 
 
 def test_defaults_follow_from_the_criterion():
-    count, waits = GreedyConfig(criterion="count"), GreedyConfig(criterion="significance")
+    count, waits = GreedyConfig(), GreedyConfig(criterion="significance")
     assert (count.factor, count.patience, count.window) == (0.9, 3, 20)
     assert (waits.factor, waits.patience, waits.window) == (0.9, 0, 100)
     assert (count.plateau, waits.plateau) == ("bad", "neutral")
-    assert GreedyConfig() == waits
-    assert count.stated() == {"criterion": "count"}
-    assert waits.stated() == {}
-    given = GreedyConfig(plateau="neutral")  # the default of one criterion, not of the other
-    assert merged(given, criterion="count") == GreedyConfig("count", plateau="neutral")
-    assert merged(None, criterion="count").plateau == "bad"
-    assert merged(GreedyConfig(mode="max"), criterion="count").window == 20
-    assert merged(GreedyConfig(window=50), criterion="count").window == 50
+    assert GreedyConfig() == count
+    assert count.stated() == {}
+    assert waits.stated() == {"criterion": "significance"}
+    given = GreedyConfig(plateau="bad")  # the default of one criterion, not of the other
+    assert merged(given, criterion="significance") == GreedyConfig("significance", plateau="bad")
+    assert merged(None, criterion="significance").plateau == "neutral"
+    assert merged(GreedyConfig(mode="max"), criterion="significance").window == 100
+    assert merged(GreedyConfig(window=50), criterion="significance").window == 50
 
 
 def test_a_window_in_which_nothing_can_be_significant_is_refused():
     with pytest.raises(InvalidArgument, match="window"):
         GreedyConfig(criterion="significance", window=5)
-    assert GreedyConfig(criterion="count", window=5).window == 5
+    assert GreedyConfig(window=5).window == 5
 
 
 def test_the_best_stretch_is_the_one_that_most_pairs_speak_for():

@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_leaves
 
 from ratewise import GreedyConfig, GreedyLR
 
-QUICK: dict[str, Any] = {"criterion": "count", "factor": 0.5, "patience": 1, "window": 2}
+QUICK: dict[str, Any] = {"factor": 0.5, "patience": 1, "window": 2}
 STAGES: dict[str, Any] = {
     **QUICK,
     "warmup": 2,
     "cooldown": 2,
-    "config": GreedyConfig(criterion="count", reset_after=1),
+    "config": GreedyConfig(reset_after=1),
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -32,14 +32,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "stages and resets": STAGES,
     "stages that hold": {
         **STAGES,
-        "config": GreedyConfig(criterion="count", reset_after=1, stage="hold", first="good"),
+        "config": GreedyConfig(reset_after=1, stage="hold", first="good"),
     },
     "given bounds": {
         **QUICK,
         "min_lr": 1e-3,
         "max_lr": [0.2, 0.3],
         "mode": "max",
-        "config": GreedyConfig(criterion="count", reference="previous"),
+        "config": GreedyConfig(reference="previous"),
     },
     "significance": {"criterion": "significance", "window": 9, "total_steps": 90},
     "nonfinite skipped": {**QUICK, "on_nonfinite": "skip"},

@@ -322,7 +322,7 @@ def compilations(rate: float | Tensor, steps: int) -> tuple[int, int]:
     torch._dynamo.reset()
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([weight], lr=rate)
-    scheduler = GreedyLR(optimizer, criterion="count", factor=0.9, patience=1, window=2)
+    scheduler = GreedyLR(optimizer, factor=0.9, patience=1, window=2)
     counter = CompileCounter()
     step = torch.compile(optimizer.step, backend=counter)
     seen = set()

@@ -106,9 +106,7 @@ def test_bounds_hold_for_every_sequence(options, bounded, metrics):
 
 @pytest.mark.parametrize("metrics", [[1.0 / (t + 1) for t in range(80)], list(range(80))])
 def test_bounds_are_reached_and_held_under_a_steady_push(metrics):
-    scheduler = GreedyLR(
-        make_optimizer([0.3, 0.007]), criterion="count", factor=0.7, patience=0, window=1
-    )
+    scheduler = GreedyLR(make_optimizer([0.3, 0.007]), factor=0.7, patience=0, window=1)
     history = follow(scheduler, metrics)
     assert_within(history, [0.1 * 0.3, 0.1 * 0.007], [3.0, 0.07])
     side = 10.0 if metrics[1] < metrics[0] else 0.1
@@ -117,13 +115,7 @@ def test_bounds_are_reached_and_held_under_a_steady_push(metrics):
 
 def test_an_unclamped_scheduler_is_caught():
     scheduler = GreedyLR(
-        make_optimizer([0.3]),
-        criterion="count",
-        factor=0.7,
-        patience=0,
-        window=1,
-        min_lr=0.0,
-        max_lr=1e9,
+        make_optimizer([0.3]), factor=0.7, patience=0, window=1, min_lr=0.0, max_lr=1e9
     )
     history = follow(scheduler, [1.0 / (t + 1) for t in range(20)])
     with pytest.raises(AssertionError):

@@ -278,7 +278,7 @@ def rates_of(**options: Any) -> list[float]:
 
 def test_a_config_is_the_same_as_its_settings_by_name():
     by_name = rates_of(factor=0.5, patience=0, window=1, reference="previous")
-    config = GreedyConfig(criterion="count", patience=0, window=1, reference="previous")
+    config = GreedyConfig(patience=0, window=1, reference="previous")
     assert rates_of(factor=0.5, config=config) == by_name
     assert rates_of(factor=0.5, patience=0, config=config) == by_name
     assert rates_of(factor=0.5, patience=0, window=1) != by_name
@@ -293,4 +293,4 @@ def test_a_config_is_the_same_as_its_settings_by_name():
 )
 def test_a_setting_that_is_given_twice_with_two_values_is_named(options, error, words):
     with pytest.raises(error, match=words):
-        make(**{"config": GreedyConfig(criterion="count", factor=0.8), **options})
+        make(**{"config": GreedyConfig(factor=0.8), **options})

@@ -305,14 +305,3 @@ def test_evidence_that_is_damaged_is_refused(field, value):
     state["ratewise"]["rule"]["memory"]["evidence"] = None
     with pytest.raises(InvalidState, match="evidence"):
         make().load_state_dict(state)
-
-
-def test_a_state_of_the_old_default_goes_on_under_it_where_nothing_was_asked_for():
-    before = make(criterion="count")
-    follow(before, LOSSES[:40])
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-    optimizer.load_state_dict(before.optimizer.state_dict())
-    plain = GreedyLR(optimizer)
-    assert plain.state_dict()["ratewise"]["rule"]["config"]["criterion"] == "significance"
-    plain.load_state_dict(before.state_dict())
-    assert follow(plain, LOSSES[40:80]) == follow(before, LOSSES[40:80])

@@ -303,7 +303,7 @@ def test_a_return_never_raises_a_rate_that_another_schedule_lowered(milestone: i
     layer = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [milestone])
-    ours = GreedyLR(optimizer, criterion="count", patience=50, window=1)
+    ours = GreedyLR(optimizer, patience=50, window=1)
     guard = SpikeGuard(layer, optimizer, ours, snapshot_every=5, tolerate=0)
     for _ in range(9):
         loss = layer(torch.ones(1, 2)).sum() * 0 + 1.0

@@ -26,11 +26,10 @@ from ratewise.schedulers.listeners import JSONLWriter, TensorBoardWriter
 from ratewise.schedulers.metric_lr import SYNC_EVERY
 
 QUICK: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 
 

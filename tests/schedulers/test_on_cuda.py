@@ -29,11 +29,10 @@ needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 
 QUICK: dict[str, Any] = {
-    "criterion": "count",
     "factor": 0.5,
     "patience": 1,
     "window": 2,
-    "config": GreedyConfig(criterion="count", reference="previous"),
+    "config": GreedyConfig(reference="previous"),
 }
 RATE = 2.0**-6
 WARM, REPLAYS = 3, 50

@@ -29,8 +29,8 @@ from ratewise.schedulers.rate_watch import RateWatch
 
 STEPS, BASE = 60, 0.1
 SCHEDULERS: dict[str, Callable[..., Any]] = {
-    "greedy": lambda optimizer: GreedyLR(optimizer, criterion="count", patience=2, window=3),
-    "eager": lambda optimizer: GreedyLR(optimizer, criterion="count", patience=0, window=1),
+    "greedy": lambda optimizer: GreedyLR(optimizer, patience=2, window=3),
+    "eager": lambda optimizer: GreedyLR(optimizer, patience=0, window=1),
     "on a schedule": lambda optimizer: GreedyLR(optimizer, schedule="cosine", total_steps=STEPS),
     "update ratio": lambda optimizer: UpdateRatioLR(optimizer, total_steps=STEPS),
     "learned": lambda optimizer: LearnedLR(

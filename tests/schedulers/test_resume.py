@@ -231,13 +231,11 @@ def test_every_argument_that_a_state_has_is_among_these():
 
 
 def test_a_default_in_a_config_is_not_a_setting_that_was_given():
-    _, first = trained(greedy(config=GreedyConfig(criterion="count", reference="previous")), 3)
+    _, first = trained(greedy(config=GreedyConfig(reference="previous")), 3)
     state = first.state_dict()
-    scheduler = loaded(
-        greedy(config=GreedyConfig(criterion="count", reference="best")), state, warns=False
-    )
+    scheduler = loaded(greedy(config=GreedyConfig(reference="best")), state, warns=False)
     assert settings(scheduler, "reference") == ["previous"]
-    scheduler = loaded(greedy(config=GreedyConfig(criterion="count", plateau="neutral")), state)
+    scheduler = loaded(greedy(config=GreedyConfig(plateau="neutral")), state)
     assert settings(scheduler, "reference") + settings(scheduler, "plateau") == [
         "previous",
         "neutral",

@@ -29,7 +29,7 @@ from ratewise.simulate import Greedy, Plateau, Task, Trajectories, optimizers, r
 pytestmark = pytest.mark.numerics
 
 STEPS = 100
-QUICK: dict[str, Any] = {"criterion": "count", "factor": 0.7, "patience": 1, "window": 3}
+QUICK: dict[str, Any] = {"factor": 0.7, "patience": 1, "window": 3}
 NERVOUS: dict[str, Any] = {"factor": 0.5, "patience": 0, "window": 1, "reference": "previous"}
 STEADY: dict[str, Any] = {"factor": 0.5, "patience": 2, "eps": 0.0}
 #: Five runs, each under its own rule.

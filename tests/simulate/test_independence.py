@@ -26,14 +26,7 @@ from ratewise.simulate.trajectories import PER_STEP
 
 #: Six runs of which no two are alike.
 MIXED: dict[str, Any] = {
-    "rule": [
-        "cosine",
-        GreedyConfig(criterion="count", patience=1, window=2),
-        "constant",
-        "plateau",
-        "greedy",
-        "step",
-    ],
+    "rule": ["cosine", GreedyConfig(patience=1, window=2), "constant", "plateau", "greedy", "step"],
     "lr": [0.03, 0.1, 0.01, 0.05, 0.03, 0.02],
     "noise": [
         None,

@@ -21,9 +21,7 @@ from ratewise.simulate.trajectories import PER_STEP
 NOISY = [kind for kind in KINDS if kind != "none"]
 BY_CHANCE = ["gaussian", "random-spike", "plateau", "oscillating", "burst"]
 SGD = OPTIMIZERS["sgd"]
-QUICK = GreedyConfig(
-    criterion="count", factor=0.7, patience=0, window=1, reference="previous", threshold=0.0
-)
+QUICK = GreedyConfig(factor=0.7, patience=0, window=1, reference="previous", threshold=0.0)
 
 
 def equal(first: Any, second: Any) -> bool:

@@ -25,14 +25,10 @@ from ratewise.simulate.rule import Mixture, as_rule
 
 STEPS = 60
 CONFIGS = [
-    GreedyConfig(criterion="count"),
-    GreedyConfig(criterion="count", factor=0.5, patience=0, window=1, reference="previous"),
-    GreedyConfig(
-        criterion="count", factor=0.7, patience=1, window=3, warmup=2, cooldown=1, stage="hold"
-    ),
-    GreedyConfig(
-        criterion="count", factor=0.9, patience=1, window=2, reset_after=2, on_nonfinite="skip"
-    ),
+    GreedyConfig(),
+    GreedyConfig(factor=0.5, patience=0, window=1, reference="previous"),
+    GreedyConfig(factor=0.7, patience=1, window=3, warmup=2, cooldown=1, stage="hold"),
+    GreedyConfig(factor=0.9, patience=1, window=2, reset_after=2, on_nonfinite="skip"),
     GreedyConfig("significance", 0.8, window=8, plateau="bad"),
 ]
 
@@ -102,11 +98,7 @@ class Nested(Inverse):
     parts: Any = ()
 
 
-A, B, C = (
-    Greedy(CONFIGS[1]),
-    Plateau(PlateauConfig(factor=0.5, patience=1)),
-    Fixed("cosine"),
-)
+A, B, C = Greedy(CONFIGS[1]), Plateau(PlateauConfig(factor=0.5, patience=1)), Fixed("cosine")
 LISTED = Listed(2.0)
 
 
@@ -221,8 +213,7 @@ def test_plateau_is_torch_s():
 
 def test_names_and_settings_stand_for_rules():
     assert as_rule("cosine") == Fixed("cosine")
-    assert as_rule("greedy") == Greedy(GreedyConfig(), "stable-decay:0.7")
-    assert as_rule(GreedyConfig(criterion="count")) == Greedy(GreedyConfig(criterion="count"))
+    assert as_rule("greedy") == Greedy()
     assert as_rule("greedy-cosine") == Greedy(anchor="cosine")
     assert as_rule("stable-decay:0.3") == Fixed("stable-decay:0.3")
     assert as_rule("plateau") == Plateau()

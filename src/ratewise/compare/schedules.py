@@ -205,14 +205,7 @@ _NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy-cosine": ("greedy", {"schedule": "cosine"}),
     "greedy-article": (
         "greedy-article",
-        {
-            "criterion": "count",
-            "factor": 0.95,
-            "patience": 1,
-            "window": 3,
-            "reference": "best",
-            "plateau": "neutral",
-        },
+        {"factor": 0.95, "patience": 1, "window": 3, "reference": "best", "plateau": "neutral"},
     ),
     _PEER: (_PEER, {}),
 }

@@ -102,7 +102,7 @@ def update(
         limits: bounds of each group's scale; one group at 0.1 and 10 by default.
         xp: the array namespace of `state`.
 
-    >>> config = GreedyConfig("count", factor=0.5, patience=1, window=1, reference="best")
+    >>> config = GreedyConfig(factor=0.5, patience=1, window=1, reference="best", plateau="bad")
     >>> state = init(config)
     >>> for loss in (4.0, 3.0, 2.0, 1.0):
     ...     state = update(state, loss=loss, config=config)

@@ -17,8 +17,6 @@ RELATIVE_BOUNDS = (0.1, 10.0)
 #: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
 ROUNDINGS = 16
 
-#: The default.
-CRITERION = "significance"
 #: Settings whose default follows from `criterion`.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "count": {"factor": 0.9, "patience": 3, "window": 20, "plateau": "bad"},
@@ -94,7 +92,7 @@ class GreedyConfig:
     ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
     """
 
-    criterion: str = CRITERION
+    criterion: str = "count"
     factor: float = _FOLLOWS
     patience: int = _FOLLOWS
     window: int = _FOLLOWS
@@ -118,10 +116,10 @@ class GreedyConfig:
 
         A value that is the default of one criterion is none of another.
 
-        >>> GreedyConfig(plateau="neutral").stated()
-        {'plateau': 'neutral'}
+        >>> GreedyConfig(plateau="bad").stated()
+        {'plateau': 'bad'}
         """
-        usual = {"criterion": CRITERION} | DEFAULTS[self.criterion]
+        usual = {"criterion": "count"} | DEFAULTS[self.criterion]
         settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
         return {
             k: x
@@ -158,12 +156,7 @@ class GreedyConfig:
         check_choices(self, _CHOICES)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
-        least = 1
-        if self.criterion == "significance":
-            least = LEAST_WINDOW
-            if type(self.window) is int and 1 <= self.window < least:
-                fix = "criterion='count' takes a rolling mean of that length"
-                raise invalid("window", f"an integer >= {least}", self.window, fix)
+        least = 1 if self.criterion == "count" else LEAST_WINDOW
         for name, low in (("patience", 0), ("window", least), ("warmup", 0), ("cooldown", 0)):
             check_count(name, getattr(self, name), low)
         if self.reset_after is not None:

@@ -77,8 +77,7 @@ def check_memory(name: str, memory: dict[str, Any], config: GreedyConfig, groups
 class FloatGreedy:
     """One run's rule: `update` a loss, read `scale`, one a parameter group.
 
-    >>> config = GreedyConfig("count", factor=0.5, patience=1, window=1)
-    >>> rule = FloatGreedy(config, GreedyLimits.relative())
+    >>> rule = FloatGreedy(GreedyConfig(factor=0.5, patience=1, window=1), GreedyLimits.relative())
     >>> [(rule.update(loss), rule.scale[0])[1] for loss in (4.0, 3.0, 2.0, 1.0)]
     [1.0, 1.0, 2.0, 2.0]
     """

@@ -39,11 +39,11 @@ class GreedyLR(MetricLR):
     Args:
         optimizer: any torch optimizer; its groups keep the ratios of their rates.
         criterion: what makes a good or a bad step. ``"count"``: each loss is one, as above.
-            ``"significance"``, the default: a step is good where the losses since the last such
-            verdict show a falling trend of 2.5 standard errors, and bad where they show a rising
-            one, or lie above the best stretch so far by 3 (then the rate is halved); noise alone
-            changes little. Where `total_steps` is known the rate then falls to 0 over the last 70%
-            of the run, by ``schedule="stable-decay:0.7"`` unless another is named.
+            ``"significance"``: a step is good where the losses since the last such verdict show a
+            falling trend of 2.5 standard errors, and bad where they show a rising one, or lie
+            above the best stretch so far by 3 (then the rate is halved); noise alone changes
+            little. Where `total_steps` is known the rate then falls to 0 over the last 70% of the
+            run, by ``schedule="stable-decay:0.7"`` unless another is named.
         factor: F in (0, 1), the change of one decision, 0.9.
         patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
             under significance.
@@ -90,7 +90,7 @@ class GreedyLR(MetricLR):
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.ones(1))
     >>> optimizer = torch.optim.SGD([weight], lr=0.1)
-    >>> scheduler = GreedyLR(optimizer, criterion="count", factor=0.5, patience=1, window=1)
+    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=1, window=1)
     >>> for loss in (4.0, 3.0, 2.0):
     ...     optimizer.step()
     ...     scheduler.step(loss)
@@ -198,7 +198,6 @@ class GreedyLR(MetricLR):
         """
         del verbose
         config = GreedyConfig(
-            criterion="count",
             factor=factor,
             patience=patience,
             window=window_size if smooth else 1,

@@ -20,7 +20,7 @@ from ratewise.errors import UnknownName, invalid, unknown, wrong_type
 from ratewise.rules import greedy, plateau
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED, fixed_rule, fixed_scale, ramped
-from ratewise.rules.greedy_config import END, RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
+from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
 from ratewise.rules.plateau import PlateauConfig
 from ratewise.simulate.stack import Steer, Tensors
@@ -179,7 +179,7 @@ class Plateau:
 
 _BY_NAME: dict[str, Any] = {
     **{name: lambda name=name: Fixed(name) for name in FIXED},
-    "greedy": lambda: as_rule(GreedyConfig()),
+    "greedy": Greedy,
     "greedy-cosine": lambda: Greedy(anchor="cosine"),
     "plateau": Plateau,
 }
@@ -194,7 +194,7 @@ def as_rule(choice: Any) -> Rule:
     if isinstance(choice, str):
         return _BY_NAME[choice]() if choice in _BY_NAME else Fixed(choice)
     if isinstance(choice, GreedyConfig):
-        return Greedy(choice, END.get(choice.criterion))  # a run's length is known here
+        return Greedy(choice)
     if isinstance(choice, PlateauConfig):
         return Plateau(choice)
     if callable(getattr(choice, "start", None)) and callable(getattr(choice, "update", None)):

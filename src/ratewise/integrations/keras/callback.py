@@ -88,7 +88,7 @@ class GreedyLR(keras.callbacks.Callback):
     >>> import numpy as np
     >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
     >>> model.compile(keras.optimizers.SGD(0.01), loss="mse")
-    >>> greedy = GreedyLR(criterion="count", factor=0.5, patience=1, window=1)
+    >>> greedy = GreedyLR(factor=0.5, patience=1, window=1)
     >>> _ = model.fit(np.ones((8, 1)), np.ones(8), batch_size=2, verbose=0, callbacks=[greedy])
     >>> greedy.events[0].words()
     'step 3: increase 0.01 -> 0.02; loss 0.8493 (mean 0.8493) was better than 0.9216, run of 2'

@@ -24,7 +24,7 @@ class Decider:
         settings: of the callback.
 
     >>> from ratewise.rules.greedy_config import GreedyConfig
-    >>> config = GreedyConfig("count", factor=0.5, patience=0, window=1)
+    >>> config = GreedyConfig(factor=0.5, patience=0, window=1)
     >>> decider = Decider(CallbackSettings("loss", "batch", 2, 0, None, None, config))
     >>> decider.begin([0.1], [0.01], [1.0])
     >>> [decider.take(loss) is not None for loss in (4.0, 3.0, 2.0, 1.0)], decider.rates()
