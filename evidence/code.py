@@ -31,7 +31,7 @@ def below(*packages: str) -> tuple[str, ...]:
     """Return the names of packages and of every module in them, in order.
 
     >>> below("evidence.speed")[:2]
-    ('evidence.speed', 'evidence.speed.gpu_overhead')
+    ('evidence.speed', 'evidence.speed.cluster_cost')
     """
     found = []
     for package in packages:

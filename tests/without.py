@@ -25,8 +25,12 @@ class Absent(MetaPathFinder):
 
 
 def hide(names: Sequence[str]) -> None:
-    """Make the packages of these names absent, those that are loaded already, too."""
-    for module in [name for name in sys.modules if name.partition(".")[0] in names]:
+    """Make the packages of these names absent, those that are loaded already, too.
+
+    What of ratewise is loaded may have them, so it is to be imported anew.
+    """
+    gone = {*names, "ratewise"}
+    for module in [name for name in sys.modules if name.partition(".")[0] in gone]:
         del sys.modules[module]
     sys.meta_path.insert(0, Absent(names))
     real = importlib.util.find_spec

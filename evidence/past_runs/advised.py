@@ -115,8 +115,8 @@ class Falling:
     def at(self, step: int, steps: int) -> float:
         """Return the scale after so many steps.
 
-        >>> [Falling(0.5, 0.2).at(step, 8) for step in (0, 4, 6, 8)]
-        [1.0, 1.0, 0.6, 0.2]
+        >>> [Falling(0.5, 0.25).at(step, 8) for step in (0, 4, 6, 8)]
+        [1.0, 1.0, 0.625, 0.25]
         """
         done = (step / steps - self.hold) / (1.0 - self.hold)
         return 1.0 - (1.0 - self.end) * max(0.0, done)

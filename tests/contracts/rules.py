@@ -42,6 +42,8 @@ QUICK: dict[str, Any] = {
     "window": 2,
     "config": GreedyConfig(reference="previous"),
 }
+#: Short stretches, and those without a trend lower the rate, so that it moves often.
+WAITS = GreedyConfig("significance", factor=0.8, window=7, plateau="bad")
 STAGES: dict[str, Any] = {
     **QUICK,
     "warmup": 2,
@@ -55,13 +57,12 @@ ROWS = (
     Row("greedy, stages", GreedyLR, STAGES),
     Row("greedy on cosine", GreedyLR, {**QUICK, "schedule": "cosine", "total_steps": 60}),
     Row("greedy on a function", GreedyLR, {**QUICK, "schedule": lambda step: 1 / (1 + step)}),
-    Row("greedy, significance", GreedyLR, {"criterion": "significance", "window": 7}),
+    Row("greedy, significance", GreedyLR, {"config": WAITS}),
     Row(
         "greedy, significance, annealed",
         GreedyLR,
         {
-            "criterion": "significance",
-            "window": 7,
+            "config": WAITS,
             "schedule": "stable-decay",
             "total_steps": 60,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from ratewise.errors import InvalidState
 from ratewise.rules import schema
 from ratewise.rules.greedy_config import GreedyConfig
 
-SETTINGS = vars(GreedyConfig())
+SETTINGS = dataclasses.asdict(GreedyConfig())
 DEEP: Any = []
 for _ in range(5000):
     DEEP = [DEEP]
