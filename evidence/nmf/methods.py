@@ -146,7 +146,6 @@ def _greedy(s: dict[str, Tensor], steps: int) -> Rule:
     columns = (s[name].tolist() for name in ("factor", "patience", "window", "best"))
     configs = [
         GreedyConfig(
-            criterion="count",
             factor=factor,
             patience=int(patience),
             window=int(window),

@@ -32,6 +32,27 @@ def test_every_page_has_a_study():
     assert pages - by_hand <= {command.page_of(name).name for name in command.STUDIES}
 
 
+KEPT = [n for n in command.STUDIES if (results.FOLDER / f"{n.replace('-', '_')}.parquet").exists()]
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_page_is_what_the_results_that_are_kept_say(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    published = Path(__file__).parents[2] / command.page_of(name)
+    page = tmp_path / published.name
+    status = command.main([name, "--page-only", "--page", str(page)])
+    said = capsys.readouterr().err
+    if "no data folder was named" in said:
+        pytest.skip("needs data: set RATEWISE_DATA")
+    assert status == 0, said
+    assert page.read_text(encoding="utf-8") == published.read_text(encoding="utf-8")
+
+
+def test_some_results_are_kept():
+    assert {"robustness", "nmf", "coverage", "greedy-defaults"} <= set(KEPT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

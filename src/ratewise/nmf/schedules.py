@@ -111,10 +111,7 @@ class GreedySchedule:
 
     def __init__(self, base: float) -> None:
         limits = GreedyLimits((LEAST / base,), (MOST / base,), (0.0,))
-        self._rule, self._base = (
-            FloatGreedy(GreedyConfig(criterion="count", threshold=0.0), limits),
-            base,
-        )
+        self._rule, self._base = FloatGreedy(GreedyConfig(threshold=0.0), limits), base
 
     def rate(self, observation: Observation) -> float:
         """Return c."""
