@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from ratewise import compare
-from ratewise.compare import analysis, plan, tasks
+from ratewise.compare import analysis, plan, tasks, training
 from ratewise.compare.task import Task
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.errors import InvalidArgument, RunFailed, StoreError, UnknownName, WrongType
+from ratewise.files import writing
 from ratewise.pool import processes
-from ratewise.runs import Store
+from ratewise.runs import RunRecord, Store
 
 QUICK: dict[str, Any] = {
     "schedules": ["greedy", "cosine"],
@@ -135,6 +136,24 @@ def test_killed_at_any_moment_it_loses_no_finished_run_and_repeats_none(tmp_path
     assert len(analysis.load(Store(out)).records) == len(finished)
     assert (out / "index.html").exists()
     assert not list((out / "runs").glob(".tmp-*"))
+
+
+def test_what_a_killed_worker_left_unfinished_is_gone_when_the_work_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left = tmp_path / "out" / "runs" / f"{writing.UNFINISHED}{killed.pid}-1-run"
+    train = training.train
+
+    def leaving(*arguments: Any, **options: Any) -> RunRecord:
+        left.write_bytes(b"half a file")  # after the store was opened, and cleaned
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(training, "train", leaving)
+    done = compare.run("diabetes-mlp", **{**QUICK, "schedules": ["cosine"]}, out=tmp_path / "out")
+    assert done.records()
+    assert not left.exists()
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):

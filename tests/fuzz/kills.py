@@ -191,7 +191,8 @@ def check(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
         raise Fault(f"{len(lost)} runs lost, {len(more)} too many, or other numbers in {folder}")
     paths = list((folder / "runs").iterdir())
     if len(paths) != len(expected):
-        raise Fault(f"{len(paths)} files for {len(expected)} runs in {folder}")
+        more = sorted(path.name for path in paths if path.stem not in expected)
+        raise Fault(f"{len(paths)} files for {len(expected)} runs in {folder}: {more}")
     left = [path for path in folder.rglob("*") if path.name.startswith(writing.UNFINISHED)]
     if left:
         raise Fault(f"{left[0]} is left")

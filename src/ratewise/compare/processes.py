@@ -86,6 +86,7 @@ def execute(
     with training.one_thread(), workers(making, where, len(todo)) as found:
         ended = found.each(todo)
         drain(ended, len(todo), lambda: label + found.places(), show=progress)
+    store.clean()  # a worker may have been killed as it wrote, and so may the one that replaced it
 
 
 def work(sources: Mapping[str, TaskSource], folder: Path) -> Work[RunSpec]:

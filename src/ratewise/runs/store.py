@@ -71,8 +71,7 @@ class Store:
             probe = self._runs / writing.unfinished("probe")
             probe.touch()
             probe.unlink()
-            writing.clean(self.folder)
-            writing.clean(self._runs)
+            self.clean()
         except OSError as error:
             raise StoreError(
                 f"{self.folder} cannot be written ({error.strerror}): runs and reports are written "
@@ -84,6 +83,11 @@ class Store:
         found = sorted(name for name in os.listdir(self.folder) if not writing.is_unfinished(name))
         # up to 0.1, an empty folder for runs came before the marker
         return [] if found == ["runs"] and not any(self._runs.iterdir()) else found
+
+    def clean(self) -> None:
+        """Remove the unfinished files of processes that have ended."""
+        writing.clean(self.folder)
+        writing.clean(self._runs)
 
     def path(self, run_id: str) -> Path:
         """Return where the run's own file lies, or would lie."""
