@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ class Schedule:
         own: dict[str, Any] = {}
         if self.kind in ("greedy", "greedy-article"):
             rule, rest = _rule_settings(self.options)
-            return {**asdict(rule), **rest}
+            return {**rule.plain(), **rest}
         elif self.kind == "update-ratio":
             own = {**DEFAULT._asdict(), "schedule": "linear"}
         elif self.kind == "learned":
@@ -141,9 +141,7 @@ def _plateau(optimizer: Optimizer, steps: int) -> Any:
 
 def _greedy(optimizer: Optimizer, steps: int, **options: Any) -> Any:
     config, options = _rule_settings(options)
-    if isinstance(options.get("schedule"), str) or config.criterion == "significance":
-        options["total_steps"] = steps
-    return GreedyLR(optimizer, config=config, **options)
+    return GreedyLR(optimizer, config=config, **{"total_steps": steps, **options})
 
 
 def _rule_settings(options: Mapping[str, Any]) -> tuple[GreedyConfig, dict[str, Any]]:
@@ -205,7 +203,14 @@ _NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy-cosine": ("greedy", {"schedule": "cosine"}),
     "greedy-article": (
         "greedy-article",
-        {"factor": 0.95, "patience": 1, "window": 3, "reference": "best", "plateau": "neutral"},
+        {
+            "criterion": "count",
+            "factor": 0.95,
+            "patience": 1,
+            "window": 3,
+            "reference": "best",
+            "plateau": "neutral",
+        },
     ),
     _PEER: (_PEER, {}),
 }

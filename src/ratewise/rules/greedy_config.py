@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 from ratewise.errors import invalid, wrong_type
@@ -17,11 +17,14 @@ RELATIVE_BOUNDS = (0.1, 10.0)
 #: decision rounds once, and after dozens that lead to the bound in theory a scale lies beside it.
 ROUNDINGS = 16
 
-#: Settings whose default follows from `criterion`.
+#: Settings whose default follows from `criterion`; where none is named, that of counts.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "count": {"factor": 0.9, "patience": 3, "window": 20, "plateau": "bad"},
     "significance": {"factor": 0.9, "patience": 0, "window": 100, "plateau": "neutral"},
 }
+#: Of these, what says how to count: a config that has one of them is of ``"count"``, unless it
+#: names another criterion. So is one with a `reference` or `first` that is not the default.
+_OF_COUNTS = ("patience", "window", "plateau")
 #: How a run of known length ends where no schedule is named, by criterion.
 END = {"significance": f"{STABLE_DECAY}:0.7"}
 #: No fewer losses can show a trend: 6 in a row are 2.8 standard errors.
@@ -30,8 +33,8 @@ LEAST_WINDOW = 6
 RETREAT = 0.5
 _FOLLOWS: Any = None  #: from `criterion`
 
+_CRITERIA = ("count", "significance")
 _CHOICES = {
-    "criterion": ("count", "significance"),
     "threshold_mode": ("rel", "abs"),
     "reference": ("best", "previous"),
     "plateau": ("bad", "neutral"),
@@ -55,7 +58,9 @@ class GreedyConfig:
             rolling mean compares with the reference. ``"significance"``: each verdict of a test is
             one, of whether the losses since the last verdict show a trend, or lie above the best
             stretch before it (`ratewise.rules.significance`); `reference` and `first` have no part
-            in it.
+            in it. None is decided by the run's length (`ratewise.rules.criterion`); where nobody
+            does that, as here, it counts. To name `patience`, `window`, `plateau`, `reference` or
+            `first`, which say how to count, is to name ``"count"``, if no criterion is named.
         factor: F in (0, 1), the change of one decision, 0.9; under significance a loss that lies
             above the best stretch halves the rate, and 0.8 is better where there are but 10 to 30
             metrics, one an epoch.
@@ -92,7 +97,7 @@ class GreedyConfig:
     ratewise.errors.InvalidArgument: factor must be a number in (0, 1), got 1.5: pass e.g. 0.95
     """
 
-    criterion: str = "count"
+    criterion: str | None = None
     factor: float = _FOLLOWS
     patience: int = _FOLLOWS
     window: int = _FOLLOWS
@@ -109,23 +114,42 @@ class GreedyConfig:
     eps_mode: str = "rel"
     first: str = "none"
     on_nonfinite: str = "bad"
-    _chosen: ClassVar[frozenset[str]]  # of what follows from `criterion`; each config has its own
+    _chosen: ClassVar[frozenset[str]]  # criterion and what follows from it; each config has its own
 
     def stated(self) -> dict[str, Any]:
-        """Return the settings that are not the defaults, or follow from `criterion` and were given.
+        """Return the settings that are not the defaults, and `criterion` and its own if given.
 
         A value that is the default of one criterion is none of another.
 
         >>> GreedyConfig(plateau="bad").stated()
         {'plateau': 'bad'}
         """
-        usual = {"criterion": "count"} | DEFAULTS[self.criterion]
+        usual = {"criterion": self.criterion} | self._defaults()
         settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
         return {
             k: x
             for k, (x, default) in settings.items()
             if x != usual.get(k, default) or k in self._chosen
         }
+
+    def plain(self) -> dict[str, Any]:
+        """Return all settings by name; `GreedyConfig` makes the same one of them.
+
+        What follows from a criterion that is not decided yet is None.
+
+        >>> GreedyConfig().plain()["window"], GreedyConfig("count").plain()["window"]
+        (None, 20)
+        """
+        open_yet = self._defaults().keys() - self._chosen if self.criterion is None else ()
+        return asdict(self) | dict.fromkeys(open_yet, _FOLLOWS)
+
+    def under(self, criterion: str) -> GreedyConfig:
+        """Return the same settings under the criterion that was decided on, with its defaults.
+
+        >>> GreedyConfig(factor=0.8).under("significance").window
+        100
+        """
+        return GreedyConfig(**self.plain() | {"criterion": criterion})
 
     def identity(self) -> dict[str, Any]:
         """Return what tells the rule from others, whatever the defaults are.
@@ -137,26 +161,36 @@ class GreedyConfig:
 'plateau': 'neutral', 'mode': 'max'}
         """
         named = ("criterion", "factor", "patience", "window")
-        settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
-        settings["plateau"] = self.plateau, "bad"
+        given = self.plain()
+        settings = {f.name: (given[f.name], f.default) for f in fields(self)}
+        settings["plateau"] = given["plateau"], "bad" if self.criterion else _FOLLOWS
         return {k: x for k, (x, usual) in settings.items() if k in named or x != usual}
 
     @property
     def smoothing(self) -> int:
         """Length of the rolling mean; a test of significance takes losses as they are."""
-        return self.window if self.criterion == "count" else 1
+        return 1 if self.criterion == "significance" else self.window
+
+    def _defaults(self) -> dict[str, Any]:
+        """Return what follows from the criterion."""
+        return DEFAULTS[self.criterion or "count"]
 
     def __post_init__(self) -> None:
-        check_choices(self, {"criterion": _CHOICES["criterion"]})
-        follows = DEFAULTS[self.criterion]
-        chosen = frozenset(name for name in follows if getattr(self, name) is not _FOLLOWS)
+        named = {"criterion": self.criterion} | {k: getattr(self, k) for k in DEFAULTS["count"]}
+        chosen = frozenset(name for name, value in named.items() if value is not _FOLLOWS)
         object.__setattr__(self, "_chosen", chosen)
-        for name in follows.keys() - chosen:
-            object.__setattr__(self, name, follows[name])
+        counts = not chosen.isdisjoint(_OF_COUNTS)
+        if self.criterion is None and (counts or self.reference != "best" or self.first != "none"):
+            object.__setattr__(self, "criterion", "count")
+        if self.criterion is not None:
+            check_choices(self, {"criterion": _CRITERIA})
+        for name, value in self._defaults().items():
+            if name not in chosen:
+                object.__setattr__(self, name, value)
         check_choices(self, _CHOICES)
         if not (is_number(self.factor) and 0.0 < self.factor < 1.0):
             raise invalid("factor", "a number in (0, 1)", self.factor, "pass e.g. 0.95")
-        least = 1 if self.criterion == "count" else LEAST_WINDOW
+        least = LEAST_WINDOW if self.criterion == "significance" else 1
         for name, low in (("patience", 0), ("window", least), ("warmup", 0), ("cooldown", 0)):
             check_count(name, getattr(self, name), low)
         if self.reset_after is not None:

@@ -47,6 +47,10 @@ class Explained:
         """Return the schedule's height at this step, with the ramp or without."""
         raise NotImplementedError
 
+    def _settled(self) -> list[str]:
+        """Return in words what was settled for this run that nobody has named."""
+        return []
+
     @property
     def events(self) -> list[Event]:
         """The last changes of the rate, oldest first: reads the device, if the rates are on one."""
@@ -83,6 +87,8 @@ class Explained:
         undo_unfinished(self.optimizer)
         self.flush()
         rates = [float(group["lr"]) for group in self._groups()]
+        for line in self._settled():
+            print(line, file=file)
         print(self._record.words(last, self._now(), rates), file=file)
 
     def report(self, path: str | Path) -> Path:

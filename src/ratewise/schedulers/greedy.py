@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 
 from ratewise.errors import invalid
 from ratewise.rules.checks import check_count
+from ratewise.rules.criterion import decide
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import END, GreedyConfig, merged
 from ratewise.rules.period import nonfinite
+from ratewise.schedulers.arguments import check_capture
 from ratewise.schedulers.clock import capturing
+from ratewise.schedulers.events import logger
 from ratewise.schedulers.greedy_rates import Bound, GreedyRates, check_bound, follow_bounds
 from ratewise.schedulers.metric_lr import SYNC_EVERY, MetricLR
 from ratewise.schedulers.resume import Place, annealing, at
@@ -43,7 +46,13 @@ class GreedyLR(MetricLR):
             falling trend of 2.5 standard errors, and bad where they show a rising one, or lie
             above the best stretch so far by 3 (then the rate is halved); noise alone changes
             little. Where `total_steps` is known the rate then falls to 0 over the last 70% of the
-            run, by ``schedule="stable-decay:0.7"`` unless another is named.
+            run, by ``schedule="stable-decay:0.7"`` unless another is named. None, the default, is
+            decided at the first loss, for good: ``"significance"`` with that fall where
+            `total_steps` is known, given or told by a trainer, no `schedule` is named, and at
+            least 300 losses are to come if they go on as the first came (one an epoch is seldom
+            so many); else ``"count"``. `explain` says which, and why. To name `patience`,
+            `window`, or in `config` `plateau`, `reference` or `first`, which say how to count, is
+            to name ``"count"``; the other settings hold under both.
         factor: F in (0, 1), the change of one decision, 0.9.
         patience: consecutive good (bad) steps that must be exceeded before a decision; 3, and 0
             under significance.
@@ -68,8 +77,9 @@ class GreedyLR(MetricLR):
         missing: a bare ``step()`` before any loss raises (``"raise"``) or holds (``"hold"``).
         schedule: an open-loop shape that the rate is multiplied by: a name (``"cosine"``,
             ``"linear"``, ...) with `total_steps`, or a function from the step to a scale.
-        total_steps: length of the run, for a `schedule` with a name: in the optimizer's own
-            steps, also where `step` is called once an epoch. Beyond it the schedule's end holds.
+        total_steps: length of the run, for a `schedule` with a name, and for the criterion where
+            none is named: in the optimizer's own steps, also where `step` is called once an epoch.
+            Beyond it the schedule's end holds.
         decide_every: decide once in so many steps, on the mean of the losses in between.
         warmup_steps: length of a linear ramp up to the initial rate, in which nothing is decided;
             a `schedule` with a name begins after it.
@@ -142,7 +152,7 @@ class GreedyLR(MetricLR):
             for name, bound in (("min_lr", min_lr), ("max_lr", max_lr)):
                 check_bound(name, bound, count)
         if schedule is None and total_steps is not None:
-            schedule = END.get(config.criterion)
+            schedule = END.get(config.criterion or "")
         self._greedy = GreedyRates(config, (min_lr, max_lr), strict=_outside_bounds == "raise")
         super().__init__(
             optimizer,
@@ -156,6 +166,9 @@ class GreedyLR(MetricLR):
             sync=sync,
             process_group=process_group,
         )
+        self._open = config.criterion is None
+
+    _why = ""  #: the criterion is what it is, if nobody has named it
 
     _places: ClassVar[Mapping[str, Place]] = {
         **MetricLR._places,
@@ -198,6 +211,7 @@ class GreedyLR(MetricLR):
         """
         del verbose
         config = GreedyConfig(
+            criterion="count",
             factor=factor,
             patience=patience,
             window=window_size if smooth else 1,
@@ -225,21 +239,28 @@ class GreedyLR(MetricLR):
         return REASONS[int(self._greedy.rule.reason)]
 
     @property
+    def criterion(self) -> str | None:
+        """What makes a good or a bad step; None before the first loss, if none was named."""
+        return self._greedy.rule.config.criterion
+
+    @property
     def on_nonfinite(self) -> str:
         """What is done with a loss that is not finite: "bad", "skip" or "raise"."""
         return str(self._greedy.rule.config.on_nonfinite)
 
     def hear_length(self, steps: int) -> None:
-        """Take the run's length from a trainer, under a criterion that ends the run annealed.
+        """Take the run's length from a trainer, where it ends the run or decides the criterion.
 
-        What the constructor was given, and an annealing that has begun, hold.
+        What the constructor was given, a criterion that is decided already, and an annealing that
+        has begun, hold.
 
         Args:
             steps: of the optimizer, in the whole run.
         """
-        end = END.get(self._greedy.rule.config.criterion)
+        end = END.get(self.criterion or "")
         begun = self._begin or self.horizon != self._length
-        if end is None or begun or {"schedule", "total_steps"} & self._given:
+        waits = end is not None or self._open
+        if not waits or begun or {"schedule", "total_steps"} & self._given:
             return
         self.schedule, self._length, self.horizon = end, steps, steps
 
@@ -262,6 +283,20 @@ class GreedyLR(MetricLR):
             raise invalid("schedule", "None or a name", self.schedule, fix)
         now = self._clock.elapsed
         self._begin_annealing(now, now + steps, "linear")
+
+    def _meet_first(self, every: int) -> None:
+        """Decide by which criterion the run goes on, where none was named."""
+        length = None if self.horizon is None else (self.horizon - self._ramp_end) / every
+        decided = decide(self._greedy.rule.config, length, scheduled=self.schedule is not None)
+        if capturing():
+            check_capture(self.decide_every, 0, decided.end)
+        self._greedy.decide_by(decided.config)
+        self.schedule = decided.end or self.schedule
+        self._why = decided.why
+        logger.info(self._settled()[0])
+
+    def _settled(self) -> list[str]:
+        return [f"criterion: {self.criterion}, as {self._why}"] if self._why else []
 
     def _decide(self, metric: Any) -> None:
         if self._device is not None:
@@ -311,6 +346,12 @@ class GreedyLR(MetricLR):
                 late = f"step {self.last_epoch} or up to {SYNC_EVERY} steps before"
                 raise nonfinite(math.nan, late)
 
+    def _restore(self, ours: dict[str, Any]) -> None:
+        super()._restore(ours)
+        self._open = self.criterion is None
+        if "criterion" not in self._given:
+            self._why = "" if self._open else "the state that was loaded has it"
+
     def _holding(self, saved: dict[str, Any]) -> Set[str]:
         names = super()._holding(saved)
         return names - {"schedule"} if annealing(saved) else names
@@ -318,6 +359,6 @@ class GreedyLR(MetricLR):
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         if "total_steps" in changed and ours["schedule"] is None:
-            ours["schedule"] = END.get(ours["rule"]["config"]["criterion"])
+            ours["schedule"] = END.get(ours["rule"]["config"]["criterion"] or "")
         if changed & {"min_lr", "max_lr"}:
             follow_bounds(ours["rule"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -77,6 +76,14 @@ class GreedyRates(RateSource):
         else:
             self.rule = TensorGreedy(self.rule, device, dtype)
 
+    def decide_by(self, config: GreedyConfig) -> None:
+        """Decide by the settings that a criterion was found for, before the first metric."""
+        if config.criterion == "count":  # what the rule does already
+            self.rule.config = config
+            return
+        rule, now = FloatGreedy(config, self.rule.limits), self.rule
+        self.rule = now.anew(rule) if isinstance(now, TensorGreedy) else rule
+
     def before(self) -> tuple[Any, Any, Any]:
         """Return the reference that the next metric meets, and the counts."""
         return self.rule.before()
@@ -129,7 +136,7 @@ class GreedyRates(RateSource):
     def to_state(self) -> dict[str, Any]:
         """Return plain data: waits for a device."""
         return {
-            "config": dataclasses.asdict(self.rule.config),
+            "config": self.rule.config.plain(),
             "base": list(self.base),
             "bounds": {
                 name: list(bound) if isinstance(bound, Sequence) else bound

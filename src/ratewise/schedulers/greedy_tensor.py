@@ -61,6 +61,10 @@ class TensorGreedy:
             evidence=evidence,
         )
 
+    def anew(self, rule: FloatGreedy) -> TensorGreedy:
+        """Return one that goes on from another rule, on the same device with the same type."""
+        return TensorGreedy(rule, self._zero.device, self._zero.dtype)
+
     @property
     def scale(self) -> tuple[Tensor, ...]:
         """The decision, one scalar tensor a parameter group."""

@@ -76,6 +76,7 @@ class MetricLR(ScheduledLR):
         check_count("decide_every", decide_every, 1)
         self.missing, self.decide_every = missing, decide_every
         self._seen = False  # a metric, ever
+        self._open = False  # whether `_meet_first` is still to come
         agreement = Agreement(sync, process_group)
         self._period = SharedPeriod(agreement)
         self._read_policy()
@@ -84,6 +85,14 @@ class MetricLR(ScheduledLR):
     @abstractmethod
     def _decide(self, metric: Any) -> None:
         """Decide on a metric, write the rates, and note why."""
+
+    def _meet_first(self, every: int) -> None:
+        """Settle what depends on how often metrics come: called once, before the first decision.
+
+        Args:
+            every: optimizer steps to a metric, as far as the first one tells.
+        """
+        return
 
     @property
     def on_nonfinite(self) -> str:
@@ -145,7 +154,11 @@ class MetricLR(ScheduledLR):
         if past <= 0:
             self._period.own.clear()
         elif every == 1 or past // every > max(0, past - since) // every:
-            return self._period.close(value, self._device)
+            metric = self._period.close(value, self._device)
+            if self._open and (metric is not None or self._period.late is not None):
+                self._open = False
+                self._meet_first(max(1, self._clock.elapsed - self._ramp_end))
+            return metric
         elif value is not None:
             self._period.take(value)
         return None

@@ -19,6 +19,7 @@ from torch import Tensor
 from ratewise.errors import UnknownName, invalid, unknown, wrong_type
 from ratewise.rules import greedy, plateau
 from ratewise.rules.checks import check_count
+from ratewise.rules.criterion import decide
 from ratewise.rules.fixed import FIXED, fixed_rule, fixed_scale, ramped
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
@@ -79,10 +80,11 @@ class Greedy:
     """GreedyLR, alone or multiplied by a fixed schedule; one run per element of a tensor.
 
     Args:
-        config: the rule's settings.
+        config: the rule's settings. Where they name no criterion the runs' length decides, as for
+            the scheduler, and how they end (`ratewise.rules.criterion`).
         anchor: a schedule that multiplies the scale, by a name that
             `ratewise.rules.fixed.fixed_rule` takes, or None. Unlike the scheduler's, a criterion
-            of significance has no end here unless one is named: ``"stable-decay"``.
+            of significance that is named has no end here unless one is: ``"stable-decay"``.
         bounds: least and greatest scale.
     """
 
@@ -100,28 +102,30 @@ class Greedy:
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, Any]:
         """Return the first scale and the rule's state."""
-        anchor = [fixed_scale(self.anchor or "constant", t, steps) for t in range(steps + 1)]
+        config, end, _ = decide(self.config, steps, scheduled=self.anchor is not None)
+        name = self.anchor or end or "constant"
+        anchor = [fixed_scale(name, t, steps) for t in range(steps + 1)]
         first = zero + anchor[0]
         if zero.numel() == 1 and zero.device.type == "cpu":  # the float runtime, equal to the bit
-            return first, (anchor, FloatGreedy(self.config, self._limits))
+            return first, (anchor, config, FloatGreedy(config, self._limits))
         if zero.device.type == "cpu":  # NumPy's small calls cost half of torch's
-            return first, (anchor, greedy.init(self.config, zero=zero.numpy(), xp=np))
-        return first, (anchor, greedy.init(self.config, zero=zero, xp=torch))
+            return first, (anchor, config, greedy.init(config, zero=zero.numpy(), xp=np))
+        return first, (anchor, config, greedy.init(config, zero=zero, xp=torch))
 
     def update(self, state: Any, seen: Signals) -> tuple[Tensor, Any]:
         """Return the next scale and the rule's state."""
-        anchor, inner = state
+        anchor, config, inner = state
         now = anchor[seen.step]
         if isinstance(inner, FloatGreedy):
             inner.update(float(seen.loss))
             return torch.full_like(seen.loss, inner.scale[0] * now), state
-        rule: dict[str, Any] = {"config": self.config, "limits": self._limits}
+        rule: dict[str, Any] = {"config": config, "limits": self._limits}
         if isinstance(inner.reference, np.ndarray):
             with np.errstate(all="ignore"):  # a run may well have diverged
                 inner = greedy.update(inner, loss=seen.loss.numpy(), xp=np, **rule)
-            return torch.from_numpy(inner.scale[0] * now), (anchor, inner)
+            return torch.from_numpy(inner.scale[0] * now), (anchor, config, inner)
         inner = greedy.update(inner, loss=seen.loss, xp=torch, **rule)
-        return inner.scale[0] * now, (anchor, inner)
+        return inner.scale[0] * now, (anchor, config, inner)
 
     @property
     def _limits(self) -> GreedyLimits:

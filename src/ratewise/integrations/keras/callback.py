@@ -17,7 +17,7 @@ from ratewise.integrations.keras.decider import Decider
 from ratewise.integrations.keras.schedule import FitSchedule
 from ratewise.integrations.keras.settings import CallbackSettings
 from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, merged
-from ratewise.schedulers.events import Event
+from ratewise.schedulers.events import Event, logger
 
 #: How many of the last events are kept.
 CAPACITY = 1000
@@ -52,7 +52,8 @@ class GreedyLR(keras.callbacks.Callback):
     **The end of a fit.** A schedule with a name multiplies the rate, after the bounds, over the
     epochs times the steps of the fit, those before `initial_epoch` included. Under significance it
     is ``"stable-decay:0.7"`` unless another is named, so that a fit ends annealed. Each fit has an
-    end of its own; where several are one run, pass `total_steps`.
+    end of its own; where several are one run, pass `total_steps`. Where no criterion is named, it
+    is decided at the first metric, as for `ratewise.GreedyLR`, and for the fits that follow.
 
     The state belongs to the optimizer: a further `fit` goes on, a new `compile` begins anew. A
     `MultiOptimizer` keeps the ratios of its rates. Nothing else may set the rate. Pass callbacks
@@ -171,7 +172,7 @@ class GreedyLR(keras.callbacks.Callback):
         return {
             "format": states.FORMAT,
             "callback": states.CALLBACK,
-            "settings": self._settings.plain(),
+            "settings": self._decider.settings.plain(),
             "iterations": self._iterations,
             **self._decider.state(),
         }
@@ -187,8 +188,28 @@ class GreedyLR(keras.callbacks.Callback):
         self._optimizer, self._handed, self._begun = None, True, False
 
     def _adopt(self, state: dict[str, Any]) -> None:
-        self._decider.restore(state)
+        self._decider.restore(state, self._settings.as_saved(state["settings"]))
+        self._schedule.name = self._decider.settings.schedule
         self._iterations = state["iterations"]
+
+    @property
+    def criterion(self) -> str | None:
+        """What makes a good or a bad step; None before the first metric, if none was named."""
+        return self._decider.settings.config.criterion
+
+    def _meet_first(self) -> None:
+        """Decide by which criterion the run goes on, where none was named."""
+        model, every = self.model, self._decider.step + 1
+        whole = self._schedule.length(
+            self.params,
+            self.interval,
+            batches=getattr(model.optimizer, "gradient_accumulation_steps", None) or 1,
+            at_once=getattr(model, "steps_per_execution", None) or 1,
+        )
+        settings, why = self._settings.decided(None if whole is None else whole / every)
+        self._decider.decide_by(settings)
+        self._schedule.name = settings.schedule
+        logger.info("criterion: %s, as %s", self.criterion, why)
 
     # -- Keras's calls ----------------------------------------------------------------------
 
@@ -203,10 +224,10 @@ class GreedyLR(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
         made = _iterations(optimizer)
-        self._schedule.begin_epoch(epoch, self.params, iterations=made, batches=batches)
-        self._decider.height = self._schedule.height
         if not self._begun:
             self._begin(self.model)
+        self._schedule.begin_epoch(epoch, self.params, iterations=made, batches=batches)
+        self._decider.height = self._schedule.height
         self._write()
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
@@ -275,7 +296,8 @@ class GreedyLR(keras.callbacks.Callback):
         if matching and not self._handed:
             self._adopt(matching[-1])
         elif not (same or self._handed):
-            self._decider.forget()
+            self._decider.forget(self._settings)
+            self._schedule.name = self._settings.schedule
 
         self._rates = [number(variable) for variable in variables]
         base = self._decider.base or list(self._rates)
@@ -288,7 +310,6 @@ class GreedyLR(keras.callbacks.Callback):
         self._decider.begin(base, *zip(*bounds, strict=True))
         self._optimizer, self._variables = model.optimizer, variables
         self._handed, self._begun = False, True
-        self._write()
 
     def _bound(self, base: float, variable: Any) -> tuple[float, float]:
         """Return a rate's bounds, rounded as the variable would: 0.1 is not below float32's 0.1."""
@@ -311,6 +332,8 @@ class GreedyLR(keras.callbacks.Callback):
 
     def _take(self, value: float | None) -> None:
         """Count a step, and set the rates of the next one."""
+        if value is not None and self.criterion is None:
+            self._meet_first()
         event = self._decider.take(value)
         self._write()
         if event is not None:

@@ -32,18 +32,23 @@ class Decider:
     """
 
     def __init__(self, settings: CallbackSettings) -> None:
-        self._settings, self._config = settings, settings.config
         self.height = 1.0  #: of the schedule at the next step; where a fit stands, Keras knows
-        self.forget()
+        self.forget(settings)
 
-    def forget(self) -> None:
+    def forget(self, settings: CallbackSettings) -> None:
         """Begin anew, with rates that `begin` will tell."""
+        self.settings, self._config = settings, settings.config
         self.base: list[float] = []  #: rates before the first step; empty until it is known
         self.step = 0
         self._low: Sequence[float] = ()
         self._high: Sequence[float] = ()
         self._rule = FloatGreedy(self._config, GreedyLimits((), (), ()))
         self._period = Period(skip=True)  # but `take` may let one spoil them all
+
+    def decide_by(self, settings: CallbackSettings) -> None:
+        """Decide by settings with a criterion from now on, before the first metric."""
+        self.settings, self._config = settings, settings.config
+        self._rule = FloatGreedy(self._config, self._rule.limits)
 
     def begin(self, base: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
         """Take up the rates' bounds; what has no state yet begins at `base`."""
@@ -56,7 +61,7 @@ class Decider:
     def rates(self) -> list[float]:
         """Return the rates of the next step."""
         own = bounded(self.base, self._rule.scale, self._low, self._high)
-        height = ramped(self.height, self.step, self._settings.warmup_steps)
+        height = ramped(self.height, self.step, self.settings.warmup_steps)
         return [rate * height for rate in own]
 
     @property
@@ -73,7 +78,7 @@ class Decider:
         Raises:
             NonFiniteLoss: what ``on_nonfinite="raise"`` asked for; nothing has changed.
         """
-        settings, period, policy = self._settings, self._period, self._config.on_nonfinite
+        settings, period, policy = self.settings, self._period, self._config.on_nonfinite
         if value is None or self.step < settings.warmup_steps:
             self.step += 1
             return None
@@ -110,9 +115,9 @@ class Decider:
             "memory": self._rule.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-        self.forget()
+    def restore(self, state: dict[str, Any], settings: CallbackSettings) -> None:
+        """Take over what `state` returned under these settings."""
+        self.forget(settings)
         self.base, self.step = list(map(float, state["base"])), state["step"]
         self._period.seen, self._period.count = state["period"]["seen"], state["period"]["finite"]
         self._period.total = float(state["period"]["total"])

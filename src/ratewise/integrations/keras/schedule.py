@@ -49,8 +49,6 @@ class FitSchedule:
             iterations: steps that the optimizer has made.
             batches: that it makes a step of, where it accumulates gradients.
         """
-        if self.name is None:
-            return
         self._steps = fit.get("steps") or self._seen
         self._seen = 0
         if self.total_steps is None:
@@ -58,7 +56,7 @@ class FitSchedule:
             self._total = fit["epochs"] * (self._steps or 1)
         else:
             self._first, self._total = iterations * batches, self.total_steps * batches
-        if self._first >= self._total and not self._told:
+        if self.name is not None and self._first >= self._total and not self._told:
             self._told = True
             warnings.warn(
                 f"step {iterations} is beyond total_steps={self.total_steps}: the final rate "
@@ -67,6 +65,29 @@ class FitSchedule:
                 stacklevel=2,
             )
         self.height = self._at(self._first)
+
+    def length(
+        self, fit: Mapping[str, Any], interval: str, *, batches: int = 1, at_once: int = 1
+    ) -> float | None:
+        """Return how many batches or epochs the run has, or None where that is not known yet.
+
+        Args:
+            fit: as above.
+            interval: "batch" or "epoch".
+            batches: as above.
+            at_once: batches that Keras reports as one.
+
+        >>> FitSchedule(None, None).length({"epochs": 2, "steps": 50}, "batch")
+        100.0
+        """
+        steps = fit.get("steps")
+        if interval == "epoch" and self.total_steps is None:
+            return float(fit["epochs"])
+        if self.total_steps is not None:
+            total = self.total_steps * batches
+            each = at_once if interval == "batch" else steps
+            return total / each if each else None
+        return fit["epochs"] * steps / at_once if steps else None
 
     def after(self, batch: int) -> float:
         """Return the height of the step after this batch of the epoch; nothing comes after the

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ratewise.errors import invalid, unknown, wrong_type
 from ratewise.rules.checks import check_count
+from ratewise.rules.criterion import decide
 from ratewise.rules.fixed import fixed_rule
-from ratewise.rules.greedy_config import END, GreedyConfig
+from ratewise.rules.greedy_config import DEFAULTS, END, GreedyConfig
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class CallbackSettings:
         decide_every: steps a decision.
         warmup_steps: steps of the ramp.
         min_lr, max_lr: bounds of the rate; None is a multiple of the base.
-        config: the rule's settings.
+        config: the rule's settings; where they name no criterion `decided` has one.
         schedule: name of what the rate is multiplied by over a fit; None follows from the
             criterion.
         total_steps: of the optimizer, where the run is not one fit.
@@ -53,7 +54,7 @@ class CallbackSettings:
         check_count("decide_every", self.decide_every, 1)
         check_count("warmup_steps", self.warmup_steps, 0)
         if self.schedule is None:
-            object.__setattr__(self, "schedule", END.get(self.config.criterion))
+            object.__setattr__(self, "schedule", END.get(self.config.criterion or ""))
         else:
             fixed_rule(self.schedule)
         if self.total_steps is not None:
@@ -70,4 +71,26 @@ class CallbackSettings:
     def plain(self) -> dict[str, Any]:
         """Return the settings by name, the rule's among them."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "config"}
-        return {**own, **dataclasses.asdict(self.config)}
+        return {**own, **self.config.plain()}
+
+    def decided(self, metrics: float | None) -> tuple[CallbackSettings, str]:
+        """Return these settings with a criterion and the run's end, and why, if none was named.
+
+        Args:
+            metrics: how many come in the whole run; None is not known.
+        """
+        left = None if metrics is None else (metrics - self.warmup_steps) / self.decide_every
+        config, end, why = decide(self.config, left, scheduled=self.schedule is not None)
+        return replace(self, config=config, schedule=self.schedule or end), why
+
+    def as_saved(self, saved: Mapping[str, Any]) -> CallbackSettings:
+        """Return these settings with the criterion and the end that saved ones were decided to be.
+
+        Args:
+            saved: what `plain` returned, or what a stranger's file holds.
+        """
+        criterion = saved.get("criterion")
+        if self.config.criterion is not None or criterion not in DEFAULTS:
+            return self
+        end = self.schedule or END.get(criterion)
+        return replace(self, config=self.config.under(criterion), schedule=end)

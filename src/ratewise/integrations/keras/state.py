@@ -36,14 +36,16 @@ def checked(state: Any, where: str, settings: CallbackSettings) -> dict[str, Any
     Args:
         state: what `GreedyLR.state_dict` returned, or what a stranger's file holds.
         where: it comes from, for the errors.
-        settings: it must be of.
+        settings: it must be of; where they name no criterion, any will do.
 
     Raises:
         InvalidState: a foreign, newer or damaged state, or one of other settings.
     """
     if not isinstance(state, dict) or state.get("callback") != CALLBACK:
         raise InvalidState(f"{where} is not of a {CALLBACK}: pass what state_dict() returned")
-    version, saved, own = state.get("format"), state.get("settings"), settings.plain()
+    version, saved = state.get("format"), state.get("settings")
+    settings = settings.as_saved(saved if isinstance(saved, dict) else {})
+    own = settings.plain()
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise InvalidState(
             f"{where}: format must be in 1..{FORMAT}, got {version!r}: a newer one needs a "
