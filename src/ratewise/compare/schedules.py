@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from ratewise.errors import unknown
 from ratewise.rules.fixed import DECAY_SHARE, STABLE_DECAY, fixed_scale
-from ratewise.rules.greedy_config import GreedyConfig, merged
+from ratewise.rules.greedy_config import END, GreedyConfig, merged
 from ratewise.rules.learned import load
 from ratewise.rules.ratio_law import DEFAULT
 from ratewise.schedulers.base import ScheduledLR
@@ -60,7 +60,8 @@ class Schedule:
         own: dict[str, Any] = {}
         if self.kind in ("greedy", "greedy-article"):
             rule, rest = _rule_settings(self.options)
-            return {**rule.plain(), **rest}
+            both = {} if rule.criterion else {"or": asdict(rule.under("significance")), "end": END}
+            return {**asdict(rule), **both, **rest}
         elif self.kind == "update-ratio":
             own = {**DEFAULT._asdict(), "schedule": "linear"}
         elif self.kind == "learned":

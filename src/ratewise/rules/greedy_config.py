@@ -25,8 +25,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 #: Of these, what says how to count: a config that has one of them is of ``"count"``, unless it
 #: names another criterion. So is one with a `reference` or `first` that is not the default.
 _OF_COUNTS = ("patience", "window", "plateau")
-#: How a run of known length ends where no schedule is named, by criterion.
-END = {"significance": f"{STABLE_DECAY}:0.7"}
+#: How a run of known length ends where no schedule is named, by criterion: with a fall to 0 over
+#: its last 70%.
+END_SHARE = 0.7
+END = {"significance": f"{STABLE_DECAY}:{END_SHARE:g}"}
 #: No fewer losses can show a trend: 6 in a row are 2.8 standard errors.
 LEAST_WINDOW = 6
 #: What a loss that lies above its best stretch multiplies the rate by, unless F is smaller.
@@ -161,9 +163,8 @@ class GreedyConfig:
 'plateau': 'neutral', 'mode': 'max'}
         """
         named = ("criterion", "factor", "patience", "window")
-        given = self.plain()
-        settings = {f.name: (given[f.name], f.default) for f in fields(self)}
-        settings["plateau"] = given["plateau"], "bad" if self.criterion else _FOLLOWS
+        settings = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        settings["plateau"] = self.plateau, "bad"
         return {k: x for k, (x, usual) in settings.items() if k in named or x != usual}
 
     @property

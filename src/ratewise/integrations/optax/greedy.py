@@ -5,6 +5,7 @@ It runs `ratewise.rules.greedy` on jax arrays, under `jit`, inside `scan`, and u
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, NamedTuple
 
@@ -15,15 +16,25 @@ import optax
 from ratewise.errors import MissingLoss, invalid, wrong_type
 from ratewise.rules import greedy as rules
 from ratewise.rules.checks import check_count
-from ratewise.rules.greedy_config import RELATIVE_BOUNDS, GreedyConfig, GreedyLimits, merged
+from ratewise.rules.criterion import decide
+from ratewise.rules.greedy_config import (
+    END,
+    END_SHARE,
+    RELATIVE_BOUNDS,
+    GreedyConfig,
+    GreedyLimits,
+    merged,
+)
+
+logger = logging.getLogger("ratewise")
 
 
 class GreedyScaleState(NamedTuple):
     """What `greedy` remembers between updates: arrays alone, each of the runs' shape."""
 
-    multiplier: Any  #: float, what the next update is multiplied by: ramp * rule.scale[0]
+    multiplier: Any  #: float, what the next update is multiplied by: height * rule.scale[0]
     rule: rules.GreedyState  #: the rule's own memory
-    ramp: Any  #: int, updates of the ramp so far, at most `warmup_steps`
+    step: Any  #: int, updates so far, counted as long as ramp or end depend on it
     seen: Any  #: int, values of this period so far, at most `decide_every`
     finite: Any  #: int, how many of them were finite
     total: Any  #: float, the sum of the finite ones
@@ -43,6 +54,7 @@ def greedy(
     config: GreedyConfig | None = None,
     decide_every: int = 1,
     warmup_steps: int = 0,
+    total_steps: int | None = None,
     min_scale: float = RELATIVE_BOUNDS[0],
     max_scale: float = RELATIVE_BOUNDS[1],
 ) -> optax.GradientTransformationExtraArgs:
@@ -63,9 +75,14 @@ def greedy(
     the chain's own and may be a schedule. State is float64 if `jax_enable_x64` is set, else
     float32; updates keep their type. On several devices pass the same, averaged loss everywhere.
 
+    Where `total_steps` is given, a run under ``criterion="significance"`` ends annealed: the scale
+    is multiplied by a fall to 0 over the last 70% of the updates after the ramp.
+
     Args:
         criterion, factor, patience, window, threshold, warmup, cooldown, mode: as for
-            `ratewise.GreedyLR`, counted in decisions (see `decide_every`).
+            `ratewise.GreedyLR`, counted in decisions (see `decide_every`). A criterion that is
+            not named is ``"significance"`` where `total_steps` leaves at least 300 decisions,
+            else ``"count"``; logger ``"ratewise"`` says which, and why.
         on_nonfinite: a NaN or an infinity is a bad step (``"bad"``) or passed over (``"skip"``);
             there is no ``"raise"``, compiled code cannot.
         config: all settings of the rule. ``eps_mode="abs"`` is refused: the base rate is the
@@ -73,6 +90,7 @@ def greedy(
         decide_every: updates a decision, which is on the mean of their values; one that is not
             finite spoils them all under ``"bad"``, under ``"skip"`` the others count.
         warmup_steps: W, updates of a linear ramp up to the base rate, before the rule begins.
+        total_steps: the run's length in updates, above W; None is not known.
         min_scale, max_scale: bounds of the scale, multiples of the base rate around 1.
 
     Returns:
@@ -116,7 +134,13 @@ def greedy(
     if config.eps_mode == "abs":
         fix = "the base rate is the chain's; pass eps relative to it"
         raise invalid("eps_mode", "'rel'", config.eps_mode, fix)
-    _check(decide_every, warmup_steps, min_scale, max_scale)
+    _check(decide_every, warmup_steps, total_steps, min_scale, max_scale)
+    length = None if total_steps is None else total_steps - warmup_steps
+    if config.criterion is None:
+        config, _, why = decide(config, None if length is None else length / decide_every)
+        logger.info("criterion: %s, as %s", config.criterion, why)
+    falls = length if config.criterion in END else None
+    counted = warmup_steps + (falls or 0)
     limits = GreedyLimits((float(min_scale),), (float(max_scale),), (0.0,))
 
     def init(params: optax.Params) -> GreedyScaleState:
@@ -141,7 +165,7 @@ def greedy(
         updates = jax.tree.map(lambda u: jnp.asarray(scale * u, jnp.result_type(u)), updates)
 
         # Gather this period's values; those of the ramp are not looked at.
-        counts = state.ramp >= warmup_steps
+        counts = state.step >= warmup_steps
         usable = counts & jnp.isfinite(loss)
         seen, finite = state.seen + counts, state.finite + usable
         total = state.total + jnp.where(usable, loss, 0.0)
@@ -153,11 +177,13 @@ def greedy(
         decided = rules.update(state.rule, loss=metric, config=config, limits=limits, xp=jnp)
         rule = jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, state.rule)
         seen, finite, total = (jnp.where(due, 0, each) for each in (seen, finite, total))
-        ramp = jnp.minimum(state.ramp + 1, warmup_steps)
+        step = jnp.minimum(state.step + 1, counted)
         # At its end exactly 1, which n * (1 / n), as XLA divides by constants, need not be.
-        height = jnp.where(ramp < warmup_steps, (ramp + 1.0) / (warmup_steps + 1.0), 1.0)
+        height = jnp.where(step < warmup_steps, (step + 1.0) / (warmup_steps + 1.0), 1.0)
+        if falls is not None:
+            height *= jnp.minimum(1.0, (counted - step) / (falls * END_SHARE))
         multiplier = rule.scale[0] * height
-        return updates, GreedyScaleState(multiplier, rule, ramp, seen, finite, total)
+        return updates, GreedyScaleState(multiplier, rule, step, seen, finite, total)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -221,10 +247,18 @@ def _as_scalar(value: Any, dtype: Any) -> Any:
     return jnp.asarray(value, dtype=dtype).reshape(())
 
 
-def _check(decide_every: int, warmup_steps: int, min_scale: float, max_scale: float) -> None:
+def _check(
+    decide_every: int,
+    warmup_steps: int,
+    total_steps: int | None,
+    min_scale: float,
+    max_scale: float,
+) -> None:
     """Raise unless the settings that are not the rule's own are in their ranges."""
     check_count("decide_every", decide_every, 1)
     check_count("warmup_steps", warmup_steps, 0)
+    if total_steps is not None:
+        check_count("total_steps", total_steps, warmup_steps + 1)
     if not (isinstance(min_scale, int | float) and 0.0 <= min_scale <= 1.0):
         raise invalid("min_scale", "a number in [0, 1]", min_scale, "pass e.g. 0.1")
     if not (isinstance(max_scale, int | float) and 1.0 <= max_scale < math.inf):
