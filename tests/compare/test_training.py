@@ -131,10 +131,25 @@ def test_greedy_gets_the_training_loss_and_the_article_s_the_validation_loss(tas
     assert seen == {"greedy": [1.0], "greedy-article": [2.0]}
 
 
+def test_greedy_s_criterion_follows_from_the_run_s_length():
+    for steps, options, criterion in (
+        (300, {}, "significance"),
+        (299, {}, "count"),
+        (300, {"criterion": "count"}, "count"),
+        (300, {"patience": 3}, "count"),
+        (300, {"schedule": "cosine"}, "count"),
+    ):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+        scheduler = schedules.build(Schedule("a", "greedy", options), optimizer, steps).scheduler
+        scheduler.step(1.0)
+        assert scheduler.criterion == criterion, options
+
+
 def test_identity_changes_with_a_default_and_with_an_option():
     plain = Schedule("a", "greedy")
     assert plain.settings["factor"] == GreedyConfig().factor
-    assert Schedule("a", "greedy", {"factor": 0.5}).settings != plain.settings
+    for options in ({"factor": 0.5}, {"criterion": "count"}, {"criterion": "significance"}):
+        assert Schedule("a", "greedy", options).settings != plain.settings
     assert Schedule("b", "cosine").settings == {}
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integrations.keras_runs import Recorder, fit, network, rate_of
+from tests.integrations.keras_runs import Recorder, fit, keras, network, rate_of
 
 from ratewise.errors import InvalidArgument, InvalidState, PastHorizonWarning, UnknownName
 from ratewise.integrations.keras import GreedyLR
 from ratewise.integrations.keras.schedule import FitSchedule
+from ratewise.rules import criterion
 from ratewise.rules.fixed import fixed_scale
 from ratewise.rules.greedy_config import GreedyConfig
 
@@ -153,3 +154,65 @@ class Stop(Recorder):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.model.stop_training = epoch >= self._last
+
+
+# -- the criterion that the fit's length decides --------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criterion, "LEAST_METRICS", 4 * STEPS)
+
+
+def test_the_fit_s_length_decides_the_criterion(few):
+    found = []
+    for epochs, options in (
+        (4, {}),
+        (3, {}),
+        (4, {"interval": "epoch"}),
+        (4 * STEPS, {"interval": "epoch"}),
+        (1, {"total_steps": 4 * STEPS}),
+        (4, {"decide_every": 2}),
+        (4, {"schedule": "linear"}),
+        (4, {"window": 20}),
+    ):
+        greedy = GreedyLR(**options)
+        assert greedy.criterion is None or "window" in options
+        fit(network(), greedy, epochs=epochs)
+        found.append(greedy.criterion)
+    waits, counts = "significance", "count"
+    assert found == [waits, counts, counts, waits, waits, counts, counts, counts]
+
+
+def test_what_is_decided_gives_the_rates_of_what_is_named(few):
+    waits, counts = {"criterion": "significance"}, {"criterion": "count"}
+
+    def plain(epochs: int = 4, **options: Any) -> list[float]:
+        record = Recorder()
+        fit(network(0.05), record, GreedyLR(**options), epochs=epochs)
+        return record.rates
+
+    assert plain() == plain(**waits) != plain(**counts)
+    assert plain(epochs=3) == plain(epochs=3, **counts) != plain(epochs=3, **waits)
+
+
+def test_an_interrupted_fit_goes_on_under_the_criterion_that_was_decided(few, tmp_path):
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.stop_training = epoch == 2
+
+    whole, late, path = Recorder(), Recorder(), tmp_path / "greedy.json"
+    fit(network(), whole, GreedyLR(), epochs=4)
+    model = network()
+    fit(model, GreedyLR(state_file=path), Stops(), epochs=4)
+    again = GreedyLR(state_file=path)
+    fit(model, late, again, epochs=4, initial_epoch=3)
+    assert late.rates == whole.rates[3 * STEPS :]
+    assert again.criterion == "significance"
+    state = again.state_dict()
+    GreedyLR(criterion="significance").load_state_dict(state)
+    with pytest.raises(InvalidState, match="criterion"):
+        GreedyLR(criterion="count").load_state_dict(state)
+    other = GreedyLR()
+    other.load_state_dict(GreedyLR(criterion="count").state_dict())
+    assert other.criterion == "count"

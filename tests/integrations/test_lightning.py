@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from ratewise import GreedyConfig, GreedyLR  # noqa: E402
 from ratewise.errors import InvalidArgument, MissingLoss, UnknownName, WrongType  # noqa: E402
 from ratewise.integrations.lightning import ObserveCallback, configure  # noqa: E402
+from ratewise.rules import criterion  # noqa: E402
 
 BATCHES, EPOCHS, RATE = 7, 8, 0.1
 #: Moves often, in both directions.
@@ -215,6 +216,33 @@ def test_the_run_s_length_ends_a_scheduler_that_waits_for_significance():
     assert module.greedy.horizon == EPOCHS * math.ceil(BATCHES / 2)
     assert module.greedy.get_last_lr() == [0.0]
     assert module.rates[-1] > 0
+
+
+class Decides(Module):
+    """Names no criterion: the run's length decides."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), self.rate, momentum=0.5)
+        self.greedy = GreedyLR(optimizer)
+        monitor, how = self.how
+        return configure(self, optimizer, self.greedy, *monitor, **how)
+
+
+def test_the_run_s_length_decides_the_criterion_and_a_resumed_run_goes_on_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(criterion, "LEAST_METRICS", EPOCHS * BATCHES)
+    saves = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=3)
+    whole = fit(Decides(), saves)
+    assert whole.greedy.criterion == "significance"
+    assert whole.greedy.get_last_lr() == [0.0]
+    for path in tmp_path.glob("*.ckpt"):
+        again = fit(Decides(), checkpoint=path)
+        assert again.greedy.criterion == "significance"
+        assert again.rates == whole.rates[-len(again.rates) :]
+        assert again.weights == whole.weights
+    assert fit(Decides("val_loss")).greedy.criterion == "count"  # one metric an epoch
+    assert fit(Decides(), max_epochs=EPOCHS - 1).greedy.criterion == "count"
 
 
 def test_with_a_metric_a_schedule_may_count_steps():

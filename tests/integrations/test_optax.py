@@ -23,6 +23,7 @@ from ratewise.integrations.optax import (
     last_reason,
     planned,
 )
+from ratewise.rules.criterion import LEAST_METRICS
 from ratewise.rules.greedy import REASONS
 from ratewise.rules.greedy_config import GreedyConfig, GreedyLimits
 from ratewise.rules.greedy_float import FloatGreedy
@@ -158,6 +159,29 @@ def test_rates_are_those_of_torch(x64, stage):
             seen |= assert_equals_torch(tx, random_losses(rng), **settings)
     assert min(seen) < 1.0 < max(seen)
     assert len(assert_equals_torch(greedy(), [math.exp(-t / 30) for t in range(60)])) > 3
+
+
+@pytest.mark.parametrize("more", [{}, {"warmup_steps": 9}, {"decide_every": 2}], ids=str)
+def test_the_run_s_length_decides_the_criterion_and_the_end_as_in_torch(x64, more):
+    rng = random.Random(3)
+    steps = LEAST_METRICS * more.get("decide_every", 1) + more.get("warmup_steps", 0)
+    losses = [2 * math.exp(-t / 100) + rng.gauss(0, 0.2) for t in range(steps)]
+    for length in (steps, steps - 1):
+        settings = more | {"total_steps": length}
+        _, scales, _ = scanned(greedy(**settings), losses[:length])
+        np.testing.assert_allclose(scales, in_torch(losses[:length], **settings), rtol=1e-9)
+        waits = {"criterion": "significance", **settings}
+        same = scanned(greedy(**waits), losses[:length])[1].tolist() == scales.tolist()
+        assert same == (length == steps)
+        assert (scales[-1] < 0.1 * max(scales)) == (length == steps)
+    assert scanned(greedy(**more), losses)[1][-1] > 0.05
+
+
+def test_beyond_its_length_a_run_that_ends_annealed_stands_still():
+    tx = greedy(criterion="significance", total_steps=10)
+    assert scanned(tx, [1.0] * 13)[1].tolist()[10:] == [0.0] * 3
+    with pytest.raises(InvalidArgument, match="total_steps"):
+        greedy(total_steps=5, warmup_steps=5)
 
 
 def test_comparison_notices_a_scale_that_is_applied_one_step_early(x64):

@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import LinearLR, SequentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
-from ratewise import GreedyConfig, PlannedLR
+from ratewise import GreedyConfig, GreedyLR, PlannedLR
 from ratewise.errors import InvalidArgument
+from ratewise.rules import criterion
 from ratewise.rules.plan import Plan
 
 #: Beside `RULE`, whose own config is of the other criterion.
@@ -219,3 +220,29 @@ def test_two_processes_decide_on_the_mean_of_their_losses(tmp_path: Path):
     assert rates == others == dry([(a + b) / 2 for a, b in zip(first, second, strict=True)])
     assert rose_and_fell(rates)
     assert dry(first) != dry(second)  # the control: each on its own loss
+
+
+# -- the criterion that the run's length decides ----------------------------------------------
+
+
+def test_the_run_s_length_decides_the_criterion_and_a_resumed_run_goes_on_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(criterion, "LEAST_METRICS", STEPS)
+    plain: dict[str, Any] = {"scheduler": GreedyLR, "save_strategy": "steps", "save_steps": 5}
+    whole = Run(tmp_path, **plain).train()
+    assert whole.scheduler.criterion == "significance"
+    assert whole.scheduler.get_last_lr() == [0.0]
+    named = Run(tmp_path, scheduler=lambda optimizer: GreedyLR(optimizer, criterion="count"))
+    assert whole.rates != named.train().rates
+    for stop in (5, 15):
+        again = Run(tmp_path, **plain).train(resume_from_checkpoint=tmp_path / f"checkpoint-{stop}")
+        assert again.scheduler.criterion == "significance"
+        assert (again.rates, again.weights) == (whole.rates[stop:], whole.weights)
+
+
+def test_one_metric_an_epoch_is_counted_by_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(criterion, "LEAST_METRICS", STEPS // 2)
+    options = {"eval_strategy": "epoch", "metric": "eval_loss", "scheduler": GreedyLR}
+    run = Run(tmp_path, trainer={"eval_dataset": rows(8)}, **options).train()
+    assert run.scheduler.criterion == "count"

@@ -254,3 +254,17 @@ def test_a_user_s_rule_schedules_a_run_and_hears_all_that_it_shows():
             assert part.dtype == torch.float64
             assert part.tolist() == history[[0, 2], step].tolist()
     assert not np.array_equal(result.loss[0], result.loss[1])
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize(("steps", "criterion"), [(300, "significance"), (299, "count")])
+def test_the_runs_length_decides_the_criterion_where_none_is_named(steps, criterion, runs):
+    seen = losses(runs, steps)
+    end = {"significance": "stable-decay:0.7", "count": None}[criterion]
+    named = follow(Greedy(GreedyConfig(criterion), anchor=end), seen)
+    other = follow(Greedy(GreedyConfig({300: "count", 299: "significance"}[steps])), seen)
+    assert torch.equal(follow(as_rule("greedy"), seen), named)
+    assert torch.equal(follow(as_rule(GreedyConfig()), seen), named)
+    assert not torch.equal(named, other)
+    cosine = follow(Greedy(GreedyConfig("count"), anchor="cosine"), seen)
+    assert torch.equal(follow(as_rule("greedy-cosine"), seen), cosine)

@@ -65,9 +65,9 @@ def configure(
     a checkpoint between a batch and its validation (`every_n_train_steps`) Lightning goes on
     without that validation, and so without its metric.
 
-    The run's length ends a `GreedyLR` with ``criterion="significance"`` that was given neither a
-    length nor a schedule; the steps in an epoch are an `UpdateRatioLR`'s `steps_per_epoch` where
-    none were given.
+    The run's length goes to a `GreedyLR` that was given neither a length nor a schedule: it decides
+    the criterion where none was named, and ends the run under ``"significance"``. The steps in an
+    epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none were given.
 
     To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.

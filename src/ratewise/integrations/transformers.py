@@ -54,9 +54,10 @@ class ObserveCallback(TrainerCallback):
 
     ``TrainingArguments.warmup_steps``, a number or a share of the run, becomes the scheduler's
     ramp if it has none: rate = base * (t + 1) / (W + 1) at steps t = 0..W. When a run resumes,
-    what the checkpoint says holds. The run's length ends a `GreedyLR` with
-    ``criterion="significance"`` that was given neither a length nor a schedule; the steps in an
-    epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none were given.
+    what the checkpoint says holds. The run's length goes to a `GreedyLR` that was given neither a
+    length nor a schedule: it decides the criterion where none was named, and ends the run under
+    ``"significance"``. The steps in an epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none
+    were given.
 
     Checkpoints need nothing from here: all memory is the scheduler's, in Trainer's scheduler.pt.
 
