@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.errors import ExtensionError
 
 from ratewise import __version__
 
@@ -15,7 +20,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -25,8 +29,9 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
 html_show_sourcelink = False
+# Browsers draw MathML themselves: no script and no font is fetched for a formula.
+html_math_renderer = "mathml"
 
-myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
 # Docstrings are in Google's form, with names in single backquotes as plain code.
@@ -53,15 +58,46 @@ copybutton_prompt_is_regexp = True
 
 
 def norms_are_no_substitutions(*arguments: Any) -> None:
-    """Escape the bars of |x|, which would name a substitution, where they are not in code."""
+    """Escape the bars of |x|, which would name a substitution, in all but code and formulas."""
     lines: list[str] = arguments[-1]
+    formula = False
     for index, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
+        formula = bool(line.strip()) and (formula or ".. math::" in line)
+        if not formula and not line.lstrip().startswith((">>>", "...")):
             parts = line.split("`")
             parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
             lines[index] = "`".join(parts)
 
 
+def mathml(latex: str, display: str) -> str:
+    r"""Return a formula as MathML.
+
+    Args:
+        latex: the formula.
+        display: "inline", or "block" on a line of its own.
+
+    Raises:
+        ExtensionError: a command that the converter does not know, which it would print.
+    """
+    formula = convert(latex, display=display)
+    if "\\" in html.unescape(formula):
+        raise ExtensionError(f"a formula has a command that is not known: {latex}")
+    return formula
+
+
+def visit_inline(translator: Any, node: nodes.Element) -> None:
+    """Write a formula within a line."""
+    translator.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def visit_block(translator: Any, node: nodes.Element) -> None:
+    """Write a formula on a line of its own."""
+    translator.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
-    """Change docstrings before napoleon reads them."""
+    """Change docstrings before napoleon reads them, and draw formulas."""
     app.connect("autodoc-process-docstring", norms_are_no_substitutions, priority=100)
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 import re
@@ -21,11 +22,12 @@ PUBLIC = ("ratewise", "compare", "curves", "nmf", "optimizers", "runs", "simulat
 
 
 class Page(HTMLParser):
-    """The links and anchors of a page, and what it loads."""
+    """The links and anchors of a page, and what a browser fetches to show it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.fetched: list[str] = []
         self.anchors: set[str] = set()
         self.feed(text)
 
@@ -35,6 +37,22 @@ class Page(HTMLParser):
         for name in ("href", "src"):
             if found.get(name):
                 self.links.append(found[name] or "")
+                if name == "src" or tag == "link":
+                    self.fetched.append(found[name] or "")
+
+
+#: What a style sheet fetches.
+_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""")
+
+
+def from_elsewhere(site: Path) -> set[str]:
+    """Return what the pages and style sheets of a site fetch over a network."""
+    found: set[str] = set()
+    for path in site.rglob("*.html"):
+        found.update(Page(path.read_text(encoding="utf-8")).fetched)
+    for path in site.rglob("*.css"):
+        found.update(_STYLE.findall(path.read_text(encoding="utf-8")))
+    return {link for link in found if urlsplit(link).netloc}
 
 
 def broken(pages: dict[Path, Page], top: Path) -> list[str]:
@@ -55,7 +73,7 @@ def broken(pages: dict[Path, Page], top: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make docs` does."""
-    for name in ("sphinx", "furo", "myst_parser", "sphinx_copybutton"):
+    for name in ("sphinx", "furo", "myst_parser", "sphinx_copybutton", "latex2mathml"):
         pytest.importorskip(name, reason="the group docs is not installed")
     folder = tmp_path_factory.mktemp("docs")
     line = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
@@ -75,6 +93,34 @@ def test_a_link_to_nowhere_is_seen(tmp_path: Path):
     (tmp_path / "a.html").write_text('<a id="x" href="b.html"></a><a href="#x"></a><a href="#y">')
     path = tmp_path / "a.html"
     assert broken({path: Page(path.read_text())}, tmp_path) == ["a.html: b.html", "a.html: #y"]
+
+
+def test_no_page_needs_a_network(site: Path):
+    assert from_elsewhere(site) == set()
+
+
+def test_what_a_page_fetches_is_seen(tmp_path: Path):
+    (tmp_path / "a.html").write_text(
+        '<a href="https://a/x"></a><img src="b.png"><script src="https://c/d.js"></script>'
+        '<link href="//e/f.css">'
+    )
+    (tmp_path / "a.css").write_text("@import 'https://g/h.css'; p { background: url(https://i/j) }")
+    assert from_elsewhere(tmp_path) == {
+        "https://c/d.js",
+        "//e/f.css",
+        "https://g/h.css",
+        "https://i/j",
+    }
+
+
+def test_formulas_are_drawn_by_the_browser(site: Path):
+    page = (site / "reference" / "schedulers.html").read_text(encoding="utf-8")
+    formulas = re.findall(r'<div class="math"><math .*?</math></div>', page, re.DOTALL)
+    assert len(formulas) >= 4
+    text = html.unescape("".join(formulas))
+    assert "‖" in text, "the bars of a norm"
+    assert "\\" not in text, "a command that nobody knew"
+    assert "linebreak" not in text
 
 
 def _short(name: str) -> str:
