@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from tests.curves.made import several
+from tests.processes import Python
 
 from ratewise import Advisor
 from ratewise.curves import Key, Trial
 from ratewise.curves.stored import to_record
-from ratewise.errors import CorruptData, InvalidArgument, UnknownName
+from ratewise.errors import CannotWrite, CorruptData, InvalidArgument, UnknownName
+from ratewise.files.locked import locked
 from ratewise.runs import Store
 
 KEY = Key("new", "adamw", "mlp", 1000)
@@ -119,6 +121,64 @@ def test_diverged_runs_are_kept_and_values_may_be_told_without_asking(tmp_path: 
     assert [value for value, _, _ in again.trials] == [0.1, 0.01, 1e-3, 1e-3]
     assert [end for _, end, _ in again.trials] == [math.inf, math.inf, 2.0, 2.1]
     assert again.ask().value < 0.01
+
+
+#: Tells the runs of one of two tasks, once all processes are there.
+TELLS = """
+import sys, time
+from pathlib import Path
+from ratewise import Advisor
+from ratewise.curves import Key
+
+path, number, count, runs = Path(sys.argv[1]), *map(int, sys.argv[2:])
+advisor = Advisor(path, key=Key(f"task-{number % 2}", "adamw", total_steps=100))
+(path.parent / f"ready-{number}").touch()
+while len(list(path.parent.glob("ready-*"))) < count:
+    time.sleep(0.001)
+for run in range(runs):
+    advisor.tell(1e-3 * (1 + number + count * run), 2.0 + number)
+"""
+
+
+def test_several_processes_tell_one_file_and_each_run_is_kept_once(tmp_path: Path):
+    script, path, count, runs = tmp_path / "tells.py", tmp_path / "a" / "advisor.json", 4, 15
+    path.parent.mkdir()
+    script.write_text(TELLS)
+    started = [
+        Python(str(script), str(path), *map(str, (number, count, runs)), cwd=tmp_path,
+               logs=tmp_path / f"logs-{number}")
+        for number in range(count)
+    ]  # fmt: skip
+    for one in started:
+        ended = one.end()
+        assert ended.status == 0, ended.stderr
+    found = []
+    for task in range(2):
+        told = Advisor(path, key=Key(f"task-{task}", "adamw", total_steps=100)).trials
+        assert {loss for _, loss, _ in told} == {2.0 + task, 4.0 + task}
+        found += [round(1e3 * value) for value, _, _ in told]
+    assert sorted(found) == list(range(1, 1 + count * runs))
+
+
+def test_what_another_process_told_is_known_to_the_next_ask(tmp_path: Path):
+    path = tmp_path / "a.json"
+    advisor, other = Advisor(path, key=KEY, budget=4), Advisor(path, key=KEY)
+    first = advisor.ask()
+    other.tell(other.ask(), 2.0)
+    other.tell(other.ask(), 2.1)
+    assert advisor.ask().value not in (first.value, *(value for value, _, _ in other.trials))
+    advisor.tell(first, 2.05)
+    assert len(advisor.trials) == 3
+    assert advisor.ask() is None  # the budget is of all: 3 told, 1 under way
+
+
+def test_a_lock_that_another_holds_is_named(tmp_path: Path):
+    path = tmp_path / "a.json"
+    refused = pytest.raises(CannotWrite, match="another process has held")
+    with locked(path), refused, locked(path, patience=0.0):
+        pass
+    with locked(path, patience=0.0):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ratewise.curves.advice import Decision, Prior, Tried, decide, recommend
 from ratewise.curves.prior import Key, Past, carried, expected, from_curves
 from ratewise.errors import CorruptData, InvalidArgument, InvalidState, invalid
 from ratewise.files import contents, writing
+from ratewise.files.locked import locked
 from ratewise.rules import schema
 from ratewise.rules.checks import check_count, is_number
 
@@ -55,6 +56,10 @@ _TABLE = schema.record(
 )
 
 
+#: What was told: by key, length and run.
+_Tasks: TypeAlias = "list[tuple[Key, list[tuple[int, Tried]]]]"
+
+
 class Trial(NamedTuple):
     """A run to be made."""
 
@@ -77,7 +82,9 @@ class Advisor:
     Past tasks, this advisor's and others', say where to begin: those told to the same file, and
     the runs of the store (`ratewise runs import`). What was told is written at once, whole or not
     at all; an advisor with the same file and key goes on from there. Trials that were asked for
-    and never told are asked for again by the next advisor.
+    and never told are asked for again by the next advisor. Several processes may tell one file:
+    each run is kept once, and all of them are known to the next `ask` anywhere. What others have
+    under way is not known: for runs side by side, ask in one process.
 
     Args:
         store: a folder of runs, beside which `advisor.json` is kept; or the path of such a file,
@@ -145,6 +152,7 @@ class Advisor:
         Several may be asked for before the first is told, for runs side by side: None then means
         to wait for one of them.
         """
+        self._told = self._kept(_load(self._path))
         left = None if self.budget is None else self.budget - len(self._told) - len(self._under_way)
         if left is not None and left <= 0:
             self._decide(Decision(None, 0, math.nan, self._spent(), bool(self._under_way)))
@@ -196,8 +204,7 @@ class Advisor:
         if trial in self._under_way:
             self._under_way.remove(trial)
         end = math.inf if lost else float(loss)
-        self._told.append((trial.total_steps, Tried(trial.value, end, trial.seed)))
-        self._save()
+        self._keep(trial.total_steps, Tried(trial.value, end, trial.seed))
 
     # -- what came of it ------------------------------------------------------------------------
 
@@ -256,27 +263,45 @@ class Advisor:
     def _spent(self) -> str:
         return f"the budget of {self.budget} runs is used up"
 
-    def _save(self) -> None:
-        """Write what was told of this key beside what the file has of others."""
+    def _kept(self, tasks: _Tasks) -> list[tuple[int, Tried]]:
+        """Return what a file has of this key: of every process; this one's own if it has none."""
+        return next((told for key, told in tasks if key == self.key), self._told)
+
+    def _keep(self, steps: int, run: Tried) -> None:
+        """Take in a run, and write it to what the file has by now."""
         if self._path is None:
+            self._told.append((steps, run))
             return
-        others = [(key, told) for key, told in _load(self._path) if key != self.key]
-        tasks = [
-            {
-                "key": asdict(key),
-                "trials": [
-                    {
-                        "value": one.value,
-                        "total_steps": steps,
-                        "seed": one.seed,
-                        "loss": one.loss if math.isfinite(one.loss) else None,
-                    }
-                    for steps, one in told
-                ],
-            }
-            for key, told in [*others, (self.key, self._told)]
-        ]
-        writing.write(self._path, json.dumps({"format": FORMAT, "tasks": tasks}, indent=1))
+        with locked(self._path):
+            tasks = _load(self._path)
+            self._told = [*self._kept(tasks), (steps, run)]
+            others = [(key, told) for key, told in tasks if key != self.key]
+            writing.write(self._path, _text([*others, (self.key, self._told)]))
+
+
+def _text(tasks: _Tasks) -> str:
+    """Return the file that holds these tasks."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "tasks": [
+                {
+                    "key": asdict(key),
+                    "trials": [
+                        {
+                            "value": one.value,
+                            "total_steps": steps,
+                            "seed": one.seed,
+                            "loss": one.loss if math.isfinite(one.loss) else None,
+                        }
+                        for steps, one in told
+                    ],
+                }
+                for key, told in tasks
+            ],
+        },
+        indent=1,
+    )
 
 
 def _path(store: str | os.PathLike[str] | None) -> Path | None:
@@ -296,7 +321,7 @@ def _path(store: str | os.PathLike[str] | None) -> Path | None:
     return path
 
 
-def _load(path: Path | None) -> list[tuple[Key, list[tuple[int, Tried]]]]:
+def _load(path: Path | None) -> _Tasks:
     """Return what the file holds: by key, length and run.
 
     Raises:
