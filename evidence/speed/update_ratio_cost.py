@@ -1,10 +1,11 @@
 """What UpdateRatioLR and LearnedLR add to a step, and what other ways to steer tensors would.
 
-A transformer of 10.9 M parameters on 8 sequences of 128 random tokens, float32, AdamW, one thread.
+Transformers of 0.1, 1 and 10.9 M parameters on random tokens, float32, AdamW, one thread.
 In each repetition every contender makes one step of its own optimizer on the same weights, each
 after a forward and backward pass of its own, in an order that rotates; what the plain optimizer
 took in the same repetition is subtracted. "no scheduler, again" differs from it in nothing: that
-is the noise. Memory is the highest resident size of a process of its own that makes five steps.
+is the noise. Times are those of a core: what else runs on the machine is not in them. Memory is
+the highest resident size of a process of its own that makes five steps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 import ratewise
 from evidence import page as pages
@@ -30,19 +31,21 @@ from evidence.claims import Claim, outcome
 from evidence.language import Size, loss
 from evidence.speed import kept
 from evidence.speed.tensor_rates import Heard
+from evidence.speed.update_ratio_ways import Rebuilt, Split, Stretched, keep_copies
 from evidence.timing import added, interleaved, measured_on, uncollected
 from ratewise.rules import update_ratio as rule
-from ratewise.schedulers import displacement
+from ratewise.schedulers.displacement import Displacement
 
 BASE_LR = 1e-3
 MEASURE_EVERY = (1, 4, 10)
-GOAL, GOAL_LEARNED = 2.0, 1.0  #: percent of a step, at the default
 AGAIN = "no scheduler, again"
 OURS, GROUP, LEARNED = "per tensor", 'per="group"', "LearnedLR"
 KEPT, SPLIT = "per tensor, copies kept between steps", "a parameter group a tensor"
-
+REBUILT, STRETCHED = "rebuilt from AdamW's state", "weights stretched for the step"
 
 WHOLE = Size(6, 384, 6, 256, 128, 8)
+#: Where a step is short for its tensors: a small model on many tokens, and on few.
+MANY, FEW = Size(2, 64, 4, 65, 64, 54), Size(5, 128, 4, 65, 64, 3)
 #: The same model with next to no activations: the most that copies can show in memory.
 LEAN = WHOLE._replace(batch=1, length=8)
 SMALL = Size(1, 32, 2, 256, 8, 2)
@@ -51,62 +54,14 @@ SMALL = Size(1, 32, 2, 256, 8, 2)
 class Plan(NamedTuple):
     """How thoroughly it is measured; a trial tries the code."""
 
-    size: Size
-    repeats: int
+    sizes: tuple[tuple[Size, int, float], ...]  #: repetitions, percent of a step that is wanted
     trial: bool = False
 
 
-SIZES = {"": Plan(WHOLE, 13), "quick": Plan(SMALL, 2, trial=True)}
-
-
-class Split:
-    """The other way: for the length of a step, each tensor is a group with a rate of its own."""
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.measuring = True
-        self.factors: dict[int, float] = {}
-        optimizer.register_step_pre_hook(self.before)
-        optimizer.register_step_post_hook(self.after)
-
-    @torch.no_grad()
-    def before(self, optimizer: Optimizer, *_: Any) -> None:
-        """Put the groups of one tensor in place, and copy the weights if they are measured."""
-        self.groups = optimizer.param_groups
-        self.params = [p for group in self.groups for p in group["params"]]
-        if self.measuring:
-            self.copies = [p.detach().clone() for p in self.params]
-        optimizer.param_groups = [
-            {**group, "params": [p], "lr": group["lr"] * self.factors.get(id(p), 1.0)}
-            for group in self.groups
-            for p in group["params"]
-        ]
-
-    @torch.no_grad()
-    def after(self, optimizer: Optimizer, *_: Any) -> None:
-        """Take them away again."""
-        optimizer.param_groups = self.groups
-        if self.measuring:
-            now = [p.detach() for p in self.params]
-            parts = displacement._differences(now, self.copies)
-            moved = torch.stack([norm for _, some in parts for norm in displacement._norms(some)])
-            unit = (moved / torch.stack(torch._foreach_norm(self.copies))).tolist()
-            for p, value in zip(self.params, unit, strict=True):
-                self.factors[id(p)] = min(1.0, 0.01 / max(value, 1e-9))
-            del self.copies
-
-
-def keep_copies(ours: displacement.Displacement) -> Callable[[], None]:
-    """Return what copies weights to the same place at every step."""
-    copies: list[torch.Tensor] = []
-
-    def copy() -> None:
-        now = [p.detach() for p in ours.parameters.params]
-        if not copies:
-            copies.extend(map(torch.empty_like, now))
-        torch._foreach_copy_(copies, now)
-        ours._copies = copies
-
-    return copy
+SIZES = {
+    "": Plan(((MANY, 24, 3.0), (FEW, 40, 6.0), (WHOLE, 9, 1.0))),
+    "quick": Plan(((SMALL, 2, 3.0),), trial=True),
+}
 
 
 class Contender:
@@ -116,11 +71,13 @@ class Contender:
         kind, _, when = name.partition(": ")
         self._measuring = when != "between"
         self._split: Split | None = None
-        self._ours: displacement.Displacement | None = None
+        self._ours: Displacement | None = None
         self.optimizer = AdamW(model.parameters(), lr=BASE_LR)
         self.scheduler: Any = None
         if kind == SPLIT:
             self._split = Split(self.optimizer)
+        elif kind in WITHOUT_COPY:
+            WITHOUT_COPY[kind](self.optimizer)
         elif kind == LEARNED:
             self.scheduler = ratewise.LearnedLR(self.optimizer, total_steps=100_000)
         elif kind not in (AGAIN, ""):
@@ -142,15 +99,21 @@ class Contender:
     def step(self) -> float:
         """Make a step; return its seconds."""
         self._prepare()
-        start = time.perf_counter()
+        start = time.thread_time()
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step(0.5)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
 
 KINDS = (OURS, LEARNED, KEPT, GROUP, SPLIT)
-NAMES = (AGAIN, *(f"{kind}: {when}" for kind in KINDS for when in ("measured", "between")))
+#: What can be done between measurements alone.
+WITHOUT_COPY: dict[str, Callable[[AdamW], Any]] = {REBUILT: Rebuilt, STRETCHED: Stretched}
+NAMES = (
+    AGAIN,
+    *(f"{kind}: {when}" for kind in KINDS for when in ("measured", "between")),
+    *(f"{kind}: between" for kind in WITHOUT_COPY),
+)
 
 
 def training(size: Size) -> tuple[nn.Module, Callable[[], None]]:
@@ -172,9 +135,9 @@ def timed(size: Size, repeats: int) -> dict[str, list[float]]:
     whole: list[float] = []
 
     def step(name: str) -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         backward()
-        passes = time.perf_counter() - start
+        passes = time.thread_time() - start
         taken = contenders[name].step()
         if not name:
             whole.append(passes + taken)
@@ -233,12 +196,12 @@ def fixed(measure_every: int, steps: int = 300) -> float:
     scheduler = ratewise.UpdateRatioLR(steered, measure_every=measure_every)
     more = []
     for step in range(rule.EARLY + steps):
-        times = [time.perf_counter()]
+        times = [time.thread_time()]
         plain.step()
-        times.append(time.perf_counter())
+        times.append(time.thread_time())
         steered.step()
         scheduler.step()
-        times.append(time.perf_counter())
+        times.append(time.thread_time())
         if step >= rule.EARLY:
             more.append(1e3 * (times[2] - 2 * times[1] + times[0]))
     return statistics.fmean(sorted(more)[: int(0.98 * len(more))])
@@ -248,22 +211,30 @@ def decision(times: int = 200) -> float:
     """Return the milliseconds that a policy takes to decide, once in a twenty-fifth of a run."""
     weight = nn.Parameter(torch.ones(4, 4))
     scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
-    start = time.perf_counter()
+    start = time.thread_time()
     for step in range(times):
         scheduler._policy.decide(0.5, step, 1000)
-    return 1e3 * (time.perf_counter() - start) / times
+    return 1e3 * (time.thread_time() - start) / times
 
 
 def measure(plan: Plan, data: str | None) -> dict[str, Any]:
     """Return all that was measured."""
     torch.set_num_threads(1)
-    seconds = timed(plan.size, plan.repeats)
+    shapes = [
+        {
+            "size": size,
+            "repeats": repeats,
+            "goal": goal,
+            "parameters": sum(p.numel() for p in size.model().parameters()),
+            "tensors": sum(1 for _ in size.model().parameters()),
+            "seconds": timed(size, repeats),
+        }
+        for size, repeats, goal in plan.sizes
+    ]
     sizes = () if plan.trial else (WHOLE, LEAN)  # what a small model takes drowns in torch
     plain = [memory(AGAIN, size) for size in sizes]
     return {
-        "plan": plan,
-        "parameters": sum(p.numel() for p in plan.size.model().parameters()),
-        "seconds": seconds,
+        "shapes": shapes,
         "memory": {
             kind: [
                 memory(f"{kind}: measured", size) - least
@@ -281,39 +252,67 @@ def measure(plan: Plan, data: str | None) -> dict[str, Any]:
     }
 
 
+class Shape:
+    """What was measured on one size, in milliseconds.
+
+    Args:
+        measured: one of the shapes that `measure` returns.
+    """
+
+    def __init__(self, measured: dict[str, Any]) -> None:
+        seconds = measured["seconds"]
+        plain = _ms(seconds[""])
+        self.whole = 1e3 * statistics.median(seconds["whole"])
+        self.alone, self.goal = statistics.median(plain), measured["goal"]
+        self.repeats, self.size = measured["repeats"], Size(**measured["size"])
+        self.parameters, self.tensors = measured["parameters"], measured["tensors"]
+        self.more = {name: added(_ms(seconds[name]), plain) for name in NAMES}
+
+    def rows(self) -> list[list[str]]:
+        """Return what each contender adds to a step."""
+        return [
+            [name, *x.cells(2), f"{x.median / self.whole:.2%}"] for name, x in self.more.items()
+        ]
+
+    def share(self, kind: str, measure_every: int) -> float:
+        """Return percents of a step, of which one in so many is measured."""
+        both = self.more[f"{kind}: measured"].median, self.more[f"{kind}: between"].median
+        return 100 * (both[0] + (measure_every - 1) * both[1]) / measure_every / self.whole
+
+    def __str__(self) -> str:
+        """Return the model's size, and how long a step takes."""
+        return f"{self.parameters / 1e6:.1f} M parameters, {self.whole:.0f} ms"
+
+
 def text(measured: dict[str, Any]) -> str:
     """Return the page."""
-    seconds = measured["seconds"]
-    plain, whole = seconds[""], 1e3 * statistics.median(seconds["whole"])
-    more = {name: added(_ms(seconds[name]), _ms(plain)) for name in NAMES}
-
-    def share(kind: str, measure_every: int) -> float:
-        both = more[f"{kind}: measured"].median, more[f"{kind}: between"].median
-        return 100 * (both[0] + (measure_every - 1) * both[1]) / measure_every / whole
-
+    shapes = [Shape(one) for one in measured["shapes"]]
     default = inspect.signature(ratewise.UpdateRatioLR).parameters["measure_every"].default
     claimed = []
-    for kind, name, goal in ((OURS, "UpdateRatioLR", GOAL), (LEARNED, LEARNED, GOAL_LEARNED)):
-        taken = share(kind, default)
-        title = f"{name} takes at most {goal:g}% of a step, measure_every={default}"
-        held = outcome(taken <= goal)
-        claimed.append(Claim(title, f"<= {goal:g}%", f"{taken:.2f}%", "", held))
+    for shape in shapes:
+        for kind, name in ((OURS, "UpdateRatioLR"), (LEARNED, LEARNED)):
+            taken = shape.share(kind, default)
+            title = f"{shape}: {name} takes at most {shape.goal:g}% of a step"
+            held = outcome(taken <= shape.goal)
+            claimed.append(Claim(title, f"<= {shape.goal:g}%", f"{taken:.2f}%", "", held))
     return pages.render(
         "speed/update_ratio_cost.md.j2",
         claimed,
-        whole=whole,
-        alone=1e3 * statistics.median(plain),
+        shapes=shapes,
         default=default,
-        goals=(GOAL, GOAL_LEARNED),
-        rows=[[name, *x.cells(1), f"{x.median / whole:.2%}"] for name, x in more.items()],
+        early=rule.EARLY,
         measure_every=MEASURE_EVERY,
-        shares=[[kind, *(f"{share(kind, n):.2f}%" for n in MEASURE_EVERY)] for kind in KINDS],
+        shares=[
+            [str(shape), kind, *(f"{shape.share(kind, n):.2f}%" for n in MEASURE_EVERY)]
+            for shape in shapes
+            for kind in KINDS
+        ],
         peaks=[[kind, *(f"{mb:.0f}" for mb in mbs)] for kind, mbs in measured["memory"].items()],
         counts=[
             [f'per="{per}", {tensors} tensors, a Python rate', most, least]
             for per, ((tensors, most), (_, least)) in measured["operations"].items()
         ],
-        **measured,
+        **{name: measured[name] for name in ("fixed", "decision", "on")},
     )
 
 

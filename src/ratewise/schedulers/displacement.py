@@ -61,6 +61,7 @@ class Displacement:
         self.config, self.measure_every, self.policy = config, measure_every, policy
         self.steps = 0  #: steps of the optimizer that were seen
         self._decided = 0  # which of them was measured last
+        self._typical_known = False  # what the state's `typical` says, without reading it
         self.parameters = Parameters([], per)
         self._prescale = Prescale(optimizer)
         self._range_factors: list[float] = []  # [groups], see `relate`
@@ -212,26 +213,27 @@ class Displacement:
         """Scale what the step has moved, and return whether it was measured."""
         self._prescale.undo()
         active, measuring = bool(self._active), self._measuring
-        rest = None
+        rest, now = None, [local(self.parameters.params[index]) for index in self._active]
         if active and measuring:
-            self._apply(rest := self._decide())
+            self._apply(rest := self._decide(now), now)
         elif active and self._copies:
-            self._apply(rest := self._rest(self.state.factor))
+            self._apply(rest := self._rest(self.state.factor), now)
         if active and self.online.on:
             self._remember(self._rest(self.state.factor) if rest is None else rest)
         self._copies, self._active = [], []
         self.steps += active
         return active and measuring
 
-    def _decide(self) -> Tensor:
+    def _decide(self, now: list[Tensor]) -> Tensor:
         """Measure this step; return what is left to apply of it, and keep the new factors."""
         parameters, state = self.parameters, self.state
-        now = [local(parameters.params[index]) for index in self._active]
         before = parameters.norms(self._active, _norms(self._copies))
         gradients = self._gradients() if self.policy is not None else {}
         moved, along = self._displacements(now, gradients)
-        typical = rule.typical_rms(before, parameters.sizes, parameters.matrices, xp=torch)
-        typical = torch.where(state.typical > 0, state.typical, typical)
+        typical = state.typical
+        if not self._typical_known:
+            typical = rule.typical_rms(before, parameters.sizes, parameters.matrices, xp=torch)
+            self._typical_known = True
         norms = rule.floored(before, parameters.sizes, typical, floor=self.config.floor, xp=torch)
         taking_part = torch.where((before > 0) | (moved > 0), norms, 0.0)
         whole = moved * parameters.by_group(self._prescale.whole(self._scales))
@@ -295,12 +297,12 @@ class Displacement:
             shares > 0, self._spread(factor) * self.online.multiplier() / shares, 0.0
         )
 
-    def _apply(self, rest: Tensor) -> None:
-        weights: dict[torch.dtype, tuple[Tensor, ...]] = {}
-        for index, old in zip(self._active, self._copies, strict=True):
-            new = local(self.parameters.params[index])
-            if new.dtype not in weights:
-                weights[new.dtype] = rest.to(new.dtype).unbind()
+    def _apply(self, rest: Tensor, now: list[Tensor]) -> None:
+        weights: dict[torch.dtype, Sequence[Any]] = {}
+        for index, old, new in zip(self._active, self._copies, now, strict=True):
+            if new.dtype not in weights:  # numbers where that waits for nothing: they are quicker
+                each = rest.to(new.dtype)
+                weights[new.dtype] = each.tolist() if each.device.type == "cpu" else each.unbind()
             torch.lerp(old, new, weights[new.dtype][index], out=new)
 
     def words(self, last: int) -> list[str]:
@@ -367,6 +369,7 @@ class Displacement:
         self.online.restore(state["online"], zero)
         self.steps, self._decided = int(state["steps"]), int(state["decided"])
         self.ratios, self._probe = ratios, probe
+        self._typical_known = state["typical"] > 0
         self._set(UpdateRatioState(factor, settled, zero.new_tensor(state["typical"])))
 
 

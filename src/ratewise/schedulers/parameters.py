@@ -142,8 +142,8 @@ class Parameters:
     def _all(self, where: Sequence[int], values: Sequence[Tensor]) -> Tensor:
         all_of_them = [self.zero] * len(self.params)
         for index, value in zip(where, values, strict=True):
-            all_of_them[index] = value.to(torch.float32)
-        return torch.stack(all_of_them)
+            all_of_them[index] = value
+        return torch.stack(all_of_them).to(torch.float32)
 
     def together(self, norms: Tensor) -> Tensor:
         """Return the units' norms, [units], from their tensors'."""

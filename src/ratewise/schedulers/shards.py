@@ -48,9 +48,8 @@ def local(parameter: Tensor) -> Tensor:
     >>> local(torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))).shape
     torch.Size([2, 2])
     """
-    with torch.no_grad():
-        part: Any = parameter.detach()
-        part = part.to_local() if hasattr(part, "to_local") else part
+    part: Any = parameter.detach()
+    part = part.to_local() if hasattr(part, "to_local") else part
     return torch.view_as_real(part) if part.is_complex() else part
 
 
