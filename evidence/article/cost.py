@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from evidence import language
+from evidence.article.plan import ALONE as _ALONE
+from evidence.article.plan import GREEDY, Settings
 from evidence.article.tasks import SIZES
 from evidence.language import Size
+from evidence.results import Result, Results
 from evidence.timing import Spread, interleaved
 from ratewise.compare import schedules
 from ratewise.compare.optimizers import Optimizer as Named
 from ratewise.compare.optimizers import named, step
-from ratewise.compare.training import one_thread
-from ratewise.files import writing
-from ratewise.progress import tracked
+from ratewise.compare.schedules import Schedule
+from ratewise.compare.training import versions
 
 ALPHABET, LENGTH, BATCH, RATE = 64, 32, 8, 1e-3
 #: parameters -> width, heads, depth
@@ -36,33 +39,24 @@ def _hypergradient(base: str, per: str, hyper_lr: float) -> Named:
 
 _SGD, _ADAMW = named("sgd"), named("adamw")
 #: method -> what is built, the schedule on it, what it is measured against
-METHODS: dict[str, tuple[Named, str, str]] = {
-    "SGD": (_SGD, "none", ""),
-    "SGD, cosine": (_SGD, "cosine", "SGD"),
-    "SGD, GreedyLR": (_SGD, "greedy", "SGD"),
+METHODS: dict[str, tuple[Named, Schedule, str]] = {
+    "SGD": (_SGD, _ALONE, ""),
+    "SGD, cosine": (_SGD, schedules.named("cosine"), "SGD"),
+    "SGD, GreedyLR": (_SGD, GREEDY[0], "SGD"),
     **{
-        f"hypergradient, a rate a {unit}": (_hypergradient("sgd", per, 1e-6), "none", "SGD")
+        f"hypergradient, a rate a {unit}": (_hypergradient("sgd", per, 1e-6), _ALONE, "SGD")
         for unit, per in (("group", "group"), ("tensor", "tensor"), ("parameter", "element"))
     },
-    "line search": (named("line-search"), "none", "SGD"),
-    "AdamW": (_ADAMW, "none", ""),
-    "AdamW, GreedyLR": (_ADAMW, "greedy", "AdamW"),
+    "line search": (named("line-search"), _ALONE, "SGD"),
+    "AdamW": (_ADAMW, _ALONE, ""),
+    "AdamW, GreedyLR": (_ADAMW, GREEDY[0], "AdamW"),
     "hypergradient Adam, a rate a group": (
         _hypergradient("adam", "group", 1e-9),
-        "none",
+        _ALONE,
         "AdamW",
     ),
-    "line search, Adam's direction": (named("line-search-adam"), "none", "AdamW"),
+    "line search, Adam's direction": (named("line-search-adam"), _ALONE, "AdamW"),
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How thoroughly it is measured."""
-
-    models: tuple[str, ...] = tuple(MODELS)
-    rounds: int = 15  #: each method once a round, one after the other
-    seconds: float = 0.15  #: of a method in a round, at least one step
 
 
 @dataclass(frozen=True)
@@ -86,30 +80,51 @@ class Cost:
         return Spread.of([100 * (mine / base - 1) for mine, base in pairs])
 
 
-def measure(path: Path, settings: Settings, *, progress: bool = True) -> list[Cost]:
-    """Measure, once: the file keeps what was measured.
+def wanted(settings: Settings) -> dict[str, str]:
+    """Return the models by the digest of how they are measured."""
+    how = [settings.rounds, settings.least, list(METHODS)]
+    return {
+        hashlib.sha256(json.dumps([model, MODELS[model], how]).encode()).hexdigest()[:16]: model
+        for model in settings.models
+    }
 
-    Args:
-        path: a JSON file.
-        settings: how thoroughly.
-        progress: show a bar.
-    """
-    if path.exists():
-        return [Cost(**entry) for entry in json.loads(path.read_text())]
+
+def made(settings: Settings, model: str) -> list[Result]:
+    """Measure all methods on a model, on every kind of device that is there."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    cells = [(model, device) for device in devices for model in settings.models]
-    found: list[Cost] = []
-    with one_thread():
-        for model, device in tracked(cells, len(cells), "costs", show=progress):
-            found += _model(model, device, settings)
-    writing.write(path, json.dumps([asdict(cost) for cost in found]))
+    about = json.dumps(versions())
+    return [
+        Result(
+            model,
+            one.method,
+            one.device,
+            0,
+            "cost",
+            settings.rounds,
+            [one.parameters, one.rates, one.extra_bytes, *one.seconds, *one.base_seconds],
+            float(np.sum(one.seconds)),
+            about,
+        )
+        for device in devices
+        for one in _model(model, device, settings)
+    ]
+
+
+def load(results: Results, settings: Settings) -> list[Cost]:
+    """Return what is there."""
+    found = []
+    for one in (x for name in wanted(settings) if name in results for x in results.of(name)):
+        parameters, rates, extra = map(int, one.losses[:3])
+        times, base = one.losses[3:], METHODS[one.method][2]
+        both = times[: one.steps], times[one.steps :]
+        found.append(Cost(one.method, base, one.task, one.setting, parameters, rates, extra, *both))
     return found
 
 
 def _model(name: str, device: str, settings: Settings) -> list[Cost]:
     """Time all methods on one model, in turns, so that what disturbs disturbs all."""
     running = {method: _Running(method, name, device) for method in METHODS}
-    clocks = {method: partial(one.timed, settings.seconds) for method, one in running.items()}
+    clocks = {method: partial(one.timed, settings.least) for method, one in running.items()}
     seconds = interleaved(clocks, settings.rounds)
     return [
         Cost(
@@ -139,9 +154,7 @@ class _Running:
             self.model, self.tokens = size.model().to(device), size.tokens().to(device)
         self.device = device
         self.optimizer = built.build(self.model, RATE, steps_per_epoch=100)
-        self.driver = schedules.build(
-            schedules.Schedule(schedule, schedule), self.optimizer, 10_000
-        )
+        self.driver = schedules.build(schedule, self.optimizer, 10_000)
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     def step(self) -> None:

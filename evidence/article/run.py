@@ -1,88 +1,91 @@
-"""Makes all runs of the study of the article, and writes its page."""
+"""Trains what the study of the article lacks, and writes its page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
-from evidence.article import cost
+from evidence import page as words
+from evidence.article import cost, kept, plan
 from evidence.article import page as pages
-from evidence.article import tasks as made
-from evidence.article.numbers import Parts
-from evidence.article.plan import ALONE, OURS, RIVALS, SIZED, Settings, rival
+from evidence.article import tasks as made_tasks
+from evidence.article.plan import Settings, Unit
 from evidence.how import How
+from evidence.results import Result, Results
 from ratewise.compare import analysis, sweep
 from ratewise.compare import plan as planning
-from ratewise.compare.optimizers import Optimizer
-from ratewise.compare.schedules import Schedule, named
-from ratewise.compare.task import Task
 from ratewise.compare.tuning import tuned_rates
-from ratewise.runs import RunRecord, Store
+from ratewise.runs import Store
 
 SIZES = {"": Settings()}
 
 
-def run(how: How, settings: Settings | None = None) -> Parts:
-    """Make all runs, write the page and its figures, and return what was run; resumable."""
-    settings = settings or Settings()
-    how.check("schedules", "sizes", "lora")
-    go = _Sweeps(how, settings)
-    schedules = go(
-        "schedules", settings.tasks, settings.optimizers, [*OURS, *map(named, settings.baselines)]
-    )
-    starts = {
-        (method.task, method.optimizer): tuned.base_lr
-        for method, tuned in tuned_rates(schedules).items()
-        if method.schedule == "constant"
-    }
-    rivals = []
-    for task in settings.tasks:
-        optimizers = [
-            rival(name, starts[task, base])
-            for name, base in RIVALS.items()
-            if base in settings.optimizers
-        ]
-        rivals += go(f"rivals-{task}", [task], optimizers, [ALONE])
-    common = [named(name) for name in SIZED]
-    sized = [made.sized(name, x, how.data, settings.steps) for name, x in settings.sizes.items()]
-    sizes = go("sizes", sized, ["adamw"], common)
-    weights = made.pretrain(
-        how.out / "pretrained", how.data, settings.pretraining, progress=how.progress
-    )
-    lora = go("lora", [made.adapted(weights, how.data, settings.steps)], ["adamw"], common)
-    costs = cost.measure(how.out / "costs.json", settings.cost, progress=how.progress)
-    parts = Parts(schedules, rivals, sizes, lora, costs, weights.test_loss)
-    pages.write(parts, settings, how.page)
-    return parts
-
-
-@dataclass(frozen=True)
-class _Sweeps:
-    """Comparisons of one size, each in a store of its own."""
-
-    how: How
-    settings: Settings
-
-    def __call__(
-        self,
-        name: str,
-        tasks: Sequence[str | Task],
-        optimizers: Sequence[str | Optimizer],
-        schedules: Sequence[Schedule],
-    ) -> list[RunRecord]:
-        """Tune and judge; return the runs."""
-        plan = planning.make(
-            tasks,
-            optimizers,
-            schedules,
-            seeds=self.settings.seeds,
-            tuning_seeds=self.settings.tuning_seeds,
-            rates=self.settings.rates,
-            preset="small",
-            data=self.how.data,
-            steps=self.settings.steps,
+def run(how: How, settings: Settings = SIZES[""]) -> None:
+    """Train what is missing, a part of the page after the other, and write it from what is kept."""
+    results = Results(how.out / "article.parquet")
+    if not how.page_only:
+        parts = plan.units(settings)
+        if how.progress:
+            print(_table(settings, parts, results), flush=True)
+        for label, units in parts.items():
+            work = partial(made, settings, how.data, starts(results, settings))
+            wanted = plan.wanted(settings, units)
+            results.complete(wanted, work, where=how.where, label=label, progress=how.progress)
+        results.complete(
+            cost.wanted(settings),
+            partial(cost.made, settings),
+            where=how.where,
+            label="costs",
+            progress=how.progress,
         )
-        with Store(self.how.out / name) as store:
-            tuned = sweep.tune(plan, store, where=self.how.where, progress=self.how.progress)
-            sweep.judge(plan, tuned, store, where=self.how.where, progress=self.how.progress)
-            return analysis.load(store).records
+    pages.write(results, settings, how.page)
+
+
+def _table(settings: Settings, parts: Mapping[str, list[Unit]], results: Results) -> str:
+    """Return what is still to be trained."""
+    wanted = plan.wanted(settings, [unit for units in parts.values() for unit in units])
+    lacking = [unit for name, unit in wanted.items() if name not in results]
+    header = ["unit", "trainings, about", "steps", "seconds each", "seconds of a core, about"]
+    return words.table(header, plan.table(settings, lacking))
+
+
+def starts(results: Results, settings: Settings) -> dict[tuple[str, str], float]:
+    """Return where hypergradient descent starts: the rate that a constant schedule was best with.
+
+    By task and optimizer, of those that are there.
+    """
+    every = [unit for units in plan.units(settings).values() for unit in units]
+    found = [
+        record
+        for name, unit in plan.wanted(settings, every).items()
+        if unit.part == "schedules" and name in results
+        for record in kept.runs(results.of(name))
+        if record.schedule == "constant"
+    ]
+    tuned = tuned_rates(found).items()
+    return {(method.task, method.optimizer): one.base_lr for method, one in tuned}
+
+
+def made(
+    settings: Settings, data: str | None, begin: Mapping[tuple[str, str], float], unit: Unit
+) -> list[Result]:
+    """Tune a unit's methods, judge them, and return what is kept of the runs."""
+    start = begin[unit.task, unit.optimizer] if unit.part == "rivals" else 0.0
+    optimizers, schedules, rates, seeds = plan.methods(settings, unit, start)
+    planned = planning.make(
+        made_tasks.load(unit.task, data, settings.pretraining),
+        optimizers,
+        schedules,
+        seeds=seeds,
+        tuning_seeds=settings.tuning_seeds,
+        rates=rates,
+        preset="small",
+        data=data,
+        steps=settings.steps,
+    )
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "runs") as store:
+        tuned = sweep.tune(planned, store, progress=False)
+        sweep.judge(planned, tuned, store, progress=False)
+        return kept.kept(analysis.load(store).records)
