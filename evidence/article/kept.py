@@ -17,6 +17,8 @@ from ratewise.runs import RunRecord
 RATES = 40
 #: Where test losses are kept: of the untrained model, and at these shares of the steps.
 MARKS = (0.0, *SHARES)
+#: The role of runs whose time alone counts.
+CLOCK = "clock"
 #: The modules whose digest is noted beside a run.
 _RULES = ("ratewise.rules.greedy", "ratewise.rules.significance", "ratewise.compare.training")
 

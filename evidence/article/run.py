@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from evidence.article import tasks as made_tasks
 from evidence.article.plan import Settings, Unit
 from evidence.how import How
 from evidence.results import Result, Results
-from ratewise.compare import analysis, sweep
+from ratewise.compare import analysis, sweep, training
 from ratewise.compare import plan as planning
 from ratewise.compare.tuning import tuned_rates
 from ratewise.runs import Store
@@ -71,11 +72,17 @@ def starts(results: Results, settings: Settings) -> dict[tuple[str, str], float]
 def made(
     settings: Settings, data: str | None, begin: Mapping[tuple[str, str], float], unit: Unit
 ) -> list[Result]:
-    """Tune a unit's methods, judge them, and return what is kept of the runs."""
-    start = begin[unit.task, unit.optimizer] if unit.part == "rivals" else 0.0
+    """Tune a unit's methods, judge them, and return what is kept of the runs.
+
+    After rivals GreedyLR is trained again: for its time, under what else the machine does then.
+    """
+    rivals = unit.part == "rivals"
+    start = begin[unit.task, unit.optimizer] if rivals else 0.0
     optimizers, schedules, rates, seeds = plan.methods(settings, unit, start)
+    task = made_tasks.load(unit.task, data, settings.pretraining)
+    task = replace(task, steps=settings.steps or task.steps)
     planned = planning.make(
-        made_tasks.load(unit.task, data, settings.pretraining),
+        task,
         optimizers,
         schedules,
         seeds=seeds,
@@ -83,9 +90,13 @@ def made(
         rates=rates,
         preset="small",
         data=data,
-        steps=settings.steps,
+        steps=None,
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "runs") as store:
         tuned = sweep.tune(planned, store, progress=False)
         sweep.judge(planned, tuned, store, progress=False)
-        return kept.kept(analysis.load(store).records)
+        records = analysis.load(store).records
+    if rivals:
+        again = partial(training.train, task, unit.optimizer, plan.GREEDY[0], start)
+        records += [again(planning.JUDGED_SEEDS + seed, role=kept.CLOCK) for seed in range(seeds)]
+    return kept.kept(records)
