@@ -74,8 +74,9 @@ STUDIES = {
     "article": Study(
         "article.run",
         "the article's claims on GreedyLR, tested",
-        "8 hours",
-        needs=("wikitext", *_JUDGING),
+        "4 hours on one core",
+        needs=("wikitext", "housing", "kjv", "mnist1d", "faces", *_JUDGING),
+        keeps=True,
     ),
     "learned": Study(
         "learned.run",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ratewise.errors import StoreError
 from ratewise.pool import HERE, Where
 
 
@@ -30,15 +29,3 @@ class How:
     where: Where = HERE
     page_only: bool = False
     progress: bool = True
-
-    def check(self, *names: str) -> None:
-        """Look for the stores that a page is written from.
-
-        Raises:
-            StoreError: one is missing, and nothing is to be run.
-        """
-        for folder in (self.out / name for name in names):
-            if self.page_only and not folder.is_dir():
-                raise StoreError(
-                    f"{folder} holds no runs: pass --out, or run the study without --page-only"
-                )

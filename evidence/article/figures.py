@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from evidence.article.numbers import Judged
+from evidence.article.numbers import Judged, seconds_a_step
+from evidence.article.plan import OLD, OURS
 from ratewise.compare.statistics import capped_loss
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.plotting import Line, Panel, save_panels
 from ratewise.runs import RunRecord
 
 _RED, _BLACK, _GREEN = "#C62828", "#111111", "#2E7D32"
-_BLUE, _GREY, _OCHRE = "#1F5FBF", "#8A8A8A", "#B8860B"
+_BLUE, _GREY, _OCHRE, _ROSE = "#1F5FBF", "#8A8A8A", "#B8860B", "#E39A9A"
 #: Figure 1, as the article draws it: GreedyLR in red.
-DRAWN = {"greedy": _RED, "linear": _BLUE, "cosine": _GREY, "constant": _OCHRE}
+DRAWN = {OLD: _ROSE, OURS: _RED, "linear": _BLUE, "cosine": _GREY, "constant": _OCHRE}
 #: Figure 2: GreedyLR black, the plain optimizer red, hypergradient descent green and blue.
 FOLLOWED = {
-    ("sgd", "greedy"): ("GreedyLR", _BLACK),
+    ("sgd", OURS): ("GreedyLR", _BLACK),
     ("sgd", "constant"): ("SGD, constant", _RED),
     ("hypergradient-element", "none"): ("hypergradient, a rate a parameter", _GREEN),
-    ("hypergradient-group", "none"): ("hypergradient, a rate a group", _BLUE),
+    ("hypergradient", "none"): ("hypergradient, a rate a group", _BLUE),
 }
 
 
@@ -36,15 +37,17 @@ def draw_schedules(judged: Judged, tasks: Sequence[str], path: Path) -> None:
             runs = [run for run in runs if run.status == "finished"]  # else it has no rates
             if runs:
                 x, (low, middle, high) = _band([(run.train_step, run.lr) for run in runs])
-                ours = schedule == "greedy"
-                label = "GreedyLR" if ours else schedule
-                lines.append(Line(label, colour, x, middle, low, high, ours))
-        panels.append(Panel(task, "optimizer step", "rate of adamw", lines))
+                label = {OURS: "GreedyLR", OLD: "GreedyLR, old default"}.get(schedule, schedule)
+                lines.append(Line(label, colour, x, middle, low, high, schedule == OURS))
+        if lines:
+            panels.append(Panel(task, "optimizer step", "rate of adamw", lines))
     save_panels(panels, path, columns=4)
 
 
-def draw_histories(judged: Judged, tasks: Sequence[str], path: Path) -> None:
-    """Draw validation losses against steps (first) and against training seconds."""
+def draw_histories(
+    judged: Judged, clocks: Mapping[tuple[str, str], float], tasks: Sequence[str], path: Path
+) -> None:
+    """Draw validation losses against steps (first) and against processor time."""
     panels = []
     for task in tasks:
         for over in ("steps", "seconds"):
@@ -54,21 +57,19 @@ def draw_histories(judged: Judged, tasks: Sequence[str], path: Path) -> None:
                 if runs:
                     x, (low, middle, high) = _band([(run.eval_step, _capped(run)) for run in runs])
                     if over == "seconds":
-                        x = [step * _seconds_a_step(runs) for step in x]
+                        clock = clocks.get((task, optimizer)) or seconds_a_step(runs)
+                        x = [step * clock for step in x]
                     strong = colour == _BLACK
                     lines.append(Line(label, colour, x, middle, low, high, strong))
-            axis = "optimizer step" if over == "steps" else "training time (s, one thread)"
-            panels.append(Panel(task, axis, "validation loss", lines))
+            axis = "optimizer step" if over == "steps" else "processor time (s, one thread)"
+            if lines:
+                panels.append(Panel(task, axis, "validation loss", lines))
     save_panels(panels, path, columns=4)
 
 
 def _capped(run: RunRecord) -> list[float]:
     """A diverged run's loss counts as 10 times that of the untrained model."""
     return [capped_loss(loss, run.validation_loss[0]) for loss in run.validation_loss]
-
-
-def _seconds_a_step(runs: Sequence[RunRecord]) -> float:
-    return float(np.median([run.train_seconds / run.steps for run in runs]))
 
 
 def _band(series: Sequence[tuple[list[int], list[float]]]) -> tuple[list[float], list[list[float]]]:

@@ -1,48 +1,79 @@
-"""The article's numbers: who is as good or better, who is faster, what size does to it."""
+"""The article's numbers: who is as good or better, how schedules differ, what size does."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from evidence.article import cost, kept, plan
 from evidence.article.cost import Cost
-from evidence.article.plan import RIVALS
+from evidence.article.plan import DEVELOPED, OURS, Settings, data_set
+from evidence.results import Results
 from ratewise.compare import statistics
 from ratewise.compare.analysis import PAPER_MARGIN, TaskComparison, median, paired
 from ratewise.compare.statistics import Interval
 from ratewise.compare.tuning import MethodOnTask
 from ratewise.runs import RunRecord
 
-#: Shares of the steps at which losses are compared.
-SHARES = (0.1, 0.5, 1.0)
 #: "in more than 90%" of comparisons; what counts as as good.
 GOAL = 0.9
 AS_GOOD = ("better", "tie", "non-inferior")
 Judged = Mapping[MethodOnTask, list[RunRecord]]
 
 
-@dataclass(frozen=True)
-class Parts:
-    """All that was run: records of each part, and what the methods cost."""
+class Study(NamedTuple):
+    """What is there: of the parts that are complete, the runs that judge."""
 
-    schedules: list[RunRecord]
-    rivals: list[RunRecord]
-    sizes: list[RunRecord]
-    lora: list[RunRecord]
+    settings: Settings
+    done: dict[str, tuple[int, int]]  #: part -> units that are there, units that it has
+    judged: Judged
+    clocks: dict[tuple[str, str], float]  #: task, optimizer -> GreedyLR's seconds a step
+    trainings: int
     costs: list[Cost]
-    pretrained: float  #: test loss of the model that LoRA adapts, before it
+
+    def has(self, part: str) -> bool:
+        """Return whether a part is complete."""
+        there, planned = self.done[part]
+        return there == planned > 0
+
+    def of(self, tasks: Iterable[str], *, developed: bool = False) -> Judged:
+        """Return the runs on tasks, of those whose data developed the new default, or the rest."""
+        chosen = {task for task in tasks if (data_set(task) in DEVELOPED) == developed}
+        return {method: runs for method, runs in self.judged.items() if method.task in chosen}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks on which schedules are compared."""
+        return (*self.settings.tasks, *self.settings.more)
 
 
-def methods(records: Sequence[RunRecord]) -> dict[MethodOnTask, list[RunRecord]]:
-    """Return the judged runs of each method, by seed."""
+def load(results: Results, settings: Settings) -> Study:
+    """Return what is there."""
+    done, found = {}, []
+    for part, units in plan.units(settings).items():
+        there = [x for x in plan.wanted(settings, units) if x in results]
+        done[part] = len(there), len(units)
+        if len(there) == len(units):
+            found += [run for name in there for run in kept.runs(results.of(name))]
+    clocks = {
+        (method.task, method.optimizer): seconds_a_step(runs)
+        for method, runs in methods(found, kept.CLOCK).items()
+    }
+    return Study(settings, done, methods(found), clocks, len(found), cost.load(results, settings))
+
+
+def methods(
+    records: Sequence[RunRecord], role: str = "judged"
+) -> dict[MethodOnTask, list[RunRecord]]:
+    """Return the runs of a role of each method, by seed."""
     found: dict[MethodOnTask, list[RunRecord]] = {}
     for record in sorted(records, key=lambda record: record.seed):
-        if record.role == "judged":
+        if record.role == role:
             key = MethodOnTask(record.task, record.optimizer, record.schedule)
             found.setdefault(key, []).append(record)
     return found
@@ -58,15 +89,22 @@ def cell(
         ours, theirs: methods on the same task.
         share: of the steps, one of `SHARES`.
     """
-    pairs = [[pair] for pair in _pairs(judged, ours, theirs)]
-    return paired(ours.task, ours.optimizer, pairs, share) if pairs else None
+    rows = [[pair] for pair in pairs(judged, ours, theirs)]
+    return paired(ours.task, ours.optimizer, rows, share) if rows else None
 
 
-def _pairs(
+def pairs(
     judged: Judged, ours: MethodOnTask, theirs: MethodOnTask
 ) -> list[tuple[RunRecord, RunRecord]]:
+    """Return the runs of two methods that share a seed."""
     other = {run.seed: run for run in judged.get(theirs, ())}
     return [(run, other[run.seed]) for run in judged.get(ours, ()) if run.seed in other]
+
+
+def seconds_a_step(runs: Sequence[RunRecord]) -> float:
+    """Return the median processor time of a step, of runs that ended where there are any."""
+    ended = [run for run in runs if run.status == "finished"] or runs
+    return float(np.median([run.train_seconds / run.steps for run in ended]))
 
 
 @dataclass(frozen=True)
@@ -101,8 +139,8 @@ class Count:
         return total / self.cells if self.cells else math.nan
 
 
-def count(cells: Sequence[TaskComparison]) -> Count:
-    """Return the cells counted."""
+def count(cells: Sequence[TaskComparison], null: float = 0.0) -> Count:
+    """Return the cells counted; `null` is what the p-value of their mean log-ratio is about."""
     by_task: dict[str, list[TaskComparison]] = {}
     for one in cells:
         by_task.setdefault(one.task, []).append(one)
@@ -114,18 +152,9 @@ def count(cells: Sequence[TaskComparison]) -> Count:
         paper=statistics.paper_count(
             [median(one.ours) for one in cells], [median(one.theirs) for one in cells], PAPER_MARGIN
         ),
-        overall=statistics.mean_interval(map(_stacked, by_task.values()), sets),
+        overall=statistics.mean_interval(map(_stacked, by_task.values()), sets, null=null),
         goal=statistics.mean_interval([np.mean(x, keepdims=True) for x in good], sets, null=GOAL),
     )
-
-
-def data_set(task: str) -> str:
-    """Return what a task is learned from.
-
-    >>> data_set("cifar-resnet")
-    'cifar'
-    """
-    return task.split("-")[0]
 
 
 def _stacked(group: Sequence[TaskComparison]) -> np.ndarray:
@@ -134,76 +163,17 @@ def _stacked(group: Sequence[TaskComparison]) -> np.ndarray:
     return np.hstack([one.log_ratios[:shortest] for one in group])
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How soon two methods reach one loss, over pairs of runs."""
-
-    pairs: int
-    ours: int  #: runs that reached it
-    theirs: int
-    steps: Interval  #: median of ln of the ratio of optimizer steps, ours over theirs
-    seconds: Interval  #: the same of training seconds
-    sooner: int  #: pairs where ours took less time
-    later: int
-
-
-def speed(
-    judged: Judged, pairs: Sequence[tuple[MethodOnTask, MethodOnTask]], targets: Mapping[str, float]
-) -> Speed:
-    """Return how soon the first of each pair reaches the target of its task.
-
-    A run that does not get there counts as infinite; where both do not, the ratio is 1.
-
-    Args:
-        judged: runs at the tuned rates.
-        pairs: ours and theirs, on the same task.
-        targets: validation loss by task.
-    """
-    logs, reached = [], [0, 0]  # an array a task, [pairs, steps or seconds]
-    for ours, theirs in pairs:
-        own = []
-        for two in _pairs(judged, ours, theirs):
-            times = [time_to(run, targets[ours.task]) for run in two]
-            for side in (0, 1):
-                reached[side] += math.isfinite(times[side][0])
-            own.append([_log_ratio(*both) for both in zip(*times, strict=True)])
-        logs.append(np.reshape(own, (-1, 2)))
-    sets = [data_set(ours.task) for ours, _ in pairs]
-    steps, seconds = (
-        statistics.median_interval([x[:, i : i + 1] for x in logs], sets) for i in (0, 1)
-    )
-    spent = np.concatenate([x[:, 1] for x in logs]) if logs else np.empty(0)
-    counts = int((spent < 0).sum()), int((spent > 0).sum())
-    return Speed(len(spent), reached[0], reached[1], steps, seconds, *counts)
-
-
-def time_to(run: RunRecord, target: float) -> tuple[float, float]:
-    """Return optimizer steps and training seconds until a validation loss; infinite if never."""
-    for step, loss in zip(run.eval_step, run.validation_loss, strict=True):
-        if loss <= target and step > 0:
-            return float(step), step * run.train_seconds / run.steps
-    return math.inf, math.inf
-
-
-def _log_ratio(ours: float, theirs: float) -> float:
-    if math.isinf(ours) and math.isinf(theirs):
-        return 0.0
-    return (
-        math.inf
-        if math.isinf(ours)
-        else -math.inf
-        if math.isinf(theirs)
-        else math.log(ours / theirs)
-    )
-
-
-def targets(judged: Judged, base: str) -> dict[str, float]:
-    """Return, by task, the median validation loss that a tuned constant rate ends at, plus 2%."""
-    return {
-        method.task: statistics.MARGIN * median([run.validation_loss[-1] for run in runs])
-        for method, runs in judged.items()
-        if (method.optimizer, method.schedule) == (base, "constant")
-    }
+def against(
+    judged: Judged, ours: str, theirs: Sequence[str], share: float = 1.0, null: float = 0.0
+) -> Count:
+    """Return a schedule counted against others, optimizer by optimizer and task by task."""
+    found = [
+        cell(judged, method, method._replace(schedule=name), share)
+        for name in theirs
+        for method in judged
+        if method.schedule == ours
+    ]
+    return count([one for one in found if one], null)
 
 
 class Diversity(NamedTuple):
@@ -236,69 +206,33 @@ def diversity(judged: Judged, schedule: str) -> Diversity:
     return Diversity(between, float(np.sqrt(np.mean(apart))) if apart else math.nan)
 
 
-def slope(by_size: Sequence[tuple[int, TaskComparison]]) -> Interval:
-    """Return the slope of the log-ratio over log10 of the parameters, one a seed, by Student's t.
+def sizes(judged: Judged, baseline: str) -> dict[str, dict[str, TaskComparison]]:
+    """Return by data set and size the cell of GreedyLR against a schedule."""
+    found: dict[str, dict[str, TaskComparison]] = {}
+    for method in judged:
+        source, _, size = method.task.partition("-")
+        one = cell(judged, method, method._replace(schedule=baseline))
+        if one and method.schedule == OURS:
+            found.setdefault(source, {})[size] = one
+    return found
+
+
+def slopes(by_size: Mapping[str, TaskComparison]) -> list[float]:
+    """Return the slope of the log-ratio over log10 of the parameters, one a seed.
 
     Args:
-        by_size: parameters and the cell there, two sizes at least.
+        by_size: the cell of each size, two sizes at least.
     """
-    x = np.log10([size for size, _ in by_size])
-    y = np.hstack([one.log_ratios for _, one in by_size]).T  # [sizes, seeds]
+    x = np.log10([parameters(size) for size in by_size])
+    y = np.hstack([one.log_ratios for one in by_size.values()]).T  # [sizes, seeds]
     x = x - x.mean()
-    return statistics.cell_interval((x @ y / (x @ x)).tolist())
+    return list((x @ y / (x @ x)).tolist())
 
 
-def present(judged: Judged) -> list[str]:
-    """Return the methods that choose the rate themselves, of those that were run."""
-    return [name for name in RIVALS if any(method.optimizer == name for method in judged)]
+def parameters(size: str) -> int:
+    """Return the number that a size tells.
 
-
-def against_rival(judged: Judged, ours: str, rival: str, share: float) -> Count:
-    """Return GreedyLR, on the rival's base optimizer, counted against it."""
-    return count(
-        [one for pair in _rivals(judged, ours, rival) if (one := cell(judged, *pair, share))]
-    )
-
-
-def _rivals(judged: Judged, ours: str, rival: str) -> list[tuple[MethodOnTask, MethodOnTask]]:
-    return [
-        (MethodOnTask(method.task, RIVALS[rival], ours), method)
-        for method in judged
-        if method.optimizer == rival
-    ]
-
-
-def rival_speed(judged: Judged, ours: str, rival: str) -> Speed:
-    """Return how soon each reaches the loss that a tuned constant rate ends at, plus 2%."""
-    pairs = [pair for pair in _rivals(judged, ours, rival) if pair[0] in judged]
-    return speed(judged, pairs, targets(judged, RIVALS[rival]))
-
-
-def against_schedules(judged: Judged, ours: str, baselines: Sequence[str], share: float) -> Count:
-    """Return GreedyLR counted against schedules, optimizer by optimizer and task by task."""
-    cells: list[TaskComparison] = []
-    for baseline in baselines:
-        for method in judged:
-            if method.schedule == ours:
-                one = cell(judged, method, method._replace(schedule=baseline), share)
-                cells += [one] if one else []
-    return count(cells)
-
-
-def sizes(judged: Judged, baseline: str) -> list[tuple[int, TaskComparison]]:
-    """Return parameters and the cell of GreedyLR against a schedule, smallest model first."""
-    found = []
-    for method in judged:
-        one = cell(judged, method, method._replace(schedule=baseline))
-        if one and method.schedule == "greedy":
-            found.append((_parameters(method.task), one))
-    return sorted(found, key=lambda pair: pair[0])
-
-
-def _parameters(task: str) -> int:
-    """Return the size that a task's name tells.
-
-    >>> _parameters("transformer-100k")
+    >>> parameters("100k")
     100000
     """
-    return int(task.split("-")[-1].replace("k", "000").replace("M", "000000"))
+    return int(size.replace("k", "000").replace("M", "000000"))

@@ -102,6 +102,10 @@ RIVALS = {
 LOW = {"sgd": 1e-2, "adamw": 1e-3, "adagrad": 1e-2, "adafactor": 3.16e-3}
 #: The same where models are larger, or know much already; and two rates where they are largest.
 LOW_OF_LARGE, TWO_RATES = 3.16e-4, "5M"
+#: The parts of the page, in the order in which they are trained.
+BEFORE, BEFORE_RIVALS = "schedules on the eight tasks of before", "rivals on those"
+TUNING, BY_SIZE, OTHERS = "fine-tuning", "sizes", "Adagrad and Adafactor"
+ADDED, ADDED_RIVALS = "schedules on eight more tasks", "rivals on the eight more"
 #: Milliseconds of a core that a step takes, evaluations included, with AdamW on a quiet machine.
 _COST = {
     "fashion-mlp": 0.7, "fashion-cnn": 2.8, "cifar-cnn": 4.2, "cifar-resnet": 5.2,
@@ -156,14 +160,19 @@ def units(settings: Settings) -> dict[str, list[Unit]]:
 
     first, s = settings.optimizers, settings
     return {
-        "schedules on the eight tasks of before": each("schedules", s.tasks, first),
-        "rivals on them": each("rivals", s.tasks, first),
-        "schedules on eight more tasks": each("schedules", s.more, first),
-        "rivals on those": each("rivals", s.more, first),
-        "Adagrad and Adafactor": each("schedules", s.tasks, s.others),
-        "sizes": each("sizes", s.sized, ["adamw"]),
-        "fine-tuning": each("fine-tuning", s.fine_tuned, ["adamw"]),
+        BEFORE: each("schedules", s.tasks, first),
+        BEFORE_RIVALS: each("rivals", s.tasks, first),
+        TUNING: each("fine-tuning", s.fine_tuned, ["adamw"]),
+        ADDED: each("schedules", s.more, first),
+        ADDED_RIVALS: each("rivals", s.more, first),
+        OTHERS: each("schedules", s.tasks, s.others),
+        BY_SIZE: each("sizes", s.sized, ["adamw"]),
     }
+
+
+def every(settings: Settings) -> list[Unit]:
+    """Return the units of all parts."""
+    return [unit for part in units(settings).values() for unit in part]
 
 
 class Methods(NamedTuple):
@@ -241,6 +250,27 @@ def wanted(settings: Settings, chosen: Iterable[Unit]) -> dict[str, Unit]:
         text = json.dumps(key, sort_keys=True)
         found[hashlib.sha256(text.encode()).hexdigest()[:16]] = unit
     return found
+
+
+def data_set(task: str) -> str:
+    """Return what a task is learned from.
+
+    >>> data_set("cifar-resnet")
+    'cifar'
+    """
+    return task.split("-")[0]
+
+
+def look(task: str) -> str:
+    """Return what a task's data had to do with GreedyLR's new default before.
+
+    >>> look("fashion-mlp"), look("cifar-cnn"), look("faces-mlp")
+    ('developed it', 'second look', 'first look')
+    """
+    source = data_set(task)
+    if source in DEVELOPED:
+        return "developed it"
+    return "second look" if source in SEEN else "first look"
 
 
 def steps_of(settings: Settings, task: str) -> int:

@@ -27,10 +27,9 @@ def run(how: How, settings: Settings = SIZES[""]) -> None:
     """Train what is missing, a part of the page after the other, and write it from what is kept."""
     results = Results(how.out / "article.parquet")
     if not how.page_only:
-        parts = plan.units(settings)
         if how.progress:
-            print(_table(settings, parts, results), flush=True)
-        for label, units in parts.items():
+            print(_table(settings, results), flush=True)
+        for label, units in plan.units(settings).items():
             work = partial(made, settings, how.data, starts(results, settings))
             wanted = plan.wanted(settings, units)
             results.complete(wanted, work, where=how.where, label=label, progress=how.progress)
@@ -44,9 +43,9 @@ def run(how: How, settings: Settings = SIZES[""]) -> None:
     pages.write(results, settings, how.page)
 
 
-def _table(settings: Settings, parts: Mapping[str, list[Unit]], results: Results) -> str:
+def _table(settings: Settings, results: Results) -> str:
     """Return what is still to be trained."""
-    wanted = plan.wanted(settings, [unit for units in parts.values() for unit in units])
+    wanted = plan.wanted(settings, plan.every(settings))
     lacking = [unit for name, unit in wanted.items() if name not in results]
     header = ["unit", "trainings, about", "steps", "seconds each", "seconds of a core, about"]
     return words.table(header, plan.table(settings, lacking))
@@ -57,10 +56,9 @@ def starts(results: Results, settings: Settings) -> dict[tuple[str, str], float]
 
     By task and optimizer, of those that are there.
     """
-    every = [unit for units in plan.units(settings).values() for unit in units]
     found = [
         record
-        for name, unit in plan.wanted(settings, every).items()
+        for name, unit in plan.wanted(settings, plan.every(settings)).items()
         if unit.part == "schedules" and name in results
         for record in kept.runs(results.of(name))
         if record.schedule == "constant"

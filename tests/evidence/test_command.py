@@ -61,7 +61,6 @@ def test_some_results_are_kept():
         (["robustness", "--jobs", "0"], "jobs must be an integer >= 1, got 0"),
         (["nmf", "--full", "--page-only"], "--full is no size of nmf: it has no other size"),
         (["robustness", "--full", "--quick"], "exclude each other"),
-        (["article", "--page-only", "--out", "absent"], "absent/schedules holds no runs"),
         (["update-ratio", "--page-only", "--out", "absent"], "update_ratio.parquet lacks runs"),
     ],
 )
