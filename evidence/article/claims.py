@@ -33,7 +33,7 @@ class Rival(NamedTuple):
     @property
     def kind(self) -> str:
         """What hypergradient descent does to how many rates, in words."""
-        form = "products" if self.name.endswith("multiplicative") else "sums"
+        form = "multiplicative" if self.name.endswith("multiplicative") else "additive"
         return f"{form}, a rate a {'parameter' if self.name.endswith('element') else 'group'}"
 
     @property

@@ -40,6 +40,7 @@ def text(study: Study) -> str:
     settings, said = study.settings, found(study)
     judged, apart = study.of(study.tasks), study.of(study.tasks, developed=True)
     met = rivals.present(judged)
+    there = [task for task in study.tasks if any(m.task == task for m in study.judged)]
     ours = [*(schedule.name for schedule in GREEDY), FALL]
     return pages.render(
         "article/page.md.j2",
@@ -57,7 +58,7 @@ def text(study: Study) -> str:
             for name in (*settings.optimizers, *settings.others)
             if (part := {m: runs for m, runs in judged.items() if m.optimizer == name})
         ],
-        by_task=[_task(study.judged, task, settings) for task in study.tasks],
+        by_task=[_task(study.judged, task, settings) for task in there],
         rivals={
             name: [
                 _row(x, [rivals.against(judged, name, x, share) for share in SHARES]) for x in met
