@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -287,8 +287,7 @@ def trainings(settings: Settings, unit: Unit) -> int:
 
 def seconds(settings: Settings, unit: Unit) -> float:
     """Return about how many seconds of a core a unit takes."""
-    cost_of: Mapping[str, float] = _COST
-    step = cost_of.get(unit.task) or cost_of[unit.task.split("-")[-1]]
+    step = _COST.get(unit.task) or _COST[unit.task.split("-")[-1]]
     step *= 1.5 if unit.part == "rivals" else 1.0
     return trainings(settings, unit) * steps_of(settings, unit.task) * step / 1000
 
@@ -299,7 +298,6 @@ def table(settings: Settings, chosen: Iterable[Unit]) -> list[list[str]]:
     for unit in chosen:
         count, time = trainings(settings, unit), seconds(settings, unit)
         runs, total = runs + count, total + time
-        each = f"{time / count:.2f}"
-        steps = f"{steps_of(settings, unit.task):,}"
+        steps, each = f"{steps_of(settings, unit.task):,}", f"{time / count:.2f}"
         rows.append([str(unit), f"{count:,}", steps, each, f"{time:.0f}"])
     return [*rows, ["total", f"{runs:,}", "", "", f"{total:.0f}"]]
