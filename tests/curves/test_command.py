@@ -41,7 +41,11 @@ def test_it_says_where_a_longer_run_will_end_and_what_that_rests_on(store: Path)
     true = float(losses("functional", rates("cosine", PEAK, 4000), np.array([4000]))[0])
     assert loss == pytest.approx(true, rel=5e-3)
     assert low < loss < high
-    assert "from 9 runs, functional law (functional scaling law, arXiv 2509.19189)" in done.output
+    assert "from 9 past runs, by the functional scaling law, arXiv 2509.19189" in done.output
+    constants = [line for line in done.output.splitlines() if line.startswith("  ") and "[" in line]
+    assert ", ".join(constants).count("[") >= 7
+    assert max(map(len, constants)) <= 120
+    assert "~" not in done.output
     assert "wild: it diverged at step 7" in done.output
 
 
@@ -58,7 +62,7 @@ def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path):
     assert "'large', 'small'" in str(done.exception) or "large, small" in str(done.exception)
     alone = asked(tmp_path / "both", task="small")
     assert alone.exit_code == 0, alone.exception
-    assert "from 9 runs" in alone.output
+    assert "from 9 past runs" in alone.output
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,17 @@ def test_the_sums_cost_is_linear_in_the_steps(monkeypatch):
         traces(np.full(steps, PEAK), np.arange(steps // 20, steps + 1, steps // 20), GRID)
     assert counts[1] / counts[0] == pytest.approx(2, rel=0.05)
     assert counts[2] / counts[0] == pytest.approx(4, rel=0.05)
+
+
+def test_the_multi_power_law_s_cost_is_linear_in_the_points():
+    rule, theta = LAWS["multi-power"], np.array(TRUE["multi-power"])
+    counts, run = [], Run(rates("cosine", 2e-3, 4000), np.arange(8, 4001, 8), 0.0)
+    few = [504, 1904, 3992]
+    true = [literal("multi-power", theta, run, step) for step in few]
+    for every in (8, 4, 2):
+        points = np.arange(every, 4001, every)
+        prepared = rule.prepare([run._replace(points=points)], GRID)
+        counts.append(len(prepared[1]))
+        found = rule.losses(theta, prepared)[0][np.searchsorted(points, few)]
+        assert found == pytest.approx(true, rel=1e-4)
+    assert counts[2] / counts[0] < 1.3 * 4  # of all pairs there are 16 times as many

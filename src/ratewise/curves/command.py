@@ -19,6 +19,8 @@ from ratewise.rules import plan as plans
 from ratewise.rules.plan import Plan, from_rates
 
 _NAMES = 5
+#: Constants of a law in a line.
+_A_LINE = 4
 #: Names of runs that a plan keeps.
 _KEPT = 200
 
@@ -80,8 +82,8 @@ def told(law: LossLaw, steps: int, found: Mapping[str, Any]) -> str:
     lines = [
         f"{which} loss after {steps:,} steps: {found['loss']:.4f} "
         f"[{found['low']:.4f}, {found['high']:.4f}] ({level:.0%})",
-        f"from {len(law.runs)} runs, {law.fitted.law.name} law ({law.fitted.law.source})",
-        "its parameters: " + _parameters(law, level),
+        f"from {len(law.runs)} past runs, by the {law.fitted.law.source}; its constants:",
+        *_constants(law, level),
     ]
     if law.left_out:
         lines.append(f"left out ({len(law.left_out)}):")
@@ -112,9 +114,14 @@ def planned(law: LossLaw, rates: Floats, schedule: Mapping[str, Any]) -> Plan:
     return replace(plan, provenance=provenance, forecast=ahead(law, plan.rates()))
 
 
-def _parameters(law: LossLaw, level: float) -> str:
-    found = law.parameters(level).items()
-    return ", ".join(f"{name} {p.value:.3g} [{p.low:.3g}, {p.high:.3g}]" for name, p in found)
+def _constants(law: LossLaw, level: float) -> list[str]:
+    """Return the law's constants with their intervals, some in a line; those not fitted are not."""
+    said = [
+        f"{name.replace('~peak', ' by peak rate')} {one.value:.3g} [{one.low:.3g}, {one.high:.3g}]"
+        for name, one in law.parameters(level).items()
+        if not one.value == one.low == one.high
+    ]
+    return ["  " + ", ".join(said[i : i + _A_LINE]) for i in range(0, len(said), _A_LINE)]
 
 
 def _first(left_out: dict[str, str]) -> Sequence[tuple[str, str]]:

@@ -71,7 +71,9 @@ class Fitted:
         return found
 
 
-def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3) -> Fitted:
+def fit_law(
+    law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3, delta: float = DELTA
+) -> Fitted:
     """Return the law fitted to runs.
 
     The sum over points of Huber's loss of ln(loss / law) is least; weak normal priors around
@@ -82,6 +84,7 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
         runs: two or more, checked by `ratewise.curves.points.check`.
         seed: of the starts.
         starts: how many of the best of 40 random ones are followed.
+        delta: where Huber's loss turns from a square into a line, in ln loss.
 
     Raises:
         InvalidArgument: no start led to a law of finite losses.
@@ -105,9 +108,9 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
         safe = np.where(sound, values, 1e3 * losses)
         misfit = np.log(safe) - logs
         by = np.where(sound[:, None] & np.isfinite(slopes), slopes, 0.0)
-        prior = DELTA * (theta - centre) / spread
+        prior = delta * (theta - centre) / spread
         rows = by / safe[:, None]
-        rows = np.concatenate([rows, np.diag(DELTA / spread)])
+        rows = np.concatenate([rows, np.diag(delta / spread)])
         rows[:, frozen] = 0.0
         return np.concatenate([misfit, prior]), rows
 
@@ -122,7 +125,7 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
 
     tried = centre + spread * rng.standard_normal((_TRIED, len(centre))) * ~frozen
     tried[0] = centre
-    costs = [float(_huber(evaluated(theta)[0])) for theta in tried]
+    costs = [_huber(evaluated(theta)[0], delta) for theta in tried]
     best: Any = None
     for k in np.argsort(costs, kind="stable")[:starts]:
         found = least_squares(
@@ -130,7 +133,7 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
             tried[k],
             lambda theta: once(theta)[1],
             loss="huber",
-            f_scale=DELTA,
+            f_scale=delta,
             max_nfev=_EVALUATIONS,
             x_scale=spread,
         )
@@ -139,7 +142,7 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
     if best is None:
         raise InvalidArgument("no law fits these runs: look at their losses and rates")
     misfit, rows = evaluated(best.x)
-    covariance = _clustered(misfit, rows, [len(run.loss) for run in runs])
+    covariance = _clustered(misfit, rows, [len(run.loss) for run in runs], delta)
     residual = misfit[: len(logs)]
     return Fitted(
         law, best.x, covariance, peak, grid, len(runs),
@@ -147,18 +150,18 @@ def fit_law(law: Law, runs: Sequence[Points], *, seed: int = 0, starts: int = 3)
     )  # fmt: skip
 
 
-def _huber(misfit: Floats) -> float:
-    z = np.abs(misfit) / DELTA
+def _huber(misfit: Floats, delta: float) -> float:
+    z = np.abs(misfit) / delta
     return float(np.where(z <= 1, z**2, 2 * z - 1).sum())
 
 
-def _clustered(misfit: Floats, rows: Floats, counts: Sequence[int]) -> Floats:
+def _clustered(misfit: Floats, rows: Floats, counts: Sequence[int], delta: float) -> Floats:
     """Return the parameters' covariance, with a run's points as one observation.
 
     The sandwich of the weighted Jacobian: points of one curve err together, so that the sums over
     each run are what varies. Liang and Zeger 1986.
     """
-    z = np.abs(misfit) / DELTA
+    z = np.abs(misfit) / delta
     weight = np.where(z <= 1, 1.0, 1.0 / np.maximum(z, 1.0))
     bread = np.linalg.pinv(rows.T @ (weight[:, None] * rows), rcond=1e-12)
     n = sum(counts)
@@ -166,4 +169,4 @@ def _clustered(misfit: Floats, rows: Floats, counts: Sequence[int]) -> Floats:
     edges = np.cumsum([0, *counts[:-1]])
     each = np.add.reduceat(pulls, edges)
     many = len(counts) / max(1, len(counts) - 1)
-    return bread @ (many * each.T @ each + DELTA**2 * np.diag(np.diag(rows[n:]) ** 2)) @ bread
+    return bread @ (many * each.T @ each + delta**2 * np.diag(np.diag(rows[n:]) ** 2)) @ bread

@@ -136,13 +136,12 @@ class MultiPower(Law):
     exponents = ("A~peak", "B~peak")
 
     def prepare(self, runs: Sequence[Run], grid: Grid) -> Any:
-        """Return all pairs of a point and an earlier change of the rate; few changes a run."""
+        """Return all pairs of a point and an earlier change of the rate; few changes a point."""
         first, pairs = 0, []
         for run in runs:
-            change, log_rate, at, stretch = _changes(run)
-            i, j = np.nonzero(np.arange(len(run.points))[:, None] >= stretch[None])
-            since = np.maximum(summed(run.rates)[run.points][i] - at[j], 0.0)
-            pairs.append((i + first, change[j], log_rate[j], since))
+            i, (change, log_rate, at) = _pairs(_changes(run), len(run.points))
+            since = np.maximum(summed(run.rates)[run.points][i] - at, 0.0)
+            pairs.append((i + first, change, log_rate, since))
             first += len(run.points)
         return _power(runs), *map(np.concatenate, zip(*pairs, strict=True))
 
@@ -179,11 +178,48 @@ class MultiPower(Law):
         return np.r_[np.log(centre), 0, 0], np.array([0.1, 1, 2, 0.4, 1, 1, 0.4, 0.5, 0.3, 1])
 
 
-def _changes(run: Run) -> tuple[Floats, Floats, Floats, Steps]:
+def _pairs(changes: Floats, points: int) -> tuple[Steps, Floats]:
+    """Return the pairs of a point and a change before it: the points, and three rows of changes.
+
+    Of many points neighbouring stretches are taken together, in blocks; a point sees the changes
+    of its own block singly. So the pairs are about 2 `_PARTS` a point, and linear in the points.
+
+    Args:
+        changes: [changes, 4] as `_changes` returns them.
+        points: how many.
+    """
+    stretch = changes[:, 3].astype(np.int64)
+    size, at = -(-points // _PARTS), np.arange(points)
+    if size == 1:
+        i, j = np.nonzero(at[:, None] >= stretch[None])
+        return i, changes[j, :3].T
+    block = stretch // size
+    whole = np.concatenate([_together(changes[block == one]) for one in range(points // size + 1)])
+    i, j = np.nonzero(at[:, None] // size > whole[None, :, 3] // size)
+    found = [(i, whole[j, :3])]
+    for one in range(points // size + 1):
+        own, inside = changes[block == one], at[at // size == one]
+        i, j = np.nonzero(inside[:, None] >= own[None, :, 3])
+        found.append((inside[i], own[j, :3]))
+    which, rows = zip(*found, strict=True)
+    return np.concatenate(which), np.concatenate(rows).T
+
+
+def _together(changes: Floats) -> Floats:
+    """Return the falls as one, and the rises as one."""
+    rows = []
+    for own in (changes[changes[:, 0] > 0], changes[changes[:, 0] < 0]):
+        if len(own):
+            height = own[:, 0].sum()
+            rows.append([height, *(own[:, 0] @ own[:, 1:3] / height), own[0, 3]])
+    return np.array(rows, float).reshape(-1, 4)
+
+
+def _changes(run: Run) -> Floats:
     """Return the falls of the rate: how far, ln of the rate after it, S before it, its stretch.
 
     Neighbouring changes of one sign are taken together, so that a run has at most about twice
-    `_PARTS` of them: the pairs with points are then linear in the points.
+    `_PARTS` of them, or two between points.
     """
     total, rate = summed(run.rates), np.concatenate([[0.0], run.rates])
     parts = max(1, -(-_PARTS // max(1, len(run.points))))
@@ -199,8 +235,7 @@ def _changes(run: Run) -> tuple[Floats, Floats, Floats, Steps]:
                     before = float(weight @ total[own - 1] / height)
                     rows.append((height, np.log(max(after, 1e-12)), before, stretch))
         last = int(point)
-    table = np.array(rows, float).reshape(-1, 4)
-    return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64)
+    return np.array(rows, float).reshape(-1, 4)
 
 
 LAWS: dict[str, Law] = {law.name: law for law in (Functional(), MultiPower())}

@@ -127,7 +127,9 @@ def _panels(law: LossLaw, seen: Sequence[Points], plan: Plan) -> list[Panel]:
 
 
 def _rates(name: str, colour: str, rates: Floats, strong: bool = False) -> Line:
-    at = np.unique(np.linspace(0, len(rates) - 1, _POINTS).astype(int))
+    """Return the line of a schedule, from where its rate is known on: before, it is 0."""
+    first = int(np.flatnonzero(rates)[0])
+    at = np.unique(np.linspace(first, len(rates) - 1, _POINTS).astype(int))
     return Line(name, colour, (at + 1).tolist(), rates[at].tolist(), strong=strong)
 
 
