@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,6 +58,7 @@ def address() -> Iterator[str]:
             ray.init,
             "local",  # and not the cluster of another test
             num_cpus=2,
+            num_gpus=1,  # which is a number to Ray: no such thing has to be there
             resources={"magnet": 1},
             object_store_memory=80_000_000,
             include_dashboard=False,
@@ -99,6 +102,13 @@ def kept(into: list[list[str]]) -> Iterator[Callable[[Sequence[Any]], None]]:
     yield lambda made: into.append([name for name, _ in made])
 
 
+class OfTheDriver(list[Any]):
+    """What no worker could write to: it cannot be sent."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it stays where it is")
+
+
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[Path]:
     yield folder
@@ -136,11 +146,11 @@ def test_a_worker_that_dies_costs_nobody_else_anything_and_the_driver_stores(tmp
     plain = [Item(f"z{i}") for i in range(40)]
     items = [Item("once", deaths=1), Item("always", deaths=99), *plain]
     items += [Item("odd", error=ArithmeticError("odd"))]
-    batches: list[list[str]] = []
+    batches: list[list[str]] = OfTheDriver()
     with workers(work(tmp_path, keep=partial(kept, batches)), ON_RAY, 43) as found:
         with pytest.raises(RunFailed, match="2 of 43 runs failed, the others are kept") as caught:
             drain(found.each(items), 43, "runs", show=False)
-        assert found.places().startswith(", ")
+        assert re.fullmatch(r", 2 on [\d.]+", found.places())
     assert f"  always: its worker ended {TRIES} times" in str(caught.value)
     assert "  odd: ArithmeticError: odd" in str(caught.value)
     stored = [name for batch in batches for name in batch]
@@ -179,6 +189,47 @@ def test_what_was_made_before_the_data_were_gone_is_stored(tmp_path: Path):
     assert [name for batch in batches for name in batch] == ["a", "b"]
 
 
+def nothing(folder: Path, item: Item) -> None:
+    """Make nothing."""
+
+
+def test_a_module_that_a_machine_lacks_is_named_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = types.ModuleType("only_here")
+    module.nothing = types.FunctionType(nothing.__code__, {}, "nothing")
+    module.nothing.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    lacks = r"[\d.]+ lacks what a worker needs \(ModuleNotFoundError: No module named 'only_here'"
+    with pytest.raises(VersionsDiffer, match=lacks):
+        each(work(tmp_path, make=module.nothing), [Item("a")])
+
+
+def test_a_cluster_that_has_no_machine_left_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(on_ray, "GROWS_SECONDS", 0.0)
+    with workers(work(tmp_path), Where("ray", 1), 1) as found:
+        monkeypatch.setattr(on_ray, "_room", lambda where: 0)
+        with pytest.raises(Unreachable, match=r"no machine for a worker for 0 s.*is kept"):
+            list(found.each([Item("a", deaths=99)]))
+
+
+def given(folder: Path, item: Item) -> tuple[int, dict[str, float]]:
+    """Return the threads that torch uses, and what Ray has given to the worker."""
+    import torch
+
+    return torch.get_num_threads(), ray.get_runtime_context().get_assigned_resources()
+
+
+def test_a_worker_has_what_was_asked_for_and_as_many_threads(tmp_path: Path):
+    asked = {"cpus": 2.0, "gpus": 0.5, "memory": 1e6, "magnet": 1.0}
+    (one,) = each(work(tmp_path, make=given), [Item("a")], Where("ray", resources=asked))
+    threads, found = one.made
+    assert threads == 2
+    assert found == {"CPU": 2.0, "GPU": 0.5, "memory": 1e6, "magnet": 1.0}
+
+
 def test_other_versions_are_named_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(on_ray, "versions", lambda: {"torch": "1.0", "Python": "2.7"})
     with pytest.raises(VersionsDiffer, match=r"torch [\d.]+ there, 1\.0 here; Python"):
@@ -191,7 +242,8 @@ def test_other_versions_are_named_at_the_start(tmp_path: Path, monkeypatch: pyte
     [
         (Where("ray", 3), "jobs must be at most 2, what the cluster holds at cpus=1 each, got 3"),
         (Where("ray", 2, resources={"cpus": 2}), "jobs must be at most 1, .*cpus=2"),
-        (Where("ray", resources={"cpus": 0.5, "gpus": 0.5}), "at most 0, .*gpus=0.5"),
+        (Where("ray", 3, resources={"cpus": 0.5, "gpus": 0.5}), "at most 2, .*gpus=0.5"),
+        (Where("ray", resources={"gpus": 2.0}), "at most 0, .*gpus=2"),
         (Where("ray", 2, resources={"cpus": 0, "magnet": 1}), "at most 1"),
         (Where("ray", 2, resources={"memory": 1e15}), "at most 0"),
     ],
@@ -269,6 +321,27 @@ for module in (made_up, records):
 made_up.go_on(Path("out"), int(sys.argv[1]), Where("ray", 1, sys.argv[2]))
 """
 RUNS = 60
+#: And a command, which begins a Ray of its own.
+COMMAND = ["-m", "ratewise", "compare", "--tasks", "diabetes-mlp", "--schedules", "cosine"]
+COMMAND += ["--rates", "0.01,0.1,1", "--tuning-seeds", "1", "--seeds", "2", "--steps", "5"]
+COMMAND += ["--backend", "ray", "--jobs", "1", "--dashboard", "--out", "out"]
+
+
+def python(*line: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that finds what this one does."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, *line], cwd=folder, env=environment, stderr=subprocess.PIPE
+    )
+
+
+def test_a_command_begins_a_ray_of_its_own_and_says_once_where_it_is(tmp_path: Path, address: str):
+    process = python(*COMMAND, folder=tmp_path)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 0, said
+    (where,) = re.findall(r"^Ray: ([\d.]+:\d+), .*dashboard", said, re.MULTILINE)
+    assert where != address
+    assert len(Store(tmp_path / "out").load()) >= 5
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
@@ -276,12 +349,7 @@ def test_a_driver_that_is_stopped_leaves_no_worker_and_repeats_no_finished_run(
     tmp_path: Path, address: str, way: signal.Signals
 ):
     before = actors()
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(RUNS), address],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        stderr=subprocess.PIPE,
-    )
+    process = python("-c", DRIVER, str(RUNS), address, folder=tmp_path)
     out, deadline = tmp_path / "out", time.monotonic() + 240
     while not files(out) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -76,6 +76,13 @@ def test_a_late_piece_is_made_a_second_time_once_and_whoever_is_first_counts():
     assert found.over
 
 
+def test_where_another_worker_would_be_no_quicker_what_is_late_is_waited_for():
+    found = Pieces(2, workers=2, most=1, copies=False)
+    found.done(given(found), 1.0)
+    given(found)
+    assert found.next(1e6) is None
+
+
 def test_the_first_of_two_counts_and_the_second_is_forgotten():
     found = Pieces(2, workers=2)
     found.done(given(found), 1.0)

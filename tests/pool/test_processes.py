@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ratewise.errors import CannotWrite, InvalidArgument, MissingData, RunFailed
-from ratewise.pool import Done, Where, Work, drain, processes, workers
+from ratewise.pool import Done, Where, Work, drain, pieces, processes, workers
 from ratewise.pool.pieces import TRIES
 from ratewise.pool.work import Keep
 
@@ -141,6 +141,24 @@ def endless(folder: Path, item: Item) -> None:
     (folder / f"{item.name}.done").write_text(str(os.getpid()))
     while item.name != "first":
         time.sleep(0.01)
+
+
+def patient(folder: Path, item: Item) -> None:
+    make(folder, item)
+    while item.name == "long" and not (folder / "over").exists():
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("forked")
+def test_the_last_one_is_not_begun_again_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pieces, "LATE_SECONDS", 0.0)
+    found = each(work(tmp_path, make=patient, keep=None), [Item("long"), Item("a"), Item("b")])
+    assert sorted([next(found), next(found)]) == [Done(1), Done(2)]
+    (tmp_path / "over").touch()
+    assert list(found) == [Done(0)]
+    assert tries(tmp_path) == {"long": 1, "a": 1, "b": 1}
 
 
 def gone(process: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -56,6 +57,7 @@ ANSWERS_SECONDS = 15.0
 GROWS_SECONDS = 60.0
 #: A local Ray that is not ready in time is started again so often.
 STARTS = 3
+_DASHBOARD = "it needs pip install 'ray[default]' where Ray is started"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 #: Addresses that this process has joined by.
 _joined: set[str] = set()
@@ -101,12 +103,14 @@ def connect(where: Where) -> None:
         address = where.address or os.environ.get("RAY_ADDRESS") or None
         if address not in (None, "auto", "local"):
             _answers(address)
-        _join(address) if address else _start(where)
+        context = _join(address) if address else _start(where)
+        if where.dashboard:
+            page = context.dashboard_url
+            shown = f"dashboard http://{page}" if page else f"no dashboard ({_DASHBOARD})"
+            print(f"Ray: {_here()}, {shown}", file=sys.stderr, flush=True)
     elif where.address not in {None, "auto", *_joined} and where.address != _here():
         allowed = f"{_here()!r} or None, where this process has joined already"
         raise invalid("address", allowed, where.address, "or call ray.shutdown() first")
-    if where.dashboard:
-        _say_addresses()
 
 
 def _here() -> str:
@@ -114,10 +118,11 @@ def _here() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def _join(address: str) -> None:
+def _join(address: str) -> Any:
     try:
-        ray.init(address, **_QUIET)
+        context = ray.init(address, **_QUIET)
         _joined.add(address)
+        return context
     except ConnectionError as error:
         raise _unreachable(address, str(error).splitlines()[0]) from error
     except RuntimeError as error:
@@ -127,13 +132,13 @@ def _join(address: str) -> None:
         raise VersionsDiffer(f"{' '.join(str(error).split())}: {fix}") from error
 
 
-def _start(where: Where) -> None:
+def _start(where: Where) -> Any:
     """Start a local Ray; on a busy machine it may not be ready within the time that it allows."""
+    wanted = None if where.dashboard else False  # None is one where its packages are installed
     for left in reversed(range(STARTS)):
         try:
             # without an address Ray would join any cluster that somebody began on this machine
-            ray.init("local", include_dashboard=where.dashboard, **_QUIET)
-            return
+            return ray.init("local", include_dashboard=wanted, **_QUIET)
         except Exception as error:  # of no class of its own
             ray.shutdown()
             if "timed out" not in str(error):
@@ -162,14 +167,6 @@ def _answers(address: str) -> None:
 def _unreachable(address: str | None, reason: str) -> Unreachable:
     fix = "start it there (ray start --head), or pass no address for a local Ray"
     return Unreachable(f"no Ray answers at {address} ({reason}): {fix}")
-
-
-def _say_addresses() -> None:
-    context = ray.get_runtime_context()
-    node = ray.worker.global_worker.node
-    page = node.webui_url if node is not None else ""
-    shown = f"dashboard http://{page}" if page else "no dashboard (pip install 'ray[default]')"
-    print(f"Ray: {context.gcs_address}, {shown}", file=sys.stderr, flush=True)
 
 
 # -- what a worker needs, and how many there is room for ---------------------------------------
@@ -315,17 +312,18 @@ class _Cluster:
             if over:  # and whatever else is there: what is stored together costs less
                 over, _ = ray.wait(waited, num_returns=len(waited), timeout=0)
             self._check_room()
-            made: list[tuple[int, Made]] = []
+            done: list[Done] = []
             stop: Exception | None = None
             for reference in over:
                 try:
                     if reference in self._beginning:
                         self._begun(reference)
                     else:
-                        yield from self._taken(reference, pieces, items, made)
+                        self._take(reference, pieces, items, done)
                 except Exception as error:  # what the others have made is stored before
                     stop = error
-            yield from self._stored(made, items)
+            yield from (one for one in done if one.wrong)
+            yield from self._stored([one for one in done if not one.wrong], items)
             if stop is not None:
                 raise stop
         for actor, _ in self._working.values():  # late, and overtaken by a copy
@@ -355,6 +353,8 @@ class _Cluster:
         try:
             machine, theirs, wrong = ray.get(reference)
         except _LOST as error:
+            if absent := _absent(error):
+                raise absent from error
             self._failed += 1
             if self._failed >= TRIES * self._count:
                 reason = str(error).strip().splitlines()[-1].strip()
@@ -370,10 +370,10 @@ class _Cluster:
             raise _on(machine, wrong)
         self._machines[actor] = machine
 
-    def _taken(
-        self, reference: Any, pieces: Pieces, items: Sequence[Item], made: list[tuple[int, Made]]
-    ) -> Iterator[Done]:
-        """Take what a worker has made; yield what went wrong, and collect the rest."""
+    def _take(
+        self, reference: Any, pieces: Pieces, items: Sequence[Item], done: list[Done]
+    ) -> None:
+        """Add to `done` what a worker has made; raise what ends the work for all."""
         actor, piece = self._working.pop(reference)
         try:
             found, seconds, wrong = ray.get(reference)
@@ -382,39 +382,35 @@ class _Cluster:
             with contextlib.suppress(Exception):
                 ray.kill(actor)
             self._begin()
-            for number in pieces.lost(piece):
-                why = f"its worker ended {TRIES} times: killed, crashed, out of memory"
-                yield Done(number, None, f"{self._work.name(items[number])}: {why}")
+            why = f"its worker ended {TRIES} times: killed, crashed, out of memory"
+            given_up = pieces.lost(piece)
+            done += [Done(n, None, f"{self._work.name(items[n])}: {why}") for n in given_up]
             return
         results = dict(zip(piece.numbers, found, strict=False))  # up to what went wrong for all
-        for number in pieces.done(piece, seconds):
-            one, failure = results.get(number, (None, ""))
-            if failure:
-                yield Done(number, None, failure)
-            elif number in results:
-                made.append((number, one))
+        first = pieces.done(piece, seconds)
+        done += [Done(number, *results[number]) for number in first if number in results]
         if wrong is not None:
             raise _on(self._machines[actor], wrong)
 
-    def _stored(self, made: list[tuple[int, Made]], items: Sequence[Item]) -> Iterator[Done]:
+    def _stored(self, done: list[Done], items: Sequence[Item]) -> Iterator[Done]:
         """Store what has come together; should that fail, each alone, to know which it was."""
-        if self._keep is None or not made:
-            yield from (Done(number, one) for number, one in made)
+        if self._keep is None or not done:
+            yield from done
             return
         try:
-            self._keep([one for _, one in made])
+            self._keep([one.made for one in done])
         except FOR_ALL:
             raise
         except Exception as error:
-            if len(made) > 1:
-                for one in made:
+            if len(done) > 1:
+                for one in done:
                     yield from self._stored([one], items)
                 return
-            number, _ = made[0]
+            number = done[0].number
             wrong = f"{self._work.name(items[number])}: {type(error).__name__}: {error}"
             yield Done(number, None, wrong)
             return
-        yield from (Done(number) for number, _ in made)
+        yield from (Done(one.number) for one in done)
 
     def _check_room(self) -> None:
         """Raise if the cluster has had no machine for any worker for a while."""
@@ -427,6 +423,20 @@ class _Cluster:
                 f"the cluster has had no machine for a worker for {GROWS_SECONDS:g} s: "
                 "add one, then repeat the command; what is finished is kept"
             )
+
+
+#: How Ray tells that a worker could not read what it was sent, and on which machine.
+_ABSENT = re.compile(r"ip=([^,)]+).*\n((?:ModuleNotFound|Import|Attribute)Error: .*)", re.DOTALL)
+
+
+def _absent(error: Exception) -> VersionsDiffer | None:
+    """Return the error for a machine that lacks a package, or a module of the user's."""
+    found = _ABSENT.search(str(error)) if getattr(error, "actor_init_failed", False) else None
+    if found is None:
+        return None
+    machine, reason = found.groups()
+    fix = "install the same there as here, then repeat the command"
+    return VersionsDiffer(f"{machine} lacks what a worker needs ({reason.strip()}): {fix}")
 
 
 def _on(machine: str, error: Exception) -> Exception:

@@ -34,6 +34,7 @@ class Pieces:
         count: how many items there are.
         workers: how many may work at once.
         most: items in a piece; 1 sends each alone.
+        copies: whether what is late is begun once more beside it: elsewhere it may be quicker.
         place: the number of an item's place, or None if any worker will do.
     """
 
@@ -43,6 +44,7 @@ class Pieces:
         workers: int,
         *,
         most: int = 1_000,
+        copies: bool = True,
         place: Callable[[int], int] | None = None,
     ) -> None:
         self._waiting = deque(range(count))
@@ -50,6 +52,8 @@ class Pieces:
         self._workers = workers
         self._most = 1 if place else most
         self._place = place
+        # What stays with a worker has none either: another one would first have to catch up.
+        self._copies = copies and place is None
         # An item that was lost goes alone: of a piece nobody knows which item ended its worker.
         self._losses: Counter[int] = Counter()
         self._open: set[Piece] = set()
@@ -98,7 +102,7 @@ class Pieces:
 
     def _late(self, now: float) -> list[int]:
         """Return the items of a piece that holds up the end, to be made once more beside it."""
-        if self._made == 0 or self._place is not None:
+        if self._made == 0 or not self._copies:
             return []
         each = self._took / self._made
         for piece in sorted(self._open, key=lambda piece: piece.since):

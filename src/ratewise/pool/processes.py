@@ -79,9 +79,8 @@ class _Processes:
         count = len(self._workers)
         _check_can_be_sent(list(items), count)
         place = self._work.place
-        pieces = Pieces(
-            len(items), count, most=1, place=place and (lambda number: place(items[number]))
-        )
+        number_of = place and (lambda number: place(items[number]))
+        pieces = Pieces(len(items), count, most=1, copies=False, place=number_of)
         begun: dict[Future[tuple[Made, str]], tuple[_Worker, Piece]] = {}
         idle = set(range(count))
         while not pieces.over:
