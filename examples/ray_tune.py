@@ -1,14 +1,16 @@
-"""Ray Tune over base rates, under GreedyLR: bad trials stop early, and checkpoints resume exactly.
+"""Ray Tune over base rates, under GreedyLR: checkpoints that resume exactly, and the Advisor.
 
 Needs ``pip install 'ratewise[compare]' 'ray[tune]'``. A trainable of Tune saves the scheduler
 beside the model and the optimizer, and the generator of the data order; whoever goes on from such a
 checkpoint (ASHA, population based training, a trial whose machine died) does what the trial would
-have done. Add ``--quick`` for a short run.
+have done. First ASHA goes through a grid and stops bad trials early; then the rates are those that
+ratewise's Advisor proposes, run after run. Add ``--quick`` for a short run.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -18,10 +20,12 @@ import ray
 import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import Searcher
 from sklearn.datasets import load_digits
 from torch import nn
 
 import ratewise
+from ratewise.curves import Key
 
 STEPS = 30  #: optimizer steps between two reports to Tune
 
@@ -70,14 +74,67 @@ class Digits(tune.Trainable):
         self.order.set_state(state["order"])
 
 
-def resumed_exactly(lr: float) -> bool:
+class Advised(Searcher):
+    """The Advisor as Tune asks for it: a trial's rate is asked for, and its last loss is told.
+
+    A trial that something else stops early would tell the loss of a shorter run: use no ASHA here.
+    """
+
+    def __init__(self, advisor: ratewise.Advisor) -> None:
+        super().__init__(metric="loss", mode="min")
+        self._advisor, self._asked = advisor, {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a trial's configuration, None to wait for others, or that there are no more."""
+        advice = self._advisor.ask()
+        if advice is None:
+            return Searcher.FINISHED if self._advisor.done else None
+        self._asked[trial_id] = advice
+        return {"lr": advice.value}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Take what a trial came to; one that failed counts as diverged."""
+        loss = math.inf if error or result is None else result["loss"]
+        self._advisor.tell(self._asked.pop(trial_id), loss)
+
+
+def resumed_exactly(lr: float, kind: type[Digits] = Digits) -> bool:
     """Return whether a trainable that goes on from a checkpoint does what the first one does."""
-    first, second = Digits({"lr": lr}), Digits({"lr": lr})
+    first, second = kind({"lr": lr}), kind({"lr": lr})
     first.step()
     with tempfile.TemporaryDirectory() as folder:
         first.save_checkpoint(folder)
         second.load_checkpoint(folder)
     return [first.step(), first.step()] == [second.step(), second.step()]
+
+
+def tuned(folder: str, longest: int, space: dict[str, Any], **options: Any) -> tune.ResultGrid:
+    """Run trials, two at a time, and show what came of them.
+
+    Args:
+        folder: for Tune's files.
+        longest: reports until a trial ends.
+        space: the rates, where Tune chooses them.
+        options: of `tune.TuneConfig`: what else chooses rates, and what stops a trial before.
+    """
+    tuner = tune.Tuner(
+        Digits,
+        param_space=space,
+        tune_config=tune.TuneConfig(metric="loss", mode="min", max_concurrent_trials=2, **options),
+        run_config=tune.RunConfig(
+            storage_path=folder,
+            stop={"training_iteration": longest},
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            verbose=0,
+        ),
+    )
+    results = tuner.fit()
+    for result in sorted(results, key=lambda one: one.config["lr"]):
+        steps = STEPS * result.metrics["training_iteration"]
+        print(f"lr {result.config['lr']:g}: {result.metrics['loss']:.3f} after {steps} steps")
+    return results
 
 
 def main() -> None:
@@ -90,30 +147,19 @@ def main() -> None:
     rates = [3e-4, 1e-2] if quick else [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
     longest = 3 if quick else 20
     with tempfile.TemporaryDirectory() as folder:
-        tuner = tune.Tuner(
-            Digits,
-            param_space={"lr": tune.grid_search(rates)},
-            tune_config=tune.TuneConfig(
-                metric="loss",
-                mode="min",
-                scheduler=ASHAScheduler(max_t=longest, grace_period=2 if quick else 5),
-                max_concurrent_trials=2,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=folder,
-                stop={"training_iteration": longest},
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-                verbose=0,
-            ),
-        )
-        results = tuner.fit()
-        best = results.get_best_result()
-        for result in sorted(results, key=lambda one: one.config["lr"]):
-            steps = STEPS * result.metrics["training_iteration"]
-            print(f"lr {result.config['lr']:g}: {result.metrics['loss']:.3f} after {steps} steps")
+        early = ASHAScheduler(max_t=longest, grace_period=2 if quick else 5)
+        found = tuned(folder, longest, {"lr": tune.grid_search(rates)}, scheduler=early)
+        best = found.get_best_result()
         print(f"best: lr {best.config['lr']:g}, the rate at its end {best.metrics['lr']:.2g}")
+
+        key = Key("digits", optimizer="adamw", total_steps=STEPS * longest)
+        advisor = ratewise.Advisor(f"{folder}/advisor.json", key=key, budget=2 if quick else 6)
+        tuned(folder, longest, {}, search_alg=Advised(advisor), num_samples=-1)
+        print(f"Advisor: lr {advisor.best():.2g}, {advisor.reason}")
     ray.shutdown()
-    print("resumed exactly" if resumed_exactly(best.config["lr"]) else "NOT resumed exactly")
+    if not resumed_exactly(best.config["lr"]):
+        raise SystemExit("a checkpoint did not resume exactly")
+    print("resumed exactly")
 
 
 if __name__ == "__main__":
