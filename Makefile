@@ -5,7 +5,7 @@ SEED ?= 0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test numerics check docs dist fuzz install format clean
+.PHONY: demo test numerics check lowest docs dist fuzz install format clean
 
 demo: .venv/.demo
 	$(BIN)/ratewise compare --tasks digits-mlp,digits-cnn,diabetes-mlp,pydoc-gru \
@@ -26,6 +26,15 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What needs no framework, on the lowest versions that pyproject.toml promises; with PYTHON=python3.10.
+LOWEST := .venv-lowest/bin
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct \
+		--editable '.[compare,nmf]' 'pytest>=8' 'hypothesis>=6.100'
+	$(LOWEST)/python -m pytest -q tests/rules tests/schedulers tests/contracts tests/optimizers
 
 # The site, into site/: a warning is an error.
 docs: .venv/.dev
@@ -65,4 +74,4 @@ install: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv demo report fuzz site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-lowest demo report fuzz site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

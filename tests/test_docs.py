@@ -146,6 +146,18 @@ def test_every_public_name_is_in_the_reference():
     assert "ratewise.GreedyLR" in names()
 
 
+def test_the_errors_that_people_meet_have_a_page_to_read():
+    from ratewise import errors
+
+    text = (ROOT / "docs" / "reference" / "errors.rst").read_text(encoding="utf-8")
+    named = re.findall(r":class:`~ratewise\.errors\.(\w+)`", text)
+    assert {"MissingLoss", "OverwrittenRateWarning", "MissingExtra"} <= set(named)
+    assert all(hasattr(errors, name) for name in named)
+    pages = re.findall(r":doc:`/(\w+)`", text)
+    assert len(pages) >= len(named)
+    assert all((ROOT / "docs" / f"{page}.md").exists() for page in pages)
+
+
 def test_the_command_line_s_page_names_every_command():
     from ratewise import cli
 

@@ -129,7 +129,8 @@ def test_a_provenance_may_be_anything_but_deep(kind: tuple[Any, Path]):
         (lambda tensors: tensors["1.bias"].__setitem__(0, 3e38), "finite numbers"),
         (lambda tensors: tensors.update({"0.bias": tensors["0.bias"].astype(np.float64)}), "F64"),
         (lambda tensors: tensors.update(more=tensors["0.bias"]), "tensors of no layer: more"),
-        (lambda tensors: tensors.clear(), "one output"),
+        # safetensors before 0.5 reads no file without tensors
+        (lambda tensors: tensors.clear(), "one output|InvalidHeader"),
         (lambda tensors: tensors.update({"0.weight": tensors["0.weight"].T.copy()}), "layers"),
         (
             lambda tensors: tensors.update({f"{i}.bias": tensors["0.bias"] for i in range(70)}),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests import torch_has
 from torch import nn
 
 from ratewise import LearnedLR, UpdateRatioLR
@@ -26,11 +27,9 @@ class Net(nn.Module):
 
 
 def named(optimizer: type[torch.optim.Optimizer], parameters: Any) -> torch.optim.Optimizer:
-    """Return an optimizer of named parameters, which torch knows from 2.6 on."""
-    try:
-        return optimizer(parameters, lr=0.1)
-    except TypeError:
-        pytest.skip("this torch's optimizers take no named parameters")
+    """Return an optimizer of named parameters."""
+    torch_has.named_parameters()
+    return optimizer(parameters, lr=0.1)
 
 
 def explained(scheduler: Any, model: nn.Module) -> str:
