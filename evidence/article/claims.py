@@ -122,7 +122,8 @@ def claims(said: Found) -> list[Claim]:
 def _as_good(counts: Count) -> Sequence[Claim]:
     goal, title = counts.goal, "as good as the usual schedules in more than 90% of comparisons, by "
     held = goal.low > GOAL or (False if goal.high < GOAL else None)
-    span = f"[{goal.low:.0%}, {goal.high:.0%}] over {goal.n} {goal.over}"
+    low, high = max(goal.low, 0.0), min(goal.high, 1.0)
+    span = f"[{low:.0%}, {high:.0%}] over {goal.n} {goal.over}"
     shares = f"{counts.as_good:.0%}", f"{counts.paper_as_good:.0%}"
     last = f"{title}the paper's count, which forgives 0.1"
     return [

@@ -115,6 +115,7 @@ class Count:
     verdicts: Counter[str]
     paper: Mapping[str, int]
     overall: Interval  #: of the mean log-ratio, tasks or their data sets as the units
+    middle: float  #: of the cells' mean log-ratios, the median
     goal: Interval  #: of the share of cells that are as good, a value a task, against `GOAL`
 
     @property
@@ -132,6 +133,11 @@ class Count:
         """Share of cells whose median loss is not above theirs, by any margin."""
         mine = self.paper["better"] + self.paper["insignificantly better"]
         return mine / self.cells if self.cells else math.nan
+
+    @property
+    def typical(self) -> float:
+        """The ratio in the median cell."""
+        return math.exp(self.middle)
 
     def share(self, *names: str) -> float:
         """Return the share of cells with one of these verdicts."""
@@ -153,6 +159,7 @@ def count(cells: Sequence[TaskComparison], null: float = 0.0) -> Count:
             [median(one.ours) for one in cells], [median(one.theirs) for one in cells], PAPER_MARGIN
         ),
         overall=statistics.mean_interval(map(_stacked, by_task.values()), sets, null=null),
+        middle=median([one.log_ratios.mean() for one in cells]),
         goal=statistics.mean_interval([np.mean(x, keepdims=True) for x in good], sets, null=GOAL),
     )
 

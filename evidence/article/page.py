@@ -105,7 +105,8 @@ def _row(first: str, counts: Sequence[Count]) -> list[str]:
     words = map(end.share, ("better", "undecided", "worse"))
     shares = (end.as_good, *words, end.paper_as_good, end.lower)
     early = [f"{_percent(c.as_good)}/{_percent(c.paper_as_good)}" for c in counts[:-1]]
-    return [first, str(end.cells), ratio(end.overall), *map(_percent, shares), *early]
+    typical = f"{end.typical:.3f}"
+    return [first, str(end.cells), ratio(end.overall), typical, *map(_percent, shares), *early]
 
 
 def _schedules(judged: Judged, ours: str, settings: Settings) -> Rows:
