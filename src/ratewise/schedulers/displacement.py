@@ -213,7 +213,8 @@ class Displacement:
         """Scale what the step has moved, and return whether it was measured."""
         self._prescale.undo()
         active, measuring = bool(self._active), self._measuring
-        rest, now = None, [local(self.parameters.params[index]) for index in self._active]
+        rest = None
+        now = [local(self.parameters.params[i]) for i in self._active] if self._copies else []
         if active and measuring:
             self._apply(rest := self._decide(now), now)
         elif active and self._copies:
