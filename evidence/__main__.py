@@ -34,7 +34,7 @@ class Study(NamedTuple):
 
 _JUDGING = ("fashion", "cifar", "shakespeare", "polarity")
 _MATRICES = ("wikitext", "polarity", "shakespeare", "faces", "leukemia")
-_PEERS = ("prodigyopt", "dadaptation", "schedulefree", "mechanic_pytorch")
+_PEERS = ("prodigyopt", "schedulefree")
 STUDIES = {
     "robustness": Study(
         "robustness.run", "how schedules bear noise", "25 minutes, --full 90", keeps=True
@@ -80,10 +80,11 @@ STUDIES = {
     ),
     "learned": Study(
         "learned.run",
-        "the policies that ship, on trainings that they have not seen",
-        "2 hours",
-        needs=_JUDGING,
+        "what needs no rate, from 300 to 20,000 steps",
+        "an hour",
+        needs=("cifar", "shakespeare", "polarity", "kjv", "mnist1d"),
         parts=_PEERS,
+        keeps=True,
     ),
     "scheduler-overhead": Study(
         "speed.scheduler_overhead", "what a step of GreedyLR costs", "5 minutes"

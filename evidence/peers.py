@@ -1,7 +1,8 @@
 """Optimizers that need no rate, in an ordinary loop over a task of the simulator.
 
 A run has the initial weights, the batches and the evaluation that `simulate.run` gives a run of
-its seed: they are pairs. Settings are those that each method's authors recommend; none is tuned.
+its seed: they are pairs. Settings are those that each method's authors recommend; a rate may be
+another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -68,21 +69,17 @@ class Peer:
             ) from error
 
 
-CONTROL = "adamw 1e-3 cosine"
+_PRODIGY = Peer(
+    "prodigyopt", "prodigyopt", attrgetter("Prodigy"), {"lr": 1.0, "safeguard_warmup": True}
+)
 METHODS: dict[str, Peer] = {
-    "prodigy": Peer(
-        "prodigyopt", "prodigyopt", attrgetter("Prodigy"), {"lr": 1.0, "safeguard_warmup": True}
-    ),
-    "d-adaptation": Peer("dadaptation", "dadaptation", attrgetter("DAdaptAdam"), {"lr": 1.0}),
+    "prodigy": _PRODIGY,
+    "prodigy linear": replace(_PRODIGY, schedule="linear"),
     "schedule-free": Peer(
         "schedulefree", "schedulefree", attrgetter("AdamWScheduleFree"),
         {"lr": 0.0025, "warmup": 0.05}, "constant",
     ),
-    "mechanic": Peer(
-        "mechanic-pytorch", "mechanic_pytorch", lambda module: module.mechanize(torch.optim.AdamW),
-        {"lr": 1.0},
-    ),
-    CONTROL: Peer("torch", "torch.optim", attrgetter("AdamW"), {"lr": 1e-3}),
+    "adamw 1e-3 linear": Peer("torch", "torch.optim", attrgetter("AdamW"), {"lr": 1e-3}, "linear"),
 }  # fmt: skip
 
 
@@ -116,7 +113,15 @@ def installed() -> bool:
     return True
 
 
-def run(task: Task, method: str, *, steps: int, seed: int, every: int = 1) -> Trajectories:
+def run(
+    task: Task,
+    method: str,
+    *,
+    steps: int,
+    seed: int,
+    every: int = 1,
+    lr: float | None = None,
+) -> Trajectories:
     """Train once and return the run, as `simulate.run` returns one.
 
     A run ends at the first loss that is not finite; what would have followed is NaN. The
@@ -128,12 +133,15 @@ def run(task: Task, method: str, *, steps: int, seed: int, every: int = 1) -> Tr
         steps: optimizer steps.
         seed: of the initial weights and of the data's order.
         every: record every so many steps, the last always.
+        lr: a rate of one's own; None is the method's.
 
     Raises:
         UnknownName: no such method.
         MissingExtra: its package is not installed.
     """
     peer = named(method)
+    if lr is not None:
+        peer = replace(peer, settings={**peer.settings, "lr": lr})
     with torch.random.fork_rng(devices=[]):  # the caller's randomness is theirs
         torch.default_generator.manual_seed(seed)
         loop = _Loop(task, peer, peer.imported(), steps, seed)

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from evidence import code
+from evidence import code, run_table
 from evidence.cells import Cell
 from evidence.greedy_defaults.rules import Epochs
+from evidence.run_table import Row
 from evidence.simulated import as_data
 from ratewise.rules.greedy_config import GreedyConfig
 from ratewise.rules.plateau import PlateauConfig
@@ -124,16 +125,6 @@ _MADE_BY = (
     "ratewise.rules.greedy",
     "ratewise.rules.significance",
 )
-#: Microseconds of a core that a step of one run takes, by model: at least, and a row of its batch.
-_COST = {
-    "mlp": (40, 0.8),
-    "residual": (45, 1.3),
-    "window": (70, 1.3),
-    "attention": (100, 18),
-    "lenet": (60, 25),
-    "transformer": (80, 40),
-    "nano": (300, 250),
-}
 
 
 class Candidate(NamedTuple):
@@ -255,13 +246,7 @@ def trainings(settings: Settings, unit: Unit) -> int:
     return tuning + methods * len(settings.seeds) + (methods - 1) * len(settings.more)
 
 
-def table(settings: Settings, units: Iterable[Unit]) -> list[list[str]]:
-    """Return a row a unit: trainings, steps, seconds of a core; the last row is the total."""
-    rows, all_runs, all_seconds = [], 0, 0.0
-    for unit in units:
-        runs = trainings(settings, unit)
-        least, row = _COST[unit.cell.model]
-        seconds = runs * unit.cell.steps * (least + row * unit.cell.batch) * 1e-6
-        all_runs, all_seconds = all_runs + runs, all_seconds + seconds
-        rows.append([str(unit), f"{runs:,}", f"{unit.cell.steps:,}", f"{seconds:.0f}"])
-    return [*rows, ["total", f"{all_runs:,}", "", f"{all_seconds:.0f}"]]
+def row(settings: Settings, unit: Unit) -> Row:
+    """Return what a unit takes."""
+    runs = trainings(settings, unit)
+    return Row(runs, unit.cell.steps, run_table.seconds(unit.cell, runs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from evidence import page as words
+from evidence import run_table
 from evidence.greedy_defaults import numbers, plan
 from evidence.greedy_defaults import page as pages
 from evidence.greedy_defaults.plan import Candidate, Settings
@@ -31,9 +31,5 @@ def _complete(
     results: Results, settings: Settings, parts: Iterable[str], chosen: Candidate | None, how: How
 ) -> None:
     units = plan.wanted(settings, parts, chosen)
-    if how.progress:
-        lacking = [unit for name, unit in units.items() if name not in results]
-        header = ["unit", "trainings", "steps", "seconds of a core, at most about"]
-        print(words.table(header, plan.table(settings, lacking)), flush=True)
-    work = partial(made, settings, chosen)
-    results.complete(units, work, where=how.where, label="cells", progress=how.progress)
+    work, row = partial(made, settings, chosen), partial(plan.row, settings)
+    run_table.complete(results, units, work, row, how, "cells")

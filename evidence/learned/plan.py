@@ -1,187 +1,151 @@
-"""Learned schedules on trainings that they were not learned on, beside what people use.
+"""What needs no rate, at every length: on which trainings it is judged, and beside what.
 
-Every judged task (`evidence.judged`) is trained under common schedules at rates over three
-decades, under UpdateRatioLR, under the policies, and by optimizers that need no rate
-(`evidence.peers`).
+All data are of the sets that judge, and nothing of ours is tuned on them. What has a rate is tuned
+on some of the rows that are held out, and judged on others, with fresh seeds.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import hashlib
+import json
+from dataclasses import dataclass
 
-from evidence import judged, peers
-from evidence.judged import Judged
-from evidence.simulated import Planned, as_data, digest
-from ratewise.learning.tasks import HELD_OUT
-from ratewise.rules.greedy_config import GreedyConfig
-from ratewise.rules.learned import Policy, load
-from ratewise.rules.plateau import PlateauConfig
-from ratewise.rules.ratio_law import default_ratio
-from ratewise.rules.update_ratio import UpdateRatioConfig
-from ratewise.simulate import Fixed, Greedy, Learned, Plateau, UpdateRatio
+from evidence import code, run_table
+from evidence.cells import Cell
+from evidence.learned.rules import KINDS, TUNED, UNTUNED, Unit, untuned
+from evidence.run_table import Row
+from ratewise.rules import learned
 
-#: What is run at every rate.
-RULES: dict[str, Any] = {
-    "constant": Fixed("constant"),
-    "cosine": Fixed("cosine"),
-    "linear": Fixed("linear"),
-    "step": Fixed("step"),
-    "plateau": Plateau(PlateauConfig(factor=0.5, patience=20)),
-    "greedy": Greedy(GreedyConfig(criterion="count")),
-}
-#: A rate that people take without tuning it.
-USUAL = 1e-3
+#: Rows are seen about once: of teachers there are as many rows as that takes.
+_FRESH = (
+    ("cifar", "mlp", 16, 300, "sgd"),
+    ("shakespeare", "window", 16, 300, "adamw"),
+    ("bent teachers", "mlp", 16, 300, "adamw"),
+    ("kjv", "window", 4, 300, "sgd"),
+    ("wavy teachers", "mlp", 4, 300, "sgd"),
+    ("polarity", "attention", 16, 300, "adamw"),
+    ("mnist1d", "mlp", 128, 300, "adamw"),
+    ("kjv", "transformer", 16, 300, "adamw"),
+    ("shakespeare", "transformer", 4, 300, "sgd"),
+    ("cifar", "lenet", 16, 300, "adamw"),
+    ("mnist1d", "residual", 16, 1500, "sgd"),
+    ("kjv", "window", 4, 1500, "adamw"),
+    ("bent teachers", "mlp", 16, 1500, "sgd"),
+    ("shakespeare", "window", 4, 1500, "sgd"),
+    ("wavy teachers", "residual", 4, 1500, "adamw"),
+    ("cifar", "lenet", 4, 1500, "sgd"),
+    ("cifar", "mlp", 4, 1500, "adamw"),
+    ("mnist1d", "mlp", 4, 5000, "sgd"),
+    ("bent teachers", "residual", 4, 5000, "adamw"),
+    ("wavy teachers", "mlp", 4, 5000, "sgd"),
+    ("mnist1d", "mlp", 4, 5000, "adamw"),
+    ("bent teachers", "mlp", 4, 20000, "adamw"),
+)
+_MANY = (
+    ("cifar", "mlp", 128, 300, "adamw"),
+    ("polarity", "window", 128, 300, "sgd"),
+    ("wavy teachers", "mlp", 128, 300, "adamw"),
+    ("cifar", "mlp", 16, 1500, "sgd"),
+    ("shakespeare", "window", 128, 1500, "adamw"),
+    ("polarity", "attention", 16, 1500, "adamw"),
+    ("kjv", "window", 128, 1500, "sgd"),
+    ("bent teachers", "mlp", 128, 1500, "sgd"),
+    ("cifar", "mlp", 16, 5000, "adamw"),
+    ("polarity", "window", 16, 5000, "sgd"),
+    ("wavy teachers", "mlp", 16, 5000, "adamw"),
+    ("polarity", "window", 4, 20000, "sgd"),
+)
+_FURTHER = (
+    ("mnist1d", "mlp", 16, 300, "adamw", True),
+    ("kjv", "transformer", 4, 300, "adamw", True),
+    ("cifar", "mlp", 16, 300, "sgd", True),
+    ("shakespeare", "window", 16, 300, "adamw", True),
+    ("cifar", "lenet", 4, 1500, "adamw", True),
+    ("kjv", "window", 16, 1500, "sgd", True),
+    ("mnist1d", "mlp", 128, 1500, "sgd", True),
+    ("shakespeare", "window", 4, 5000, "adamw", True),
+)
+#: nanoGPT's shape, 16 wide and 32 characters long, with its batch and steps.
+_NANO = ("shakespeare", "nano", 12, 2000, "adamw")
+
+_MADE_BY = (
+    "evidence.cells",
+    "evidence.learned.rules",
+    "evidence.learned.runs",
+    "evidence.peers",
+    "ratewise.rules.online",
+    "ratewise.rules.ratio_law",
+    "ratewise.rules.update_ratio",
+)
+#: Seconds that a step of an ordinary loop takes beside those of a stacked run's: for the table.
+_LOOP = 4e-4
 
 
 @dataclass(frozen=True)
 class Settings:
     """The size of the study; the tests make it small."""
 
-    tasks: tuple[str, ...] = field(default_factory=judged.names)
-    rates: int = 7  #: over three decades
-    ratios: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)  #: of the tuned UpdateRatioLR
-    seeds: tuple[int, ...] = (101, 102)
-    policies: tuple[str, ...] = ("default", "seed-0", "seed-2")  #: names, or files
+    units: tuple[Unit, ...] = (
+        *(Unit(KINDS[0], Cell(*row)) for row in _FRESH),
+        *(Unit(KINDS[1], Cell(*row)) for row in _MANY),
+        *(Unit(KINDS[2], Cell(*row)) for row in _FURTHER),
+        Unit(KINDS[3], Cell(*_NANO)),
+    )
+    rates: int = 9  #: of linear and cosine, two a decade
+    rates_long: tuple[tuple[int, int], ...] = ((20_000, 3), (5000, 5))  #: from so many steps on
+    free_rates: int = 5  #: of the tuned Schedule-Free
+    tuning_seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = tuple(range(2000, 2005))
     peers: bool = True
 
+    def grid(self, cell: Cell) -> tuple[float, ...]:
+        """Return a cell's rates: the middle one, and as many to both sides.
 
-class Unit(NamedTuple):
-    """What is trained in one go: a task under all methods of a kind, with all seeds.
+        >>> Settings(rates=3).grid(Cell("cifar", "mlp", 16, 300, "sgd"))
+        (0.0316228, 0.1, 0.316228)
+        """
+        count = next((n for least, n in self.rates_long if cell.steps >= least), self.rates)
+        return around(0.1 if cell.optimizer == "sgd" else 0.01, min(count, self.rates))
 
-    Policies stand apart: others can be judged beside the rules' runs that are there.
+
+def around(middle: float, count: int) -> tuple[float, ...]:
+    """Return rates about a middle one, two a decade.
+
+    >>> around(0.0025, 3)
+    (0.000790569, 0.0025, 0.00790569)
     """
-
-    task: str
-    part: str = "rules"  #: or "policies", or "peers"
-
-    def __str__(self) -> str:
-        return f"{self.task}, {self.part}"
+    return tuple(float(f"{middle * 10 ** ((i - (count - 1) / 2) / 2):.6g}") for i in range(count))
 
 
-class Method(NamedTuple):
-    """One run of a unit but for its seed."""
-
-    name: str  #: what tables call it
-    rule: Any
-    lr: float
-    base: float  #: the record's `base_lr`: the rate, or the ratio of a tuned UpdateRatioLR
-    data: dict[str, Any]  #: the rule, as data
-
-
-def rates(settings: Settings, optimizer: str) -> list[float]:
-    """Return the rates of an optimizer's grid, three decades from the lowest.
-
-    >>> rates(Settings(tasks=(), rates=4), "sgd")
-    [0.001, 0.01, 0.1, 1.0]
-    """
-    low = 1e-3 if optimizer == "sgd" else 1e-4
-    grid = (low * 10 ** (3 * i / max(1, settings.rates - 1)) for i in range(settings.rates))
-    return [float(f"{rate:.6g}") for rate in grid]  # 1e-3 is then the same number in all grids
-
-
-def methods(settings: Settings, part: str, optimizer: str, steps: int) -> list[Method]:
-    """Return what a simulated unit of an optimizer and length is trained under."""
-    grid = rates(settings, optimizer)
-    middle = grid[len(grid) // 2]
-    spread = sorted({grid[0], middle, grid[-1]})
-    default = UpdateRatio(UpdateRatioConfig(ratio=default_ratio(steps)))
-    if part == "policies":
-        return _policies(settings, steps, spread, middle, default)
-    found = [_plain(name, rate) for name in RULES for rate in grid]
-    if USUAL not in grid:
-        found.append(_plain("cosine", USUAL)._replace(name="cosine 1e-3"))
-    found += [Method("update-ratio", default, rate, rate, as_data(default)) for rate in spread]
-    for ratio in settings.ratios:
-        rule = UpdateRatio(UpdateRatioConfig(ratio=ratio))
-        found.append(Method("update-ratio tuned", rule, middle, ratio, as_data(rule)))
-    return found
-
-
-def _policies(
-    settings: Settings, steps: int, spread: list[float], middle: float, default: UpdateRatio
-) -> list[Method]:
-    found: list[Method] = []
-    for index, policy in enumerate(map(load, settings.policies)):
-        anchor = UpdateRatio(policy.config(steps), schedule=policy.schedule)
-        if index == 0 and anchor != default:  # else it is there already
-            found.append(Method("anchor", anchor, middle, middle, as_data(anchor)))
-        found += _learned(policy, [middle] if index else spread)
-    return found
-
-
-def _plain(name: str, rate: float) -> Method:
-    return Method(name, RULES[name], rate, rate, as_data(RULES[name]))
-
-
-def _learned(policy: Policy, grid: list[float]) -> list[Method]:
-    rule = Learned(policy)  # one object for all of a unit's runs: they decide together
-    data = {"kind": "Learned", "policy": policy.digest}
-    return [Method(f"learned {policy.name}", rule, rate, rate, data) for rate in grid]
-
-
-def every(steps: int) -> int:
-    """Return how many steps lie between two that are recorded."""
-    return max(1, steps // 100)
-
-
-def recorded(steps: int) -> list[int]:
-    """Return which steps of a run are recorded.
-
-    >>> recorded(250)[-2:]
-    [248, 250]
-    """
-    return sorted({*range(every(steps), steps + 1, every(steps)), steps})
-
-
-def units(settings: Settings) -> list[Unit]:
-    """Return what is to be trained; peers are Adams, and stand beside Adams alone."""
-    chosen = [judged.named(name) for name in settings.tasks]
-    found = [Unit(one.name, part) for part in ("rules", "policies") for one in chosen]
-    beside = [one for one in chosen if settings.peers and one.optimizer in ("adam", "adamw")]
-    return found + [Unit(one.name, "peers") for one in beside]
-
-
-def planned(settings: Settings, unit: Unit) -> list[Planned]:
-    """Return a unit's runs, every method with all seeds."""
-    one = judged.named(unit.task)
-    if unit.part == "peers":
-        each = itertools.product(peers.METHODS, settings.seeds)
-        return [_of_peer(one, name, seed) for name, seed in each]
-    found = methods(settings, unit.part, one.optimizer, one.steps)
-    return [
-        _of_method(one, method, seed) for method, seed in itertools.product(found, settings.seeds)
-    ]
-
-
-def _of_method(one: Judged, method: Method, seed: int) -> Planned:
-    common = _configuration(one, one.optimizer, method.name, seed)
-    config = {**common, "rule": method.data, "lr": method.lr}
-    return Planned(config, method.name, method.rule, method.lr, method.base, seed)
-
-
-def _of_peer(one: Judged, name: str, seed: int) -> Planned:
-    peer = peers.named(name)
-    rule = {"package": peer.package, "schedule": peer.schedule, **peer.settings}
-    config = {**_configuration(one, name, name, seed), "made_by": "evidence.peers", "rule": rule}
-    return Planned(config, name, None, peer.settings["lr"], peer.settings["lr"], seed)
-
-
-def _configuration(one: Judged, optimizer: str, method: str, seed: int) -> dict[str, Any]:
-    """Return what determines a run, but for its rule and rate."""
-    return {
-        "made_by": "ratewise.simulate",
-        "family": one.model,
-        "options": one.options,
-        "held_out": HELD_OUT,
-        "optimizer": optimizer,
-        "method": method,
-        "seed": seed,
-        "steps": one.steps,
-    }
+def beside(settings: Settings, unit: Unit) -> bool:
+    """Return whether optimizers that need no rate are trained, too: they are kinds of Adam."""
+    return settings.peers and unit.cell.optimizer == "adamw"
 
 
 def wanted(settings: Settings) -> dict[str, Unit]:
-    """Return every unit by the digest of all that determines its runs."""
-    return {digest(planned(settings, unit)): unit for unit in units(settings)}
+    """Return the units by the digest of all that determines their runs."""
+    found = {}
+    for unit in settings.units:
+        key = {
+            "unit": [unit.kind, *unit.cell],
+            "policy": learned.load("default").digest,
+            "grids": [settings.grid(unit.cell), settings.free_rates, beside(settings, unit)],
+            "seeds": [settings.tuning_seeds, settings.seeds],
+            "code": code.digest(*_MADE_BY),
+        }
+        text = json.dumps(key, sort_keys=True)
+        found[hashlib.sha256(text.encode()).hexdigest()[:16]] = unit
+    return found
+
+
+def row(settings: Settings, unit: Unit) -> Row:
+    """Return what a unit takes."""
+    tuning, seeds = len(settings.tuning_seeds), len(settings.seeds)
+    grid = len(settings.grid(unit.cell))
+    # a rate that is best in one loss may not be in the other
+    stacked = len(untuned(unit)) * seeds + len(TUNED) * (grid * tuning + 2 * seeds)
+    loops = 0
+    if beside(settings, unit):
+        loops = len(UNTUNED) * seeds + settings.free_rates * tuning + 2 * seeds
+    whole = run_table.seconds(unit.cell, stacked + loops) + loops * unit.cell.steps * _LOOP
+    return Row(stacked + loops, unit.cell.steps, whole)
