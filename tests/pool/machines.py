@@ -52,9 +52,11 @@ class Machine:
         self._held = subprocess.Popen(
             [*line.split(), "sh", "-ec", f"{MOUNTS}; echo; exec sleep infinity"],
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # on its end unshare complains
         )
         assert self._held.stdout is not None
-        self._held.stdout.readline()
+        if not self._held.stdout.readline():
+            raise Fault(f"no namespace for {self.host}: `{line}` as root has to work")
         children = Path(f"/proc/{self._held.pid}/task/{self._held.pid}/children")
         self._first = children.read_text().strip()
 
@@ -125,7 +127,8 @@ def main() -> None:
     """Print what came of it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends all of it, too
     here = Path(tempfile.mkdtemp()) / "out"
-    subprocess.run([sys.executable, "-m", "ratewise", *COMPARE, "--out", str(here)], check=True)
+    line = [sys.executable, "-m", "ratewise", *COMPARE, "--out", str(here)]
+    subprocess.run(line, check=True, capture_output=True)
     expected = kept(here)
     with network() as machines:
         machines += [Machine(number) for number in (1, 2, 3)]

@@ -20,7 +20,8 @@ RUN = Result("quadratic", "greedy", "", 0, "simulated", 200, [0.1, math.nan, -0.
         ({"seconds": 9.0}, True),
         ({"losses": [math.nextafter(0.1, 1.0), math.nan, -0.0]}, False),
         ({"losses": [0.1, math.nan, 0.0]}, False),
-        ({"versions": '{"torch": "1.0"}'}, False),
+        ({"setting": "lr 1"}, False),
+        ({"setting": "lr 1", "versions": '{"code": "another"}'}, True),
     ],
 )
 def test_a_study_is_held_against_the_committed_one(
@@ -34,4 +35,7 @@ def test_a_study_is_held_against_the_committed_one(
     found.add(second, [RUN._replace(**change)])
     found = Results(tmp_path / "found.parquet")  # as it is read again
     assert same.hold(found, committed, settings) is outcome
-    assert f"1 of {len(plan.wanted(settings))} units, 1 runs: " in capsys.readouterr().out
+    assert (
+        f"1 of {len(plan.wanted(settings))} units, 1 runs: {int(not outcome)} differ, "
+        in capsys.readouterr().out
+    )
