@@ -65,22 +65,21 @@ def hold(found: Results, other: Results, settings: Settings) -> bool:
     """
     wanted = plan.wanted(settings)
     there = [name for name in wanted if name in found]
-    runs = older = odd = 0
+    runs = otherwise = odd = 0
     for name in there:
         pairs = list(zip(found.of(name), other.of(name), strict=True))
         for one, two in pairs:
             free: dict[str, Any] = {"seconds": 0.0}
             if one.versions != two.versions:
                 free |= {"versions": "", "setting": ""}
-                older += 1
+                otherwise += 1
             # which tells -0 from 0, and NaN is like itself
             if repr(one._replace(**free)) != repr(two._replace(**free)):
                 odd += 1
                 print(f"DIFFERENT: {wanted[name]}, {one.method}, {one.setting}")
         runs += len(pairs)
-    print(
-        f"{len(there)} of {len(wanted)} units, {runs:,} runs: {odd} differ, {older:,} of other code"
-    )
+    print(f"{len(there)} of {len(wanted)} units, {runs:,} runs: {odd} differ", end=", ")
+    print(f"{otherwise:,} were made by other code")
     return not odd
 
 

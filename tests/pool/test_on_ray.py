@@ -282,6 +282,19 @@ def test_addresses_that_do_not_answer_are_named(monkeypatch: pytest.MonkeyPatch)
             on_ray.connect(Where("ray", address=odd))
 
 
+def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    from ray import client_builder
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(client_builder, "get_ray_client_dependency_error", lambda: "no grpc")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        where = f"ray://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(MissingExtra, match=r"needs Ray's client: pip install 'ray\[client\]'"):
+            on_ray.connect(Where("ray", address=where))
+
+
 def test_a_second_cluster_is_refused_and_the_first_is_not(address: str):
     on_ray.connect(Where("ray", address=address))
     with pytest.raises(InvalidArgument, match="where this process has joined already"):
@@ -333,7 +346,8 @@ RUNS = 60
 ALONE = """
 from contextlib import nullcontext
 from functools import partial
-from ratewise.pool import Where, Work, workers
+from ratewise.pool import Where, Work, on_ray, workers
+on_ray.STARTS = 20  # on a busy machine
 for _ in range(2):
     with workers(Work(pow, partial(nullcontext, 2)), Where("ray", 1, dashboard=True), 1) as found:
         assert [one.made for one in found.each([3])] == [8]

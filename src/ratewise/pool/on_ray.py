@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ratewise import __version__
 from ratewise.errors import (
+    MissingExtra,
     RatewiseError,
     RunFailed,
     Unreachable,
@@ -96,6 +97,7 @@ def connect(where: Where) -> None:
 
     Raises:
         InvalidArgument: the address is none, or this process has joined another cluster.
+        MissingExtra: Ray's client is not installed, and the address asks for it.
         Unreachable: nobody answers at the address.
         VersionsDiffer: the cluster has another Python or Ray.
     """
@@ -123,6 +125,11 @@ def _join(address: str) -> Any:
         context = ray.init(address, **_QUIET)
         _joined.add(address)
         return context
+    except ValueError as error:
+        if "ray[client]" not in str(error):
+            raise
+        reason = f"the address {address} needs Ray's client: pip install 'ray[client]'"
+        raise MissingExtra(reason) from error
     except ConnectionError as error:
         raise _unreachable(address, str(error).splitlines()[0]) from error
     except RuntimeError as error:
