@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from evidence import simulated
+from evidence import code, simulated
 from evidence.cells import Cell, task
-from evidence.results import Result
+from evidence.results import Result, Results
 from evidence.simulated import Planned
 from ratewise.curves import Advisor, Key
 from ratewise.curves.advice import Prior, Tried
@@ -78,7 +78,9 @@ GRID, PILOT = 9, 5
 STARTUP = 3
 #: The rate under UpdateRatioLR, which does not matter.
 _ANY = 1e-2
-_TUNING, _JUDGING = 2000, 3000
+TUNING, _JUDGING = 2000, 3000
+#: What the versions of a run call the digest of the Advisor's code.
+ADVISED = "advisor"
 
 
 class Asked(NamedTuple):
@@ -217,23 +219,32 @@ def linear(rates: Sequence[float], cell: Cell, seed: int) -> Session:
 def advisor(made: Advisor, cell: Cell, seed: int) -> Session:
     """Follow the Advisor."""
     while (trial := made.ask()) is not None:
-        run = Asked(ratio_rule(trial.value), _ANY, trial.total_steps, seed + 100 * trial.seed)
-        (loss,) = yield [run]
+        (loss,) = yield [at_ratio(trial.value, trial.total_steps, seed, trial.seed)]
         made.tell(trial, loss)
-    return Chosen(ratio_rule(made.best()), _ANY)
+    return chosen(made.best())
+
+
+def at_ratio(value: float, steps: int, seed: int, again: int = 0) -> Asked:
+    """Return a run at a ratio; `again` is the Advisor's seed, of a value that is tried again."""
+    return Asked(ratio_rule(value), _ANY, steps, seed + 100 * again)
+
+
+def chosen(value: float) -> Chosen:
+    """Return a ratio that is recommended."""
+    return Chosen(ratio_rule(value), _ANY)
 
 
 def around(prior: Prior, cell: Cell, seed: int) -> Session:
     """Take the best of three ratios as it was run: no parabola."""
     values = [prior.centre * factor for factor in (0.5, 1.0, 2.0)]
-    losses = yield [Asked(ratio_rule(value), _ANY, cell.steps, seed) for value in values]
-    return Chosen(ratio_rule(values[int(np.argmin(losses))]), _ANY)
+    losses = yield [at_ratio(value, cell.steps, seed) for value in values]
+    return chosen(values[int(np.argmin(losses))])
 
 
 def at_the_centre(prior: Prior) -> Session:
     """Take the centre, without a run."""
     yield []
-    return Chosen(ratio_rule(prior.centre), _ANY)
+    return chosen(prior.centre)
 
 
 def searched(rates: Sequence[float], cell: Cell, seed: int, kind: str) -> Session:
@@ -292,8 +303,13 @@ def made(advice: Advice, past: Sequence[Past], unit: Unit) -> list[Result]:
         (name, loss, repeat): session
         for loss in LOSSES
         for repeat in range(advice.repeats)
-        for name, session in sessions(advice, cell, loss, _TUNING + repeat, past).items()
+        for name, session in sessions(advice, cell, loss, TUNING + repeat, past).items()
     }
+    return judged(cell, going, "judged")
+
+
+def judged(cell: Cell, going: dict[tuple[str, str, int], Session], role: str) -> list[Result]:
+    """Run sessions, by method, loss and repeat, and return the runs that judge what they chose."""
     chosen, spent = _driven(cell, going)
     judging = [
         Asked(found.rule, found.lr, cell.steps, _JUDGING + repeat)
@@ -302,11 +318,24 @@ def made(advice: Advice, past: Sequence[Past], unit: Unit) -> list[Result]:
     ended = _trained(cell, judging, judging_rows=True)
     return [
         ended[run]._replace(
-            method=name, setting=f"{loss}, {spent[name, loss, repeat]} runs", role="judged",
-            seed=repeat,
+            method=name, setting=f"{loss}, {spent[name, loss, repeat]} runs", role=role,
+            seed=repeat, versions=json.dumps({**json.loads(ended[run].versions), ADVISED: _code()}),
         )
         for (name, loss, repeat), run in zip(chosen, judging, strict=True)
     ]  # fmt: skip
+
+
+@cache
+def _code() -> str:
+    """Return the digest of the Advisor's code, as it is today."""
+    return code.digest(*(f"ratewise.curves.{name}" for name in ("advice", "advisor", "prior")))
+
+
+def earlier(results: Results, units_: Iterable[str]) -> int:
+    """Return how many units an earlier version of the simulator's or the Advisor's code made."""
+    versions = [json.loads(results.of(name)[0].versions) for name in units_]
+    now = {simulated.CODE: simulated.made_by(), ADVISED: _code()}
+    return sum(any(one.get(key) != value for key, value in now.items()) for one in versions)
 
 
 def _driven(

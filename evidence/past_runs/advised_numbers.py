@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evidence import simulated
 from evidence.cells import Cell
 from evidence.claims import Claim, below, outcome
-from evidence.past_runs import advised
+from evidence.past_runs import advised, tried
 from evidence.past_runs.advised import (
     ADVISOR,
     FLOOR,
@@ -22,6 +21,7 @@ from evidence.past_runs.advised import (
     TPE,
     Advice,
 )
+from evidence.past_runs.tried import Trials
 from evidence.results import Result, Results
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import Interval, mean_interval
@@ -72,14 +72,27 @@ def load(results: Results, advice: Advice) -> Numbers:
     """Return the numbers of the cells that are there."""
     units = advised.units(advice, "advised")
     there = {name: unit.cell for name, unit in units.items() if name in results}
-    cells = [_judged(cell, results.of(name), advice) for name, cell in there.items()]
-    return Numbers(cells, len(units), advice.methods, simulated.earlier(results, there))
+    return _numbers(results, there, len(units), advice.methods)
 
 
-def _judged(cell: Cell, rows: list[Result], advice: Advice) -> Judged:
+def tried_out(results: Results, trials: Trials) -> Numbers:
+    """Return the numbers of the other ways, on the cells that are there."""
+    units = tried.units(trials)
+    there = {name: cell for name, cell in units.items() if name in results}
+    return _numbers(results, there, len(units), tried.METHODS)
+
+
+def _numbers(
+    results: Results, there: dict[str, Cell], planned: int, methods: tuple[str, ...]
+) -> Numbers:
+    cells = [_judged(cell, results.of(name), methods) for name, cell in there.items()]
+    return Numbers(cells, planned, methods, advised.earlier(results, there))
+
+
+def _judged(cell: Cell, rows: list[Result], methods: tuple[str, ...]) -> Judged:
     logs: dict[tuple[str, str], np.ndarray] = {}
     runs: dict[tuple[str, str], float] = {}
-    for method in advice.methods:
+    for method in methods:
         for loss, at in (("train", 1), ("held_out", 2)):
             mine = [x for x in rows if x.method == method and x.setting.startswith(f"{loss},")]
             mine.sort(key=lambda x: x.seed)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from evidence import page as pages
-from evidence.past_runs import advised, advised_numbers, importing, plan
+from evidence.past_runs import advised, advised_numbers, importing, plan, ways
+from evidence.past_runs import cost as costs
 from evidence.past_runs import numbers as of
 from evidence.past_runs.advised import Advice
 from evidence.past_runs.claims import DEFAULT, claims, regrets
 from evidence.past_runs.figures import draw
 from evidence.past_runs.numbers import Numbers
 from evidence.past_runs.plan import Settings
+from evidence.past_runs.tried import Trials
 from evidence.results import Results
 from ratewise.curves.laws import LAWS
+
+
+class Besides(NamedTuple):
+    """What other ways gave."""
+
+    fits: list[list[str]]
+    choices: list[list[str]]
+    authors: dict[str, tuple[float, float, float]]
+    tried: advised_numbers.Numbers
+    cost: costs.Cost | None
 
 
 def write(
@@ -25,11 +38,26 @@ def write(
     page: Path,
     advice: Advice,
     timed: dict[str, importing.Unit],
+    trials: Trials,
+    fitted: dict[str, costs.Unit],
 ) -> None:
     """Write the page, and its figure beside it."""
     numbers, figure = of.load(results, settings), page.with_suffix(".png").name
     judged = advised_numbers.load(results, advice)
-    said = text(numbers, settings, figure, judged, advice, importing.load(results, timed))
+    said = text(
+        numbers,
+        settings,
+        figure,
+        judged,
+        advice,
+        importing.load(results, timed),
+        Besides(
+            *ways.rows(results, settings),
+            ways.authors(results, settings),
+            advised_numbers.tried_out(results, trials),
+            costs.load(results, fitted),
+        ),
+    )
     pages.write(page, said, {figure: partial(draw, numbers)})
 
 
@@ -40,13 +68,24 @@ def text(
     judged: advised_numbers.Numbers,
     advice: Advice,
     cost: importing.Cost,
+    besides: Besides,
 ) -> str:
     """Return the page."""
     drawn, begun = numbers.suggestions, numbers.begun
     return pages.render(
         "past_runs/page.md.j2",
-        [*claims(numbers), *importing.claims(cost), *advised_numbers.claims(judged)],
+        [
+            *claims(numbers, besides.authors),
+            *importing.claims(cost),
+            *costs.claims(besides.cost),
+            *advised_numbers.claims(judged),
+        ],
         cost=cost,
+        besides=besides,
+        costs=costs,
+        tried=advised_numbers.rows(besides.tried) if besides.tried.cells else [],
+        fit_columns=[x for name in settings.sets for x in (f"{name}: mean", "mean worst", "worst")],
+        first=ways.FIRST,
         importing=importing,
         settings=settings,
         advice=advice,

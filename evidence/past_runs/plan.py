@@ -9,18 +9,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from evidence import code
 from ratewise.curves import Curve, read, with_warmup
+from ratewise.curves.curve import Floats
 from ratewise.data import locate
 
 #: The sets of one peak rate, and on which curves their paper fits; it predicts the others.
 SHAPES = ("mpl-25m", "mpl-100m")
 FITTED = ("cosine_24000", "constant_24000", "wsdcon_9")
-#: What their authors report, in shares: mean and worst relative error.
+#: What their authors report, in shares: means over curves of the mean and of the worst error.
 REPORTED = {"mpl-25m": (0.00110, 0.00409), "mpl-100m": (0.00142, 0.00583)}
 #: Steps of the linear warmup that is not in their logs.
 WARMUP = 2160
@@ -32,6 +37,17 @@ WANTED = 50_000
 #: Share of a run that has been made where its end is forecast.
 BEGUN = 0.3
 LEVEL = 0.9
+#: What makes a fit or a forecast: its code is a part of a unit's name.
+FITS = (
+    *(
+        f"ratewise.curves.{name}"
+        for name in (
+            "branches", "columns", "curve", "fitting", "forecast", "laws", "log", "points",
+            "published", "rates", "read", "remainder", "series", "sums", "tables",
+        )
+    ),
+    "evidence.past_runs.fits",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,15 +82,16 @@ class Run(NamedTuple):
 
 
 def units(settings: Settings) -> dict[str, Unit]:
-    """Return the units by a digest of what determines them."""
+    """Return the units by a digest of what determines them, code included."""
     found = [Unit("shapes", name) for name in settings.sets]
     found += [Unit("lengths", law) for law in settings.laws]
     found += [Unit("suggestions", str(i)) for i in range(0, settings.draws, settings.chunk)]
     found.append(Unit("begun", settings.laws[0]))
     kept = {key: value for key, value in asdict(settings).items() if key != "draws"}
+    made_by = code.digest(*FITS)
 
     def digest(unit: Unit) -> str:
-        text = json.dumps([unit, kept, AT_HAND, WANTED, BEGUN, LEVEL])
+        text = json.dumps([unit, kept, AT_HAND, WANTED, BEGUN, LEVEL, made_by])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     return {digest(unit): unit for unit in found}
@@ -112,3 +129,38 @@ def runs(data: str | None) -> tuple[Run, ...]:
             key = (row["schedule"], row["cooldown"], shape, row["final_lr_share"], row["peak_lr"])
             found.append(Run(curve, int(row["steps"]), key))
     return tuple(found)
+
+
+def at_hand(data: str | None) -> list[Run]:
+    """Return the runs of the 124M set that may be learned from."""
+    return [one for one in runs(data) if one.steps <= AT_HAND]
+
+
+def end(run: Run) -> tuple[Floats, float]:
+    """Return a run's rates up to its last evaluation, and the loss there."""
+    step, loss = run.curve.held_out_loss
+    return run.curve.rates(int(step[-1])), float(loss[-1])
+
+
+def candidates(data: str | None) -> list[Run]:
+    """Return the runs of the 124M set among which one is suggested."""
+    return [one for one in runs(data) if one.steps == WANTED]
+
+
+def drawn(
+    data: str | None, seed: int, wanted: Sequence[Run]
+) -> tuple[list[Run], int, np.random.Generator]:
+    """Return three past runs with two peak rates or more, drawn with a seed.
+
+    With them come the index of the candidate with the settings of the best of the three (three of
+    which there is none are drawn again), and the generator, for what else is drawn.
+    """
+    hand, rng = at_hand(data), np.random.default_rng(seed)
+    while True:
+        three = [hand[i] for i in rng.choice(len(hand), 3, replace=False)]
+        if len({one.key[-1] for one in three}) < 2:
+            continue
+        best = min(three, key=lambda one: end(one)[1])
+        same = [i for i, one in enumerate(wanted) if one.key == best.key]
+        if same:
+            return three, same[0], rng

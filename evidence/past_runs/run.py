@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import metadata
-
-import numpy as np
+from typing import Any
 
 from evidence.how import How
-from evidence.past_runs import advised, importing, plan
+from evidence.past_runs import advised, cost, fits, importing, plan, tried, ways
 from evidence.past_runs import page as pages
 from evidence.past_runs.advised import Advice
-from evidence.past_runs.plan import Run, Settings, Unit
+from evidence.past_runs.plan import Settings
+from evidence.past_runs.tried import Trials
 from evidence.results import Result, Results
-from ratewise.curves import Curve, LossLaw, Series, fit
-from ratewise.curves.curve import Floats
-from ratewise.errors import InvalidArgument
 
 SIZES = {
     "": Settings(),
     "quick": Settings(draws=4, chunk=2, points=16, sets=("mpl-25m",), every=12),
 }
 
-ADVICE = Advice()
+ADVICE, TRIALS = Advice(), Trials()
 
 
 def run(
@@ -34,210 +28,52 @@ def run(
     settings: Settings = SIZES[""],
     advice: Advice = ADVICE,
     imports: tuple[int, ...] = importing.RUNS,
+    trials: Trials = TRIALS,
+    costs: dict[str, cost.Unit] | None = None,
 ) -> None:
     """Compute what is missing and write the page."""
     results, timed = Results(how.out / "past_runs.parquet"), importing.units(imports)
+    costs = cost.units() if costs is None else costs
     if not how.page_only:
         plan.folder(how.data)
-        units, work = plan.units(settings), partial(made, settings, how.data)
-        results.complete(units, work, where=how.where, label="fits", progress=how.progress)
-        results.complete(
-            timed, importing.made, where=how.where, label="imports", progress=how.progress
+        _complete(
+            results, how, plan.units(settings), partial(fits.made, settings, how.data), "fits"
         )
-        judge(results, how, advice)
-    pages.write(results, settings, how.page, advice, timed)
+        work: Work = partial(ways.made, settings, how.data)
+        _complete(results, how, ways.units(settings), work, "other ways to fit")
+        _complete(results, how, timed, importing.made, "imports")
+        work = partial(cost.made, how.data, cost.STEPS)
+        _complete(results, how, costs, work, "costs of fits")
+        judge(results, how, advice, trials)
+    pages.write(results, settings, how.page, advice, timed, trials, costs)
 
 
-def judge(results: Results, how: How, advice: Advice = ADVICE) -> None:
-    """Train what judges the Advisor: first the past tasks, whose runs it may have at hand."""
+def judge(
+    results: Results, how: How, advice: Advice = ADVICE, trials: Trials | None = None
+) -> None:
+    """Train what judges the Advisor: first the past tasks, whose runs it may have at hand.
+
+    Args:
+        results: what is there, and where runs are kept.
+        how: in which processes.
+        advice: what is judged.
+        trials: other ways, which are tried last; None tries none.
+    """
     for cell, runs, steps in advised.table(advice):
         if how.progress:
             print(f"{cell}: at most {runs} trainings, {steps:,} steps", file=sys.stderr)
     past = advised.units(advice, "past")
-    work = partial(advised.made, advice, ())
-    results.complete(past, work, where=how.where, label="past tasks", progress=how.progress)
+    _complete(results, how, past, partial(advised.made, advice, ()), "past tasks")
     hand = advised.at_hand([(unit, results.of(name)) for name, unit in past.items()])
-    work = partial(advised.made, advice, hand)
     cells = advised.units(advice, "advised")
-    results.complete(cells, work, where=how.where, label="cells", progress=how.progress)
+    _complete(results, how, cells, partial(advised.made, advice, hand), "cells")
+    if trials is not None:
+        work = partial(tried.made, trials, hand)
+        _complete(results, how, tried.units(trials), work, "other ways")
 
 
-def made(settings: Settings, data: str | None, unit: Unit) -> list[Result]:
-    """Return what is kept of a unit; what `losses` holds stands in the functions below."""
-    work = {"shapes": shapes, "lengths": lengths, "suggestions": suggestions, "begun": begun}
-    return work[unit.kind](settings, data, unit.what)
+Work = Callable[[Any], list[Result]]
 
 
-def _kept(
-    task: str, method: str, setting: str, seed: int, role: str, steps: int,
-    losses: Sequence[float], seconds: float,
-) -> Result:  # fmt: skip
-    versions = {name: metadata.version(name) for name in ("numpy", "scipy")}
-    numbers = [float(x) for x in losses]
-    return Result(task, method, setting, seed, role, steps, numbers, seconds, json.dumps(versions))
-
-
-def shapes(settings: Settings, data: str | None, name: str) -> list[Result]:
-    """Return each law's mean and worst relative error on each curve, over all its points."""
-    curves, found = plan.shapes(name, data), []
-    for law in settings.laws:
-        start = time.process_time()
-        seen = [curves[one] for one in plan.FITTED]
-        done = fit(seen, law=law, seed=settings.seed, most_points=settings.points)
-        seconds = time.process_time() - start
-        for one, curve in curves.items():
-            steps, loss = curve.train_loss
-            error = np.abs(done.fitted.at(curve.rates(), steps) / loss - 1)
-            role = "fitted" if one in plan.FITTED else "predicted"
-            numbers = [error.mean(), error.max(), error[len(error) // 20 :].max()]
-            found.append(_kept(name, law, one, settings.seed, role, curve.steps, numbers, seconds))
-    return found
-
-
-def _at_hand(data: str | None) -> list[Run]:
-    return [one for one in plan.runs(data) if one.steps <= plan.AT_HAND]
-
-
-def _end(run: Run) -> tuple[Floats, float]:
-    """Return a run's rates up to its last evaluation, and the loss there."""
-    step, loss = run.curve.held_out_loss
-    return run.curve.rates(int(step[-1])), float(loss[-1])
-
-
-def lengths(settings: Settings, data: str | None, law: str) -> list[Result]:
-    """Return for each longer run: its end, the forecast, its bounds, and the trivial fit's.
-
-    The trivial fit goes through the same settings' ends at 15,000 and 25,000 steps, in T^-1/2;
-    NaN is where they were not both made, or where the forecast was refused.
-    """
-    hand, found = _at_hand(data), []
-    done, seconds = _fitted(hand, settings, law)
-    for one in _longer(settings, data):
-        rates, end = _end(one)
-        pair = {x.steps: _end(x)[1] for x in hand if x.key == one.key}
-        trivial = np.nan
-        if {15_000, 25_000} <= pair.keys():
-            slope = (pair[15_000] - pair[25_000]) / (15_000**-0.5 - 25_000**-0.5)
-            trivial = pair[25_000] + slope * (one.steps**-0.5 - 25_000**-0.5)
-        ahead = _forecast(done, rates)
-        numbers = [end, *ahead, trivial]
-        name = one.curve.name
-        found.append(
-            _kept("lengths", law, name, settings.seed, "predicted", one.steps, numbers, seconds)
-        )
-    return found
-
-
-def _fitted(hand: Sequence[Run], settings: Settings, law: str) -> tuple[LossLaw, float]:
-    """Return a law fitted to the runs at hand, and the seconds that this took."""
-    start = time.process_time()
-    curves = [one.curve for one in hand]
-    done = fit(curves, law=law, seed=settings.seed, most_points=settings.points)
-    return done, time.process_time() - start
-
-
-def _longer(settings: Settings, data: str | None) -> list[Run]:
-    """Return the runs that are forecast: longer than those at hand."""
-    return [one for one in plan.runs(data) if one.steps > plan.AT_HAND][:: settings.every]
-
-
-def _forecast(law: LossLaw, rates: Floats, own: Curve | None = None) -> list[float]:
-    """Return a forecast and its bounds, or NaN where it is refused."""
-    try:
-        (ahead,) = law.predict([rates], level=plan.LEVEL, begun=own)
-    except InvalidArgument:
-        return [np.nan] * 3
-    return [ahead.loss, ahead.low, ahead.high]
-
-
-def suggestions(settings: Settings, data: str | None, first: str) -> list[Result]:
-    """Return for each draw the end of: the suggested run, the best of three as it is, chance.
-
-    Of three past runs with two peak rates or more the law says which of the long runs to make.
-    The best of the three as it is: the run of the same settings at the long length.
-    """
-    hand = _at_hand(data)
-    wanted = [one for one in plan.runs(data) if one.steps == plan.WANTED]
-    rates = [_end(one)[0] for one in wanted]
-    ends = np.array([_end(one)[1] for one in wanted])
-    found = []
-    for draw in range(int(first), min(int(first) + settings.chunk, settings.draws)):
-        rng = np.random.default_rng(settings.seed + draw)
-        while True:  # until the three have two rates, and the best of them was made long, too
-            three = [hand[i] for i in rng.choice(len(hand), 3, replace=False)]
-            if len({one.key[-1] for one in three}) < 2:
-                continue
-            best = min(three, key=lambda one: _end(one)[1])
-            same = [i for i, one in enumerate(wanted) if one.key == best.key]
-            if same:
-                break
-        start = time.process_time()
-        curves = [one.curve for one in three]
-        try:
-            law = fit(
-                curves, law=settings.laws[0], seed=settings.seed + draw, most_points=settings.points
-            )
-            picked = law.best(rates, outside="allow")
-        except InvalidArgument:
-            picked = same[0]
-        numbers = [ends[picked], ends[same[0]], ends[rng.integers(len(ends))], ends.min()]
-        seconds = time.process_time() - start
-        found.append(
-            _kept(
-                "suggestions",
-                settings.laws[0],
-                str(draw),
-                settings.seed + draw,
-                "suggested",
-                plan.WANTED,
-                numbers,
-                seconds,
-            )
-        )
-    return found
-
-
-def begun(settings: Settings, data: str | None, law: str) -> list[Result]:
-    """Return for each longer run: its end, the forecast from its beginning, the best match's end.
-
-    The match is the past run whose losses over the same steps are nearest.
-    """
-    hand, found = _at_hand(data), []
-    done, seconds = _fitted(hand, settings, law)
-    for one in _longer(settings, data):
-        rates, end = _end(one)
-        cut = plan.BEGUN * one.steps
-        own = Curve(
-            one.curve.name,
-            lr=one.curve.lr.until(cut),
-            held_out_loss=one.curve.held_out_loss.until(cut),
-        )
-        match = min(hand, key=lambda x: _apart(own.held_out_loss, x.curve.held_out_loss))
-        try:
-            fit([own], law=law)
-            alone = 1.0
-        except InvalidArgument:
-            alone = 0.0
-        numbers = [end, *_forecast(done, rates, own), _end(match)[1], alone]
-        found.append(
-            _kept(
-                "begun",
-                law,
-                one.curve.name,
-                settings.seed,
-                "predicted",
-                one.steps,
-                numbers,
-                seconds,
-            )
-        )
-    return found
-
-
-def _apart(a: Series, b: Series) -> float:
-    both = np.intersect1d(a.step, b.step)
-    both = both[both > 0]
-    if not len(both):
-        return np.inf
-    logs = [np.log(x.value[np.searchsorted(x.step, both)]) for x in (a, b)]
-    return float(np.mean((logs[0] - logs[1]) ** 2))
+def _complete(results: Results, how: How, units: Mapping[str, Any], work: Work, label: str) -> None:
+    results.complete(units, work, where=how.where, label=label, progress=how.progress)

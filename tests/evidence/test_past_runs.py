@@ -11,12 +11,13 @@ from tests.curves.made import curve
 
 from evidence.cells import Cell
 from evidence.how import How
-from evidence.past_runs import advised, advised_numbers, importing, numbers, plan
+from evidence.past_runs import advised, advised_numbers, cost, importing, numbers, plan, tried, ways
 from evidence.past_runs import run as running
 from evidence.past_runs.advised import ADVISOR, LINEAR, LOSSES, METHODS, Advice
 from evidence.past_runs.claims import claims
 from evidence.past_runs.numbers import Numbers
 from evidence.past_runs.plan import FITTED, Run, Settings
+from evidence.past_runs.tried import Trials
 from evidence.results import Results
 from ratewise.curves import Curve, Series
 from ratewise.errors import MissingData, StoreError
@@ -31,6 +32,7 @@ ADVICE = Advice(
     repeats=2,
     grid=3,
 )
+TRIALS = Trials((Cell("wine", "mlp", 16, 40, "adamw"),), replace(ADVICE, repeats=1))
 LENGTHS = {1000: 15_000, 1500: 25_000, 2500: 50_000}
 
 
@@ -65,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(plan, "folder", lambda data: folder)
         patch.setattr(plan, "shapes", lambda name, data: shapes)
         patch.setattr(plan, "runs", lambda data: known)
-        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE, (1, 2))
+        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE, (1, 2), TRIALS, {})
     return folder
 
 
@@ -111,7 +113,7 @@ def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
 
 def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
     how = How(made, tmp_path / "again.md", page_only=True, progress=False)
-    running.run(how, SMALL, ADVICE, (1, 2))
+    running.run(how, SMALL, ADVICE, (1, 2), TRIALS, {})
     first, again = (made / "p.md").read_text(), (tmp_path / "again.md").read_text()
     assert again.replace("again.png", "p.png") == first
     with pytest.raises(StoreError, match="lacks runs"):
@@ -184,3 +186,55 @@ def test_what_an_import_costs_is_on_the_line_through_two():
 def test_optuna_s_schedule_holds_and_falls():
     shape = advised.Falling(0.25, 0.5)
     assert [shape.at(step, 8) for step in (0, 2, 5, 8)] == [1.0, 1.0, 0.75, 0.5]
+
+
+def test_a_fit_s_cost_is_timed_and_claims_on_it_can_miss(tmp_path: Path):
+    rows = cost.made(None, (40, 80, 160), cost.Unit("sums", 160))
+    assert [row.method for row in rows] == ["functional", "multi-power", cost.LITERAL]
+    assert all(len(row.losses) == 3 and min(row.losses) >= 0 for row in rows)
+    made = cost.Cost(150, 5.0, 500.0, {"functional": 1.0, cost.LITERAL: 2.0})
+    assert {claim.outcome for claim in cost.claims(made)} == {"held"}
+    slow = made._replace(seconds=31.0, megabytes=1001.0, exponents={"functional": 1.9})
+    assert {claim.outcome for claim in cost.claims(slow)} == {"missed"}
+    assert cost.load(Results(tmp_path / "none.parquet"), cost.units()) is None
+
+
+# -- other ways -----------------------------------------------------------------------------------
+
+
+def test_other_ways_are_on_the_page_and_none_of_their_cells_judges(made: Path):
+    text = (made / "p.md").read_text()
+    assert "## Other ways to go on from pilots and from past tasks" in text
+    assert all(f"| {way} " in text for way in (*tried.WAYS, *ways.CHOICES, ways.BOTH))
+    judged, developed = ({cell.data for cell in cells} for cells in (advised.CELLS, tried.CELLS))
+    assert not judged & developed
+    rows = Results(made / "past_runs.parquet").of(next(iter(tried.units(TRIALS))))
+    starts = {row.losses[0] for row in rows}
+    assert len(starts) == 1
+    assert {row.method for row in rows} == set(tried.METHODS)
+
+
+def test_the_authors_constants_are_computed_as_the_law_is_printed():
+    rates = np.r_[np.linspace(0, 3e-4, 20)[1:], np.full(20, 3e-4), np.full(20, 3e-5)]
+    l0, a, alpha, b, c, beta, gamma = ways.PUBLISHED["mpl-25m"]
+    loss, total = l0 + a * rates.sum() ** -alpha, np.concatenate([[0], np.cumsum(rates)])
+    for k in range(1, len(rates) + 1):
+        before = rates[k - 2] if k > 1 else 0.0
+        since = total[-1] - total[k - 1]
+        fell = 1 - (1 + c * rates[k - 1] ** -gamma * since) ** -beta
+        loss -= b * (before - rates[k - 1]) * fell
+    found = ways.published("mpl-25m", rates, [len(rates)])
+    assert found == pytest.approx([loss], rel=1e-9)
+
+
+def test_the_authors_worst_point_is_a_claim_where_it_is_known(found: Numbers):
+    (shape,) = found.shapes
+
+    def outcomes(worst: float) -> list[str]:
+        authors = {shape.name: (0.0, 0.0, worst)}
+        said = claims(found, authors)
+        return [one.outcome for one in said if "at most the authors'" in one.title]
+
+    assert outcomes(shape.worst + 1e-4) == ["held"]
+    assert outcomes(shape.worst - 1e-4) == ["missed"]
+    assert not [one for one in claims(found) if "authors" in one.title]
