@@ -41,6 +41,7 @@ def stable_decay(share: float = DECAY_SHARE) -> FixedRule:
 FIXED[STABLE_DECAY] = stable_decay()
 
 
+@cache
 def fixed_rule(name: str) -> FixedRule:
     """Return the schedule of that name.
 
@@ -63,7 +64,6 @@ def fixed_rule(name: str) -> FixedRule:
     raise unknown("schedule", name, FIXED)
 
 
-@cache
 def _with_share(name: str, text: str) -> FixedRule:
     try:
         share = float(text)

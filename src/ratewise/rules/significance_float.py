@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from functools import cache
+from operator import add
 from typing import Any
 
 from ratewise.rules import schema
@@ -26,6 +27,7 @@ EVIDENCE = {
 }
 #: What `FloatEvidence.judge` may find.
 OPEN, BETTER, WORSE, LOST, FULL = range(5)
+_NONE = math.nan, math.nan, math.nan
 
 
 class FloatEvidence:
@@ -42,7 +44,9 @@ class FloatEvidence:
     """
 
     __slots__ = (
+        "_apart",
         "_best_sorted",
+        "_known",
         "_sorted",
         "before",
         "best",
@@ -69,6 +73,8 @@ class FloatEvidence:
         self.best: list[float] = []
         self._sorted: list[float] = []
         self._best_sorted: list[float] = []
+        self._apart: dict[int, float] = {}  # n -> tau of the best stretch as it is
+        self._known = 0, _NONE  # n, and the means of so many losses
         self.trend = self.excess = 0
         self.mean = self.before = self.errors = 0.0
 
@@ -89,10 +95,11 @@ class FloatEvidence:
         """Return the verdict; `reference` is the mean of the best stretch."""
         n, up = len(self.values), self.up
         moved, lies = up * self.trend, up * self.excess
-        spread = _spread(n)
-        trend, lost = abs(moved) > TREND * spread, False
+        trend, lost = abs(moved) > _least_trend(n), False
         if lies > 0 <= moved:
-            apart = math.sqrt(excess_variance(n, len(self.best)))
+            if n not in self._apart:
+                self._apart[n] = math.sqrt(excess_variance(n, len(self.best)))
+            apart = self._apart[n]
             lost = lies > EXCESS * apart
         if not (trend or lost or n >= self.window):
             return OPEN
@@ -110,7 +117,7 @@ class FloatEvidence:
             verdict = FULL
         else:
             return OPEN
-        self._tell(newer, older, self.trend / spread)
+        self._tell(newer, older, self.trend / _spread(n))
         return verdict
 
     def conclude(self, verdict: int, reference: float) -> float:
@@ -124,8 +131,10 @@ class FloatEvidence:
         whole = self._means()[2] if self.values and low else math.nan
         if math.isfinite(whole):
             self.best, self._best_sorted = self.values, self._sorted
+            self._apart = {}
             reference = whole
         self.values, self._sorted = [], []
+        self._known = 0, _NONE
         self.trend = self.excess = 0
         if verdict == OPEN:
             self._tell(0.0, 0.0, 0.0)
@@ -139,10 +148,15 @@ class FloatEvidence:
     def _means(self) -> tuple[float, float, float]:
         """Return the mean of the older half of the losses, of the newer, and of all."""
         n, half = len(self.values), len(self.values) // 2
+        known, means = self._known
+        if known == n:
+            return means
         size = slots(self.window)
         older = _sum(self.values[:half] + [0.0] * (size - half))
         newer = _sum([0.0] * half + self.values[half:] + [0.0] * (size - n))
-        return older / max(half, 1), newer / (n - half), (older + newer) / n
+        means = older / max(half, 1), newer / (n - half), (older + newer) / n
+        self._known = n, means
+        return means
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain copied data; the counts of pairs follow from the losses."""
@@ -174,6 +188,12 @@ def check_evidence(name: str, evidence: dict[str, Any], window: int) -> None:
 
 
 @cache
+def _least_trend(n: int) -> float:
+    """Return what S must exceed."""
+    return TREND * _spread(n)
+
+
+@cache
 def _spread(n: int) -> float:
     """Return the standard deviation of S."""
     return math.sqrt(trend_variance(n))
@@ -183,5 +203,5 @@ def _sum(values: list[float]) -> float:
     """Return the sum in the order of `smoothing.pairwise_sum`."""
     while len(values) > 1:
         half = len(values) // 2
-        values = [a + b for a, b in zip(values[:half], values[half:], strict=True)]
+        values = list(map(add, values[:half], values[half:]))
     return values[0]

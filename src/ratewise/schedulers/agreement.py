@@ -40,7 +40,9 @@ class Agreement:
     @property
     def active(self) -> bool:
         """Whether there are other ranks to agree with."""
-        return self.how is not None and _initialized() and self._world() > 1
+        if self.how is None or not _AVAILABLE or not dist.is_initialized():
+            return False
+        return dist.get_world_size(self._group) > 1
 
     @property
     def always(self) -> bool:

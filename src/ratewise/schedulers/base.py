@@ -236,16 +236,16 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         scale = self._height * schedule_scale(
             self.schedule, self._schedule_step(), self.horizon, self._schedule_begin()
         )
-        return ramped(scale, self.last_epoch, self.warmup_steps) if ramp else scale
+        over = not ramp or self.last_epoch >= self.warmup_steps
+        return scale if over else ramped(scale, self.last_epoch, self.warmup_steps)
 
     def _schedule_step(self) -> int:
         """Return the schedule's own step; one with a name counts the optimizer's."""
         return self._clock.elapsed if isinstance(self.schedule, str) else self.last_epoch
 
     def _schedule_begin(self) -> int:
-        if self._source.in_optimizer_steps:
-            return max(self.warmup_steps, self._begin)
-        return max(self._ramp_end, self._begin)
+        ramp = self.warmup_steps if self._source.in_optimizer_steps else self._ramp_end
+        return ramp if ramp > self._begin else self._begin
 
     def hear_length(self, steps: int) -> None:
         """Take the run's length in optimizer steps from a trainer, if that decides anything."""
@@ -356,9 +356,13 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         self._source.check_usable()
 
     def _write(self, share: float | None = None) -> None:
-        if self._rates.looking:
+        rates, groups = self._rates, self._groups()
+        if rates.untouched(groups):
+            rates.replace(groups, self._own_rates(share))
+            return
+        if rates.looking:
             self._look()
-        self._rates.write(self._groups(), self._own_rates(share))
+        rates.write(groups, self._own_rates(share))
 
     def check_agreement(self) -> None:
         """Raise `RanksDisagree` unless all ranks have the same rates; call it on every rank."""

@@ -55,12 +55,16 @@ class GreedyRates(RateSource):
         self.base: list[float] = []
         self._min_lr: list[float] = []
         self._max_lr: list[float] = []
+        self._last: tuple[list[float], list[float]] = [], []  # scales, and the rates that they gave
 
     def rates(self) -> list[Any]:
         """Return each group's base rate times its scale, within its bounds."""
         on_device = isinstance(self.rule, TensorGreedy)
         if self._strict and not on_device:  # base * (bound / base) may miss by a rounding
-            return bounded(self.base, self.rule.scale, self._min_lr, self._max_lr)
+            if self.rule.scale != self._last[0]:
+                bound = bounded(self.base, self.rule.scale, self._min_lr, self._max_lr)
+                self._last = list(self.rule.scale), bound
+            return self._last[1]
         rates = [base * scale for base, scale in zip(self.base, self.rule.scale, strict=True)]
         if not self._strict:
             return rates
@@ -129,6 +133,7 @@ class GreedyRates(RateSource):
         return low, high
 
     def _set_limits(self) -> None:
+        self._last = [], []
         self.rule.limits = GreedyLimits.absolute(
             self.base, self._min_lr, self._max_lr, self.rule.config.eps
         )

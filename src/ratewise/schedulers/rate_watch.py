@@ -52,6 +52,12 @@ class RateWatch:
         #: What was written and what was found instead, the last time that was so.
         self.missing = rate, rate
 
+    @property
+    def calm(self) -> bool:
+        """Whether the next look changes nothing if it finds what was written last."""
+        own = self._found == self._wrote
+        return own and self._usual == self._ours == self.lost == 0 and self.strange <= 0
+
     def note(self, found: float, wrote: float) -> None:
         """Take in what a step found and what it wrote."""
         self._found, self._wrote = found, wrote

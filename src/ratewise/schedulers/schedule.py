@@ -73,8 +73,10 @@ def schedule_scale(schedule: Schedule, step: int, total_steps: int | None, begin
     if isinstance(schedule, str):
         if total_steps is None:
             return 1.0
-        progress = max(0, step - begin) / max(1, total_steps - begin)
-        return max(0.0, fixed_rule(schedule)(min(progress, 1.0)))
+        past, length = step - begin, total_steps - begin
+        progress = 0.0 if past <= 0 else 1.0 if past >= length else past / length
+        height = fixed_rule(schedule)(progress)
+        return height if height > 0.0 else 0.0
     scale = float(schedule(step))
     if not 0.0 <= scale < math.inf:
         fix = f"schedule({step}) returned it"
