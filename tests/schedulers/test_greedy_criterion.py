@@ -81,6 +81,7 @@ def test_a_run_of_known_length_waits_for_significance_and_ends_annealed(tensor):
     assert words(scheduler) == "criterion: significance, as 300 metrics are expected"
 
 
+@pytest.mark.filterwarnings("ignore:step .* is beyond total_steps")
 @pytest.mark.parametrize(
     ("options", "every", "why"),
     [
