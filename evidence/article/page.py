@@ -50,6 +50,7 @@ def text(study: Study) -> str:
         found=said,
         parts=_parts(study),
         fall=FALL,
+        beside={x: numbers.against(judged, x, settings.baselines).as_good for x in (OLD, FALL)},
         sets=len({plan.data_set(method.task) for method in judged}),
         schedules={name: _schedules(judged, name, settings) for name in ours if judged},
         apart=_schedules(apart, OURS, settings) if apart else [],
