@@ -30,7 +30,7 @@ def write(results: Results, settings: Settings, page: Path) -> None:
     study = numbers.load(results, settings)
     figures = {
         SCHEDULES: partial(draw_schedules, study.judged, study.tasks),
-        HISTORIES: partial(draw_histories, study.judged, study.clocks, study.tasks),
+        HISTORIES: partial(draw_histories, study.judged, study.clocks, settings.tasks),
     }
     pages.write(page, text(study), figures if study.has(plan.BEFORE) else {})
 
