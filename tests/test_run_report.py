@@ -55,13 +55,15 @@ def test_the_page_is_one_file_with_every_reason(tmp_path: Path):
         assert html.escape(event.words()) in text, "what it explains"
         assert f'"{event.reason} (' in whole, "a mark of its own"
     assert "<h2>Loss</h2>" in text
-    assert f"{len(LOSSES)} steps" in text
+    assert f"{len(LOSSES)} steps; at the end a loss of {LOSSES[-1]}, a rate of " in text
 
 
 def test_a_steered_run_shows_what_its_steps_move(tmp_path: Path):
     text = without_scripts(steered().report(tmp_path / "run.html"))
     assert "||dp|| / ||p||" in text
     assert "||dp|| / ||p|| is to be" in text, "what it explains"
+    assert "at the end a typical ||dp|| / ||p|| of " in text
+    assert "nothing but a schedule has changed the rate" in text
 
 
 def test_what_cannot_be_drawn_is_refused_by_name(tmp_path: Path):

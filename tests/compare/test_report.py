@@ -216,6 +216,11 @@ def test_it_is_written_again_from_the_store_alone(written, tmp_path):
     assert report.write(Store(copy)).markdown.read_text() == written.markdown.read_text()
 
 
+#: Whether no plot is wider than the place that it has.
+FITS = """[...document.querySelectorAll(".js-plotly-plot")].every(
+    plot => plot.querySelector(".main-svg").clientWidth <= plot.clientWidth + 1)"""
+
+
 def browser() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
@@ -241,5 +246,6 @@ def test_a_browser_finds_plots_and_tables(written):
             traces = page.evaluate("document.querySelector('.js-plotly-plot').data.length")
             assert traces >= 2 * len(SCHEDULES)
             assert page.locator("path.js-line").count() > 10, "no line was drawn"
+            page.wait_for_function(FITS)
         finally:
             chromium.close()

@@ -38,8 +38,10 @@ small, footer { color: #555; }
 """
 
 
-#: A click on a name hides its lines in all panels beside it, or shows them again.
+#: A click on a name hides its lines in all panels beside it, or shows them again. The first panel
+#: of a row is drawn while it has the row to itself: once all are there, each gets its own width.
 _SCRIPT = """
+addEventListener("load", () => dispatchEvent(new Event("resize")));
 function toggle(button) {
   const off = button.classList.toggle("off");
   button.setAttribute("aria-pressed", String(!off));

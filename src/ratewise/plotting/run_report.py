@@ -56,7 +56,7 @@ def write(scheduler: Any, path: str | Path) -> Path:
     with extra_named("scheduler.report", "compare"):
         body = [
             f"<h1>{html.escape(name)}</h1>",
-            f"<p>{html.escape(_summary(points, events))}</p>",
+            f"<p>{html.escape(_summary(points, events, _measured(scheduler)))}</p>",
             f"<h2>{_measured(scheduler).capitalize()}</h2>",
             _losses(points, events, _measured(scheduler)),
             "<h2>Learning rate</h2>",
@@ -73,12 +73,12 @@ def _measured(scheduler: Any) -> str:
     return "typical ||dp|| / ||p||" if hasattr(scheduler, "ratios") else "loss"
 
 
-def _summary(points: Sequence[tuple[int, float, float]], events: Sequence[Any]) -> str:
+def _summary(points: Sequence[tuple[int, float, float]], events: Sequence[Any], label: str) -> str:
     last, metric, rate = points[-1]
-    changes = {0: "no change of the rate", 1: "one change of the rate"}.get(
+    changes = {0: "nothing but a schedule has changed the rate", 1: "one change is marked"}.get(
         len(events), f"the last {len(events)} changes of the rate are marked"
     )
-    return f"{last:,} steps; at the end {metric:.4g} at a rate of {rate:.4g}; {changes}."
+    return f"{last:,} steps; at the end a {label} of {metric:.4g}, a rate of {rate:.4g}; {changes}."
 
 
 def _losses(points: Sequence[tuple[int, float, float]], events: Sequence[Any], label: str) -> str:
