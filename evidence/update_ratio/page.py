@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 
 from evidence import page as pages
 from evidence.results import Results
+from evidence.update_ratio import corrections, plan
 from evidence.update_ratio import numbers as of
-from evidence.update_ratio import plan
 from evidence.update_ratio.claims import HARM, against_alone, claims, fit
 from evidence.update_ratio.figures import draw
 from evidence.update_ratio.numbers import MEASURES, SHARES, WITH, Law, Numbers
-from evidence.update_ratio.plan import Settings
+from evidence.update_ratio.plan import Settings, Unit
 from ratewise.compare.statistics import CAP, Interval
 from ratewise.rules import online
 from ratewise.rules.ratio_law import DEFAULT, FRESH, PRETRAINED, WITH_PASSES
@@ -26,10 +27,15 @@ Rows = list[list[str]]
 def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page, and its figure beside it."""
     numbers, figure = of.load(results, settings), page.with_suffix(".png").name
-    pages.write(page, text(numbers, settings, figure), {figure: partial(draw, numbers)})
+    tried = corrections.there(results) if settings.forms else []
+    forms = corrections.rows(results, tried)
+    said = text(numbers, settings, figure, forms, tried)
+    pages.write(page, said, {figure: partial(draw, numbers)})
 
 
-def text(numbers: Numbers, settings: Settings, figure: str) -> str:
+def text(
+    numbers: Numbers, settings: Settings, figure: str, forms: Rows, tried: Sequence[Unit]
+) -> str:
     """Return the page."""
     found = fit(numbers)
     return pages.render(
@@ -58,6 +64,11 @@ def text(numbers: Numbers, settings: Settings, figure: str) -> str:
         shares=[f"{x:g}" for x in SHARES],
         tuning=[[n, *(f"{x:.3f}" for x in row)] for n, row in found.shares.items()],
         corrected=_corrected(numbers),
+        forms=forms,
+        every=corrections.EVERY,
+        tried=len(tried),
+        untried=len(corrections.UNITS) - len(tried),
+        steps=sorted({unit.steps for unit in tried}),
         by_unit=_by_unit(numbers),
         regrets=_regrets(numbers),
         figure=figure,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from evidence.run_table import Row
 from evidence.simulated import Planned, as_data, digest
 from evidence.update_ratio import pairs
 from ratewise import simulate
@@ -62,6 +63,15 @@ SIZES: dict[str, tuple[Size, ...]] = {
     # what is fine-tuned is seen a few times
     **dict.fromkeys(pairs.PAIRS, (Size(100, 4), Size(400, 4))),
 }
+#: Microseconds of a core that a step of one stacked run takes, by family.
+_COST = {
+    "mlp": 400,
+    "residual-mlp": 350,
+    "lenet": 900,
+    "gru": 3000,
+    "transformer": 3000,
+    "wide-transformer": 3000,
+}
 #: What came before the law, with a cosine: level, power.
 BEFORE = (0.02, 0.6)
 #: Where online corrections begin: near the right ratio, and far below it.
@@ -79,6 +89,7 @@ class Settings:
     ratios: tuple[float, ...] = (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     rates: int = 6  #: of the tuned linear decay, over two and a half decades
     seeds: tuple[int, ...] = (11, 12)
+    forms: bool = True  #: whether other forms of the online correction are tried, too
 
 
 class Unit(NamedTuple):
@@ -221,6 +232,12 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
 def wanted(settings: Settings) -> dict[str, Unit]:
     """Return every unit by the digest of all that determines its runs."""
     return {digest(planned(settings, unit)): unit for unit in units(settings)}
+
+
+def row(settings: Settings, unit: Unit) -> Row:
+    """Return what a unit takes."""
+    runs = len(methods(settings, unit.optimizer, unit.steps)) * len(settings.seeds)
+    return Row(runs, unit.steps, runs * unit.steps * _COST[_built(unit.task)[0]] * 1e-6)
 
 
 def names(settings: Settings, unit: Unit) -> Sequence[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from evidence import simulated
+from evidence import run_table, simulated
 from evidence.how import How
 from evidence.results import Result, Results
+from evidence.update_ratio import corrections, plan
 from evidence.update_ratio import page as pages
-from evidence.update_ratio import plan
 from evidence.update_ratio.plan import Settings, Unit
 
 SIZES = {"": Settings()}
@@ -18,9 +18,13 @@ def run(how: How, settings: Settings | None = None) -> None:
     """Simulate what is missing and write the page."""
     settings, results = settings or Settings(), Results(how.out / "update_ratio.parquet")
     if not how.page_only:
-        work, label = partial(made, settings), "tasks x optimizers x sizes"
-        units = plan.wanted(settings)
-        results.complete(units, work, where=how.where, label=label, progress=how.progress)
+        if settings.forms:
+            units = corrections.wanted()
+            work, row = corrections.made, corrections.row
+            run_table.complete(results, units, work, row, how, "forms of the correction")
+        work, row = partial(made, settings), partial(plan.row, settings)
+        label = "tasks x optimizers x sizes"
+        run_table.complete(results, plan.wanted(settings), work, row, how, label)
     pages.write(results, settings, how.page)
 
 

@@ -31,7 +31,14 @@ from ratewise import simulate
 from ratewise.errors import StoreError
 from ratewise.learning.tasks import JUDGING, TRAINING
 
-SMALL = Settings(tasks=("mlp", "wine"), longest=100, ratios=(0.01, 0.02, 0.08), rates=2, seeds=(1,))
+SMALL = Settings(
+    tasks=("mlp", "wine"),
+    longest=100,
+    ratios=(0.01, 0.02, 0.08),
+    rates=2,
+    seeds=(1,),
+    forms=False,
+)
 #: Finer than the study's, so that reading between them hides nothing.
 RATIOS = tuple(np.geomspace(0.00125, 0.08, 61).tolist())
 STEPS = np.array([100, 400, 2000, 8000] * 3)
