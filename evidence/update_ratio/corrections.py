@@ -20,7 +20,7 @@ from evidence.update_ratio.plan import Unit
 from evidence.update_ratio.watched import APART, APART_FREE, FREE, WHOLE, Corrected, Watched
 from ratewise.compare import training
 from ratewise.compare.statistics import CAP
-from ratewise.rules.ratio_law import FRESH, default_ratio
+from ratewise.rules.ratio_law import FRESH, WITH_PASSES, default_ratio
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Task, UpdateRatio, arguments
 from ratewise.simulate.runner import Training
@@ -58,7 +58,7 @@ UNITS = (
     Unit("diabetes", "adamw", 400, 0),
     Unit("breast cancer", "adamw", 400, 0),
 )
-_MADE_BY = ("evidence.update_ratio.corrections", "evidence.update_ratio.watched")
+_MADE_BY = ("evidence.update_ratio.watched",)
 #: Microseconds of a core that a step of one stacked run takes.
 _COST = 150
 
@@ -67,7 +67,8 @@ def wanted(units: Sequence[Unit] = UNITS) -> dict[str, Unit]:
     """Return the units by the digest of all that determines their runs."""
     found = {}
     for unit in units:
-        text = json.dumps(["corrections", *unit, code.digest(*_MADE_BY)])
+        tried = [forms(unit), SHARES, SEEDS, EVERY, WITH_PASSES]
+        text = json.dumps(["corrections", *unit, *tried, code.digest(*_MADE_BY)])
         found[hashlib.sha256(text.encode()).hexdigest()[:16]] = unit
     return found
 
