@@ -63,8 +63,9 @@ def _both(cells: Sequence[Judged], ours: str, theirs: str = LINEAR) -> list[str]
     """Return the mean with its interval and nine tenths, for each loss."""
     found = []
     for m in range(len(MEASURES)):
-        mean, tenth = (f(cells, ours, theirs, m) for f in (of.against, of.tenth))
-        found.append("-" if math.isnan(tenth) else f"{ratio(mean)}; {tenth:.2f}")
+        tenth = of.tenth(cells, ours, theirs, m)
+        mean = ratio(of.against(cells, ours, theirs, m))
+        found.append("-" if math.isnan(tenth) else f"{mean}; {tenth:.2f}")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from evidence import cells
@@ -46,11 +46,11 @@ def task(unit: Unit, *, judging: bool) -> Task:
     if unit.kind != KINDS[0] or not callable(found.data):
         return found
     # a run's own rows: from a teacher, how many are held out, and which of them
-    drawn = found.data
-    teacher, *others = drawn.args  # type: ignore[attr-defined]
+    drawn: Any = found.data
+    teacher, *others = drawn.args
     rows = unit.cell.steps * unit.cell.batch + 2 * found.held_out
     more = replace(teacher, size=max(teacher.size, rows))
-    return replace(found, data=type(drawn)(drawn.func, more, *others))  # type: ignore[attr-defined]
+    return replace(found, data=partial(drawn.func, more, *others))
 
 
 @cache
