@@ -27,7 +27,7 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What needs no framework, on the lowest versions that pyproject.toml promises; with PYTHON=python3.10.
+# What needs no framework, on the lowest versions that pyproject.toml admits; with PYTHON=python3.10.
 LOWEST := .venv-lowest/bin
 lowest:
 	$(PYTHON) -m venv .venv-lowest

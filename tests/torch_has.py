@@ -1,4 +1,4 @@
-"""What the oldest torch that is promised lacks: a test of it skips there, with its reason."""
+"""What the oldest torch that can be installed lacks: a test of it skips there, with its reason."""
 
 from __future__ import annotations
 
