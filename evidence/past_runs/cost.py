@@ -14,7 +14,7 @@ import numpy as np
 
 from evidence import code
 from evidence.claims import Claim, outcome
-from evidence.past_runs import plan
+from evidence.past_runs import importing, plan
 from evidence.results import Result, Results
 from ratewise.curves import scheduled
 from ratewise.curves.laws import LAWS, Run
@@ -126,16 +126,9 @@ def claims(cost: Cost | None) -> list[Claim]:
     """Return the claims on time, memory and growth."""
     if cost is None:
         return []
-    of = f"a fit on {cost.runs} runs"
+    name = f"a fit on {cost.runs} runs"
     return [
-        Claim(
-            f"{of}: seconds of a core", f"<= {SECONDS:g}", f"{cost.seconds:.1f}", "",
-            outcome(cost.seconds <= SECONDS),
-        ),
-        Claim(
-            f"{of}: most memory, MB", f"<= {MEGABYTES:g}", f"{cost.megabytes:.0f}", "",
-            outcome(cost.megabytes <= MEGABYTES),
-        ),
+        *importing.within(name, (cost.seconds, SECONDS), (cost.megabytes, MEGABYTES)),
         *(
             Claim(
                 f"{name} law's sums: exponent of the time in steps and points", "linear",

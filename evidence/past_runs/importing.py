@@ -94,14 +94,19 @@ def load(results: Results, wanted: dict[str, Unit]) -> Cost:
 
 def claims(cost: Cost) -> list[Claim]:
     """Return the claims on time and memory."""
-    of = f"importing {ASKED:,} runs of {STEPS:,} steps"
+    name = f"importing {ASKED:,} runs of {STEPS:,} steps"
+    return within(name, (cost.seconds, SECONDS), (cost.megabytes, MEGABYTES))
+
+
+def within(name: str, seconds: tuple[float, float], megabytes: tuple[float, float]) -> list[Claim]:
+    """Return the claims that time and memory, each given with its limit, are within it."""
+    (time, longest), (memory, most) = seconds, megabytes
     return [
         Claim(
-            f"{of}: seconds of a core", f"<= {SECONDS:g}", f"{cost.seconds:.1f}", "",
-            outcome(cost.seconds <= SECONDS),
+            f"{name}: seconds of a core", f"<= {longest:g}", f"{time:.1f}", "",
+            outcome(time <= longest),
         ),
         Claim(
-            f"{of}: most memory, MB", f"<= {MEGABYTES:g}", f"{cost.megabytes:.0f}", "",
-            outcome(cost.megabytes <= MEGABYTES),
+            f"{name}: most memory, MB", f"<= {most:g}", f"{memory:.0f}", "", outcome(memory <= most)
         ),
     ]  # fmt: skip
