@@ -73,7 +73,9 @@ class HostRates:
 
         Then `replace` does what `look` and `write` would, at a fraction of their cost.
         """
-        return self._calm and all(map(is_, [group["lr"] for group in groups], self.wrote))
+        if not self._calm or len(groups) != len(self.wrote):
+            return False
+        return all(map(is_, [group["lr"] for group in groups], self.wrote))
 
     def replace(self, groups: Groups, own: Sequence[float]) -> None:
         """Set each group's rate, where `untouched` holds."""
