@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tests import torch_has
 from tests.snippet_setups import SETUPS
 
 ROOT = Path(__file__).parents[1]
@@ -84,8 +83,6 @@ def _scheduler(names: dict[str, Any]) -> Any:
 def test_a_snippet_runs(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if snippet.setup == "gpu" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    if "named_parameters(" in snippet.code:
-        torch_has.named_parameters()
     monkeypatch.chdir(tmp_path)
     *before, after = snippet.versions()
     for code in before:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import runpy
 from dataclasses import replace
 
 import pytest
@@ -89,11 +88,3 @@ def test_every_name_builds_an_optimizer():
         assert float(built.param_groups[0]["lr"]) == pytest.approx(0.01)
     with pytest.raises(UnknownName, match="did you mean 'line-search'"):
         optimizers.named("line-serch")
-
-
-def test_where_torch_is_older_than_an_optimizer_the_others_stay(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(torch.optim, "Adafactor")
-    older = runpy.run_path(optimizers.__file__, run_name="older")
-    assert older["names"]() == [name for name in optimizers.names() if name != "adafactor"]
-    with pytest.raises(UnknownName, match="adafactor"):
-        older["named"]("adafactor")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests import torch_has
 from torch import nn
 
 from ratewise import LearnedLR, UpdateRatioLR
@@ -28,7 +27,6 @@ class Net(nn.Module):
 
 def named(optimizer: type[torch.optim.Optimizer], parameters: Any) -> torch.optim.Optimizer:
     """Return an optimizer of named parameters."""
-    torch_has.named_parameters()
     return optimizer(parameters, lr=0.1)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests import torch_has
 from tests.schedulers.update_ratio_twin import BASE, Task, Twin, adamw, length, sgd
 from torch import nn
 
@@ -98,7 +97,7 @@ def test_any_optimizer_of_torch_s_will_do(name: str, options: dict[str, Any]):
     """For those of the first kinds the rate is raised for the step, for the last ones it is not."""
 
     def make(groups: Any) -> torch.optim.Optimizer:
-        return torch_has.optimizer(name)(groups, lr=BASE, **options)
+        return getattr(torch.optim, name)(groups, lr=BASE, **options)
 
     compare(Task(make), Task(make), {"schedule": "cosine", "total_steps": 50}, steps=30)
 
@@ -111,7 +110,7 @@ def test_muon_will_do():
         model = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Tanh(), nn.Linear(7, 2, bias=False))
         x = torch.randn(64, 5)
         y, losses = x[:, :2].sin(), []
-        optimizer = torch_has.optimizer("Muon")(model.parameters(), lr=rate, weight_decay=0.0)
+        optimizer = torch.optim.Muon(model.parameters(), lr=rate, weight_decay=0.0)
         scheduler = UpdateRatioLR(optimizer, ratio=0.02)
         assert not scheduler.online
         for _ in range(60):

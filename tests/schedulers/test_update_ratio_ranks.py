@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests import torch_has
 from tests.processes import Python
 from tests.schedulers.update_ratio_ranks import MODES, length, network, seen, train
 
@@ -19,7 +18,6 @@ every_mode = pytest.mark.parametrize("per", MODES)
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks saw, case and mode -> result."""
-    torch_has.fully_shard()
     folder = tmp_path_factory.mktemp("ranks")
     processes = [
         Python(

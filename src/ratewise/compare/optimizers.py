@@ -30,19 +30,13 @@ def _plain(kind: _Build) -> _Build:
     return build
 
 
-def _young(name: str, low: float) -> dict[str, tuple[_Build, dict[str, Any], float]]:
-    """Return torch's optimizer of that name, or nothing where torch is older than it is."""
-    kind = getattr(torch.optim, name, None)
-    return {} if kind is None else {name.lower(): (_plain(kind), {}, low)}
-
-
 #: kind -> (builder, keyword arguments, lowest value of the grid). The line search's rate is the
 #: largest that it may take; it resets as in the paper's experiments (option 2).
 _KINDS: dict[str, tuple[_Build, dict[str, Any], float]] = {
     "sgd": (_plain(torch.optim.SGD), {"momentum": 0.9}, 1e-3),
     "adamw": (_plain(torch.optim.AdamW), {"weight_decay": 0.01}, 1e-4),
     "adagrad": (_plain(torch.optim.Adagrad), {}, 1e-3),
-    **_young("Adafactor", 1e-3),
+    "adafactor": (_plain(torch.optim.Adafactor), {}, 1e-3),
     "hypergradient-sgd": (_plain(HypergradientSGD), {"momentum": 0.9}, 1e-3),
     "hypergradient-adam": (_plain(HypergradientAdam), {}, 1e-4),
     "line-search": (_line_search, {"reset": "grow"}, 1e-2),

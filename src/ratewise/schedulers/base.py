@@ -227,15 +227,12 @@ class ScheduledLR(Explained, LRScheduler, ABC):
     @property
     def _moving(self) -> bool:
         """Whether the schedule may be another one at the next step."""
-        return self.schedule is not None and not (
-            isinstance(self.schedule, str) and self.horizon is None
-        )
+        return (self.horizon if isinstance(self.schedule, str) else self.schedule) is not None
 
     def share(self, ramp: bool = True) -> float:
         """Return the schedule's height at this step, with the ramp or without."""
-        scale = self._height * schedule_scale(
-            self.schedule, self._schedule_step(), self.horizon, self._schedule_begin()
-        )
+        step, begin = self._schedule_step(), self._schedule_begin()
+        scale = self._height * schedule_scale(self.schedule, step, self.horizon, begin)
         over = not ramp or self.last_epoch >= self.warmup_steps
         return scale if over else ramped(scale, self.last_epoch, self.warmup_steps)
 

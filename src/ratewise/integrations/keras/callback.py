@@ -203,7 +203,7 @@ class GreedyLR(keras.callbacks.Callback):
         whole = self._schedule.length(
             self.params,
             self.interval,
-            batches=getattr(model.optimizer, "gradient_accumulation_steps", None) or 1,
+            batches=_accumulated(model.optimizer),
             at_once=getattr(model, "steps_per_execution", None) or 1,
         )
         settings, why = self._settings.decided(None if whole is None else whole / every)
@@ -222,8 +222,7 @@ class GreedyLR(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Begin with the model's optimizer, at the first epoch of a fit; follow the schedule."""
         optimizer = self.model.optimizer
-        batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-        made = _iterations(optimizer)
+        batches, made = _accumulated(optimizer), _iterations(optimizer)
         if not self._begun:
             self._begin(self.model)
         self._schedule.begin_epoch(epoch, self.params, iterations=made, batches=batches)
@@ -351,6 +350,11 @@ class GreedyLR(keras.callbacks.Callback):
 
 def _iterations(optimizer: Any) -> int:
     return int(keras.ops.convert_to_numpy(optimizer.iterations))
+
+
+def _accumulated(optimizer: Any) -> int:
+    """Return of how many batches the optimizer makes a step."""
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
 
 def _rates_of(optimizer: Any) -> list[Any]:
