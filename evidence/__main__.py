@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listed())
         return 0
     try:
+        asked.name = asked.name.replace("_", "-")  # a study's module is a name for it, too
         if asked.name not in STUDIES:
             raise unknown("study", asked.name, STUDIES)
         _run(STUDIES[asked.name], asked)

@@ -16,10 +16,8 @@ import numpy as np
 from evidence.claims import Claim, outcome
 from evidence.results import Result, Results
 
-#: Runs of two imports, from whose difference one more run follows; and steps of each.
-RUNS, STEPS = (100, 300), 10_000
-#: What was asked for: runs, seconds, and megabytes.
-ASKED, SECONDS, MEGABYTES = 1000, 60.0, 1000.0
+#: What was asked for: an import of so many runs of so many steps, in seconds and megabytes.
+RUNS, STEPS, SECONDS, MEGABYTES = 1000, 10_000, 60.0, 1000.0
 _IMPORT = """
 import json, resource, sys, time
 from ratewise.curves.importing import import_logs
@@ -40,10 +38,10 @@ class Unit(NamedTuple):
         return f"import of {self.runs} runs"
 
 
-def units(runs: tuple[int, ...] = RUNS, steps: int = STEPS) -> dict[str, Unit]:
-    """Return the units by a digest of what was asked for."""
-    found = [Unit(count, steps) for count in runs]
-    return {hashlib.sha256(json.dumps(unit).encode()).hexdigest()[:16]: unit for unit in found}
+def units(runs: int = RUNS, steps: int = STEPS) -> dict[str, Unit]:
+    """Return the one unit by a digest of what was asked for."""
+    unit = Unit(runs, steps)
+    return {hashlib.sha256(json.dumps(unit).encode()).hexdigest()[:16]: unit}
 
 
 def made(unit: Unit) -> list[Result]:
@@ -73,9 +71,9 @@ def made(unit: Unit) -> list[Result]:
 
 
 class Cost(NamedTuple):
-    """What an import of `ASKED` runs comes to, on a line through the two that were made."""
+    """What an import cost."""
 
-    runs: tuple[int, ...]
+    runs: int
     seconds: float
     megabytes: float
 
@@ -84,17 +82,16 @@ def load(results: Results, wanted: dict[str, Unit]) -> Cost:
     """Return the cost.
 
     Raises:
-        StoreError: a unit is missing.
+        StoreError: it was not measured.
     """
-    runs = tuple(unit.runs for unit in wanted.values())
-    seconds, most = np.array([results.of(name)[0].losses for name in wanted]).T
-    at = [float(np.polyval(np.polyfit(runs, values, 1), ASKED)) for values in (seconds, most)]
-    return Cost(runs, *at)
+    ((name, unit),) = wanted.items()
+    seconds, megabytes = results.of(name)[0].losses
+    return Cost(unit.runs, seconds, megabytes)
 
 
 def claims(cost: Cost) -> list[Claim]:
     """Return the claims on time and memory."""
-    name = f"importing {ASKED:,} runs of {STEPS:,} steps"
+    name = f"importing {cost.runs:,} runs of {STEPS:,} steps"
     return within(name, (cost.seconds, SECONDS), (cost.megabytes, MEGABYTES))
 
 

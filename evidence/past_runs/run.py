@@ -27,7 +27,7 @@ def run(
     how: How,
     settings: Settings = SIZES[""],
     advice: Advice = ADVICE,
-    imports: tuple[int, ...] = importing.RUNS,
+    imports: int = importing.RUNS,
     trials: Trials = TRIALS,
     costs: dict[str, cost.Unit] | None = None,
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,29 @@ def test_an_update_ratio_is_tuned_in_its_own_unit_and_the_next_task_begins_there
     second = advised.tune("diabetes-mlp", store=tmp_path, steps=40, budget=1)
     assert second.advisor.prior.tasks == 1
     assert "first ratio: from 1 past trainings" in second.summary
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda rate: 1.0 / rate, "highest rate that was tried; a better one may lie above"),
+        (lambda rate: rate, "lowest rate that was tried; a better one may lie below"),
+        (lambda rate: 1.0 + math.log(rate / 0.1) ** 2, ""),
+    ],
+)
+def test_a_budget_that_ends_at_an_edge_is_said(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: Callable[[float], float],
+    words: str,
+):
+    monkeypatch.setattr(advised, "_end", lambda record: loss(record.base_lr))
+    monkeypatch.setattr(advised, "_centre", lambda key, optimizer: 0.1)
+    done = advised.tune(f"{file}:task", store=tmp_path / "a", schedule="linear", budget=3)
+    assert len(done.advisor.trials) == 3
+    assert ("warning" in done.summary) == bool(words)
+    assert words in done.summary
 
 
 def test_what_cannot_be_tuned_is_named(file: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.curves.made import PEAK, losses, rates, several
+from tests.curves.made import PEAK, curve, losses, rates, several
 from typer.testing import CliRunner
 
 from ratewise import cli, curves
@@ -129,3 +129,78 @@ def test_nothing_is_written_for_what_no_run_comes_near(store: Path, tmp_path: Pa
     done = asked(store, plan=tmp_path / "plan.json", report=tmp_path / "a.md", **{"peak-lr": 0.1})
     assert isinstance(done.exception, InvalidArgument)
     assert not list(tmp_path.iterdir())
+
+
+def begun(share: float, over: float = 0.0, **changes: object) -> curves.Curve:
+    """Return the beginning of a run of 4,000 steps, whose losses lie above the law's."""
+    whole = curve("cosine", PEAK, 4000)
+    until = int(4000 * share)
+    at, loss = whole.train_loss.until(until)
+    known = {"lr": whole.lr.until(until), "train_loss": curves.Series.of(at, loss * (1 + over))}
+    return replace(whole, name="now", **(known | changes))
+
+
+def with_begun(store: Path, folder: Path, run: curves.Curve) -> Path:
+    with Store(folder) as kept:
+        kept.add_all([*Store(store).load(), to_record(run)])
+    return folder
+
+
+def loss_of(output: str) -> float:
+    return float(re.search(r"training loss after 4,000 steps: (\S+) \[", output)[1])
+
+
+def test_a_training_under_way_lends_its_losses(store: Path, tmp_path: Path):
+    ends = []
+    for over in (0.0, 0.004):
+        now = with_begun(store, tmp_path / f"{over}", begun(0.5, over))
+        done = asked(now, begun="now", plan=tmp_path / "plan.json", report=tmp_path / "page.md")
+        assert done.exit_code == 0, done.exception
+        assert "from 9 past runs" in done.output  # the run itself is none
+        assert "run now so far: 2,000 of 4,000 steps" in done.output
+        assert "were judged from" not in done.output
+        ends.append(loss_of(done.output))
+        assert plans.read(tmp_path / "plan.json").provenance["begun_steps"] == 2000
+        assert "so far" in (tmp_path / "page.md").read_text()
+    assert 0.25 * 0.004 < ends[1] / ends[0] - 1 < 1.1 * 0.004
+    early = asked(with_begun(store, tmp_path / "early", begun(0.2)), begun="now")
+    assert "judged from 30% of a run on" in early.output
+
+
+def test_a_training_under_way_may_be_named_by_its_log(store: Path, tmp_path: Path):
+    run = begun(0.5)
+    losses = dict(zip(*map(np.ndarray.tolist, run.train_loss), strict=True))
+    rows = [
+        f"{step},{rate!r},{losses.get(step, '')}"
+        for step, rate in zip(*map(np.ndarray.tolist, run.lr), strict=True)
+    ]
+    log = tmp_path / "now.csv"
+    log.write_text("\n".join(["step,lr,train_loss", *rows]) + "\n")
+    by_log = asked(store, begun=log)
+    assert by_log.exit_code == 0, by_log.exception
+    by_name = asked(with_begun(store, tmp_path / "both", run), begun="now")
+    assert loss_of(by_log.output) == loss_of(by_name.output)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (begun(0.5, diverged_at=1990), "diverged at step 1990"),
+        (curve("cosine", PEAK, 4000), "has 4,000 steps, the schedule 4,000"),
+        (curve("constant", PEAK, 2000), "where the schedule has"),
+        (begun(0.5, train_loss=curves.Series.empty()), "has no train loss"),
+        (begun(0.5, over=1 / np.log(2) - 1), "look like bits"),
+    ],
+)
+def test_a_run_that_is_not_this_training_is_named(
+    store: Path, tmp_path: Path, run: curves.Curve, words: str
+):
+    done = asked(with_begun(store, tmp_path / "both", replace(run, name="now")), begun="now")
+    assert isinstance(done.exception, InvalidArgument)
+    assert words in str(done.exception)
+
+
+def test_a_run_that_is_nowhere_is_named(store: Path):
+    done = asked(store, begun="nothing")
+    assert isinstance(done.exception, InvalidArgument)
+    assert "--begun must be the name of a run in the store or the log of one" in str(done.exception)

@@ -41,7 +41,8 @@ def test_a_page_is_what_the_results_that_are_kept_say(
 ):
     published = Path(__file__).parents[2] / command.page_of(name)
     page = tmp_path / published.name
-    status = command.main([name, "--page-only", "--page", str(page)])
+    module = name.replace("-", "_")  # its other name
+    status = command.main([module, "--page-only", "--page", str(page)])
     said = capsys.readouterr().err
     if "no data folder was named" in said:
         pytest.skip("needs data: set RATEWISE_DATA")

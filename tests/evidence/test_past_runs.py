@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(plan, "folder", lambda data: folder)
         patch.setattr(plan, "shapes", lambda name, data: shapes)
         patch.setattr(plan, "runs", lambda data: known)
-        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE, (1, 2), TRIALS, {})
+        running.run(How(folder, folder / "p.md", progress=False), SMALL, ADVICE, 2, TRIALS, {})
     return folder
 
 
@@ -113,7 +113,7 @@ def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
 
 def test_the_page_alone_needs_the_results(made: Path, tmp_path: Path):
     how = How(made, tmp_path / "again.md", page_only=True, progress=False)
-    running.run(how, SMALL, ADVICE, (1, 2), TRIALS, {})
+    running.run(how, SMALL, ADVICE, 2, TRIALS, {})
     first, again = (made / "p.md").read_text(), (tmp_path / "again.md").read_text()
     assert again.replace("again.png", "p.png") == first
     with pytest.raises(StoreError, match="lacks runs"):
@@ -173,8 +173,8 @@ def test_negative_control_claims_on_a_few_runs_can_miss_and_hold(made: Path):
     assert outcomes(0.3) == {"missed"}
 
 
-def test_what_an_import_costs_is_on_the_line_through_two():
-    cost = importing.Cost((100, 300), 40.0, 600.0)
+def test_an_import_is_held_to_its_seconds_and_megabytes():
+    cost = importing.Cost(1000, 40.0, 600.0)
     assert {claim.outcome for claim in importing.claims(cost)} == {"held"}
     slow = [claim.outcome for claim in importing.claims(cost._replace(seconds=61.0))]
     assert slow == ["missed", "held"]

@@ -28,6 +28,10 @@ def forecast(
     law: Annotated[str, typer.Option(help="Law: functional or multi-power.")] = "functional",
     loss: Annotated[str, typer.Option(help="Loss: auto, held_out or train.")] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed of the fit.")] = 0,
+    begun: Annotated[
+        str | None,
+        typer.Option(help="The training itself, under way: its run in the store, or its log."),
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="File for ratewise.PlannedLR that is written: plan.json.")
     ] = None,
@@ -54,6 +58,7 @@ def forecast(
         loss=loss,
         seed=seed,
         schedule=shape,
+        begun=begun,
         plan=plan,
         report=report,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -122,6 +123,20 @@ def _end(record: RunRecord) -> float:
     return math.inf if record.status == "diverged" else record.validation_loss[-1]
 
 
+def _edge(trials: Sequence[tuple[float, float, int]]) -> str:
+    """Return at which end of the values that were run the best one lies, or nothing.
+
+    Of runs of several lengths those of the length that was run most often count: the pilots.
+    """
+    lengths = [steps for _, _, steps in trials]
+    most = max(lengths, key=lengths.count)
+    ends = {value: loss for value, loss, steps in trials if steps == most}
+    best = min(ends, key=lambda value: ends[value])
+    if len(ends) > 1 and best == max(ends):
+        return "highest"
+    return "lowest" if len(ends) > 1 and best == min(ends) else ""
+
+
 def _summary(
     advisor: Advisor, task: Task, optimizer: Optimizer, schedule: Schedule, unit: str
 ) -> str:
@@ -135,6 +150,13 @@ def _summary(
         lines.append(f"{value:>10.4g} {steps:>8,} {shown:>10}")
     best = advisor.best()
     lines.append(f"use {unit} {best:.4g}: {advisor.reason}")
+    side = _edge(advisor.trials) if len(advisor.trials) == advisor.budget else ""
+    if side:
+        beyond, more = ("below" if side == "lowest" else "above"), len(advisor.trials) + 2
+        lines.append(
+            f"warning: the best run has the {side} {unit} that was tried; a better one may lie "
+            f"{beyond} it: --budget {more} goes on there"
+        )
     if unit == "ratio":
         shape = schedule.options.get("schedule", "cosine")
         call = f"ratio={best:.4g}, schedule={shape!r}, total_steps={task.steps}"

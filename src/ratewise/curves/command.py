@@ -10,6 +10,7 @@ from typing import Any
 
 from ratewise import __version__
 from ratewise.curves import page
+from ratewise.curves.begun import check_begun, said_of, taken
 from ratewise.curves.curve import Curve, Floats
 from ratewise.curves.forecast import LossLaw, fit
 from ratewise.curves.read import read
@@ -59,13 +60,15 @@ def runs_of(store: str | os.PathLike[str], task: str | None) -> list[Curve]:
     return curves
 
 
-def ahead(law: LossLaw, rates: Floats, level: float = 0.9) -> dict[str, Any]:
+def ahead(
+    law: LossLaw, rates: Floats, level: float = 0.9, begun: Curve | None = None
+) -> dict[str, Any]:
     """Return the forecast for a schedule as a plan keeps it.
 
     Raises:
         OutsideSeen: no past run comes near the schedule.
     """
-    (found,) = law.predict([rates], level=level)
+    (found,) = law.predict([rates], level=level, begun=begun)
     return {"which": law.loss, **found._asdict()}
 
 
@@ -91,13 +94,16 @@ def told(law: LossLaw, steps: int, found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def planned(law: LossLaw, rates: Floats, schedule: Mapping[str, Any]) -> Plan:
+def planned(
+    law: LossLaw, rates: Floats, schedule: Mapping[str, Any], begun: Curve | None = None
+) -> Plan:
     """Return the plan of a schedule, with its forecast and where it came from.
 
     Args:
         law: what past runs say.
         rates: the schedule's, one a step; the plan comes within 1e-4 of the highest.
         schedule: its name and numbers, for the plan's provenance.
+        begun: what is known so far of the training itself.
 
     Raises:
         OutsideSeen: no past run comes near the schedule.
@@ -111,7 +117,10 @@ def planned(law: LossLaw, rates: Floats, schedule: Mapping[str, Any]) -> Plan:
         "runs": [shown(name) for name in law.runs[:_KEPT]],
         "runs_in_all": len(law.runs),
     }
-    return replace(plan, provenance=provenance, forecast=ahead(law, plan.rates()))
+    if begun is not None:
+        provenance |= {"begun": shown(begun.name), "begun_steps": begun.steps}
+    found = ahead(law, plan.rates(), begun=begun)
+    return replace(plan, provenance=provenance, forecast=found)
 
 
 def _constants(law: LossLaw, level: float) -> list[str]:
@@ -137,6 +146,7 @@ def forecast(
     loss: str = "auto",
     seed: int = 0,
     schedule: Mapping[str, Any] | None = None,
+    begun: str | None = None,
     plan: Path | None = None,
     report: Path | None = None,
 ) -> str:
@@ -148,26 +158,35 @@ def forecast(
         task: whose runs are taken, where the store has several.
         law, loss, seed: as in `ratewise.curves.fit`.
         schedule: its name and numbers, for the plan's provenance.
+        begun: the training itself, if it is under way: the name of its run in the store, which
+            then is no past run, or its log.
         plan: the file of the plan, .json.
         report: the page, .html or .md.
 
     Raises:
-        InvalidArgument: too few runs, or a schedule that none comes near; nothing is written.
+        InvalidArgument: too few runs, a schedule that none comes near, or a run under way that
+            is not under this schedule; nothing is written.
         CannotWrite: the file system refused.
     """
     if plan is not None and plan.suffix.lower() != ".json":
         raise invalid("--plan", "a file that ends in .json", str(plan), "rename it")
     if report is not None:
         page.check_suffix(report)
-    runs = runs_of(store, task)
+    runs, own = runs_of(store, task), None
+    if begun is not None:
+        own, runs = taken(runs, begun)
     fitted = fit(runs, law=law, loss=loss, seed=seed)
-    made = planned(fitted, rates, schedule or {})
+    if own is not None:
+        check_begun(own, rates, fitted, runs)
+    made = planned(fitted, rates, schedule or {}, own)
     said = told(fitted, made.total_steps, made.forecast or {})
+    if own is not None:
+        said = f"{said}\n{said_of(own, rates, fitted)}"
     lines = [said]
     if plan is not None:
         plans.write(plan, made)
         lines.append(f"plan: {plan}; use it: ratewise.PlannedLR(optimizer, {str(plan)!r})")
     if report is not None:
-        page.write(report, fitted, runs, made, said)
+        page.write(report, fitted, runs, made, said, own)
         lines.append(f"page: {report}")
     return "\n".join(lines)

@@ -44,7 +44,14 @@ def check_suffix(path: Path) -> None:
         raise invalid("--report", "a file that ends in .html or .md", str(path), "rename it")
 
 
-def write(path: Path, law: LossLaw, curves: Sequence[Curve], plan: Plan, said: str) -> None:
+def write(
+    path: Path,
+    law: LossLaw,
+    curves: Sequence[Curve],
+    plan: Plan,
+    said: str,
+    begun: Curve | None = None,
+) -> None:
     """Write the page; a page in Markdown has its figure beside it.
 
     Args:
@@ -53,6 +60,7 @@ def write(path: Path, law: LossLaw, curves: Sequence[Curve], plan: Plan, said: s
         curves: the runs that it was fitted to, and perhaps others.
         plan: what is forecast.
         said: the forecast in words.
+        begun: what is known so far of the training itself.
 
     Raises:
         InvalidArgument: the file has another ending.
@@ -60,7 +68,7 @@ def write(path: Path, law: LossLaw, curves: Sequence[Curve], plan: Plan, said: s
     """
     check_suffix(path)
     seen = [points(curve, law.loss) for curve in curves if curve.name in set(law.runs)]
-    panels = _panels(law, seen[:: -(-len(seen) // _RUNS)], plan)
+    panels = _panels(law, seen[:: -(-len(seen) // _RUNS)], plan, begun)
     tables = [_runs(law, seen), _knots(plan)]
     title = f"Forecast for {plan.total_steps:,} steps"
     if path.suffix.lower() == ".md":
@@ -93,7 +101,7 @@ def write(path: Path, law: LossLaw, curves: Sequence[Curve], plan: Plan, said: s
 # -- what is drawn --------------------------------------------------------------------------
 
 
-def _panels(law: LossLaw, seen: Sequence[Points], plan: Plan) -> list[Panel]:
+def _panels(law: LossLaw, seen: Sequence[Points], plan: Plan, begun: Curve | None) -> list[Panel]:
     losses, rates = [], []
     for run in seen:
         late = run.steps >= _FROM * run.length
@@ -105,8 +113,16 @@ def _panels(law: LossLaw, seen: Sequence[Points], plan: Plan) -> list[Panel]:
         rates.append(_rates("past runs", _GREY, run.rates))
     wanted = plan.rates()
     first = max(2, int(_FROM * len(wanted)))
+    if begun is not None:
+        own = points(begun, law.loss)
+        late, first = own.steps >= min(first, own.length // 2), own.length
+        losses.append(
+            Line(
+                "so far", PALETTE[2], own.steps[late].tolist(), own.loss[late].tolist(), strong=True
+            )
+        )
     ends = np.unique(np.geomspace(first, len(wanted), 24).astype(int))
-    ahead = law.predict([wanted[:end] for end in ends], outside="allow")
+    ahead = law.predict([wanted[:end] for end in ends], outside="allow", begun=begun)
     losses.append(
         Line(
             "plan",
