@@ -70,6 +70,15 @@ def claims(
         ),
         _better(f"{of}: less regret than chance", drawn.better(drawn.chance)),
     ]
+    few = [one for one in numbers.few if one.law == DEFAULT]
+    least = min(one.covered for one in few)
+    counts = f"{few[0].runs} to {few[-1].runs}"
+    found.append(
+        Claim(
+            f"{PEAKS}, from {counts} past runs: 90% intervals cover, least", ">= 85%",
+            f"{least:.1%}", "", outcome(least >= 0.85),
+        )
+    )  # fmt: skip
     begun = numbers.begun
     middle, match = float(np.median(begun.error)), float(np.median(begun.match))
     of = "end of a run from its first 30%"

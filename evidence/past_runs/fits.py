@@ -16,10 +16,16 @@ from ratewise.curves import Curve, LossLaw, Series, fit
 from ratewise.curves.curve import Floats
 from ratewise.errors import InvalidArgument
 
+#: Draws of few past runs begin at this seed.
+_FEW = 5000
+
 
 def made(settings: Settings, data: str | None, unit: Unit) -> list[Result]:
     """Return what is kept of a unit; what `losses` holds stands in the functions below."""
-    work = {"shapes": shapes, "lengths": lengths, "suggestions": suggestions, "begun": begun}
+    work = {
+        "shapes": shapes, "lengths": lengths, "suggestions": suggestions, "covered": covered,
+        "begun": begun,
+    }  # fmt: skip
     return work[unit.kind](settings, data, unit.what)
 
 
@@ -132,6 +138,39 @@ def suggestions(settings: Settings, data: str | None, first: str) -> list[Result
                 seconds,
             )
         )
+    return found
+
+
+def covered(settings: Settings, data: str | None, count: str) -> list[Result]:
+    """Return for each law and draw of few past runs: forecasts of the longest runs, and how good.
+
+    Of those that are not refused: how many, how many lie in their intervals, and the medians of
+    the absolute error and of the interval's half width.
+    """
+    ends, found = [plan.end(one) for one in plan.candidates(data)], []
+    for draw in range(settings.sets_of_few):
+        seed = settings.seed + _FEW + draw
+        past = plan.several(plan.at_hand(data), int(count), np.random.default_rng(seed))
+        curves = [one.curve for one in past]
+        for law in settings.laws:
+            start = time.process_time()
+            try:
+                done = fit(curves, law=law, seed=seed, most_points=settings.points)
+            except InvalidArgument:
+                continue
+            ahead = np.array([_forecast(done, rates) for rates, _ in ends])
+            made = np.isfinite(ahead[:, 0])
+            if not made.any():
+                continue
+            end, (loss, low, high) = np.array([end for _, end in ends])[made], ahead[made].T
+            numbers = [
+                made.sum(), ((low <= end) & (end <= high)).sum(),
+                np.median(np.abs(loss / end - 1)), np.median((high - low) / 2 / loss),
+            ]  # fmt: skip
+            seconds = time.process_time() - start
+            found.append(
+                _kept("covered", law, count, seed, "predicted", plan.WANTED, numbers, seconds)
+            )
     return found
 
 

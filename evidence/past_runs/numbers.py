@@ -84,12 +84,24 @@ class Begun(NamedTuple):
     alone_refused: bool
 
 
+class Few(NamedTuple):
+    """Forecasts from few past runs, over draws of them."""
+
+    law: str
+    runs: int  #: past ones
+    draws: int
+    covered: float  #: mean over draws of the share of ends that lie in their intervals
+    error: float  #: median over draws of the median absolute error
+    half: float  #: the same of the interval's half width
+
+
 class Numbers(NamedTuple):
     """Everything that the page shows."""
 
     shapes: list[Shape]
     lengths: list[Lengths]
     suggestions: Suggestions
+    few: list[Few]
     begun: Begun
 
 
@@ -101,7 +113,7 @@ def load(results: Results, settings: Settings) -> Numbers:
     """
     units = {unit: results.of(name) for name, unit in plan.units(settings).items()}
     of = {kind: [rows for unit, rows in units.items() if unit.kind == kind]
-          for kind in ("shapes", "lengths", "suggestions", "begun")}  # fmt: skip
+          for kind in ("shapes", "lengths", "suggestions", "covered", "begun")}  # fmt: skip
     laws = settings.laws
     return Numbers(
         [
@@ -111,6 +123,11 @@ def load(results: Results, settings: Settings) -> Numbers:
         ],
         [_lengths(rows) for rows in of["lengths"]],
         _suggestions([row for rows in of["suggestions"] for row in rows]),
+        [
+            _few([row for row in rows if row.method == law])
+            for law in laws
+            for rows in of["covered"]
+        ],
         _begun(of["begun"][0]),
     )
 
@@ -136,6 +153,14 @@ def _suggestions(rows: list[Result]) -> Suggestions:
     ours, same, chance, best = np.array([row.losses for row in rows]).T
     seconds = np.array([row.seconds for row in rows])
     return Suggestions(ours / best - 1, same / best - 1, chance / best - 1, seconds)
+
+
+def _few(rows: list[Result]) -> Few:
+    ends, inside, error, half = np.array([row.losses for row in rows]).T
+    return Few(
+        rows[0].method, int(rows[0].setting), len(rows), float((inside / ends).mean()),
+        float(np.median(error)), float(np.median(half)),
+    )  # fmt: skip
 
 
 def _begun(rows: list[Result]) -> Begun:

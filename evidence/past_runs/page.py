@@ -121,6 +121,11 @@ def text(
             ["best of the three as it is", *regrets(drawn.as_it_is)],
             ["chance", *regrets(drawn.chance)],
         ],
+        few=[
+            [one.law, str(one.runs), str(one.draws), f"{one.covered:.1%}", f"{one.error:.2%}",
+             f"{one.half:.2%}"]
+            for one in numbers.few
+        ],
         begun=[
             ["from the first 30%", *regrets(begun.error)],
             ["best match's end", *regrets(begun.match)],

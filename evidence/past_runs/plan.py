@@ -61,13 +61,15 @@ class Settings:
     laws: tuple[str, ...] = ("functional", "multi-power")
     sets: tuple[str, ...] = SHAPES
     every: int = 1  #: every so manieth long run is forecast
+    few: tuple[int, ...] = (2, 3, 5, 10, 20)  #: past runs whose intervals are held to the ends
+    sets_of_few: int = 40  #: draws of each
 
 
 class Unit(NamedTuple):
     """What is computed in one go."""
 
-    kind: str  #: "shapes", "lengths", "suggestions" or "begun"
-    what: str  #: the set, the law, or the first draw
+    kind: str  #: "shapes", "lengths", "suggestions", "covered" or "begun"
+    what: str  #: the set, the law, the first draw, or the number of past runs
 
     def __str__(self) -> str:
         return f"{self.kind} {self.what}"
@@ -86,8 +88,9 @@ def units(settings: Settings) -> dict[str, Unit]:
     found = [Unit("shapes", name) for name in settings.sets]
     found += [Unit("lengths", law) for law in settings.laws]
     found += [Unit("suggestions", str(i)) for i in range(0, settings.draws, settings.chunk)]
+    found += [Unit("covered", str(count)) for count in settings.few]
     found.append(Unit("begun", settings.laws[0]))
-    kept = {key: value for key, value in asdict(settings).items() if key != "draws"}
+    kept = {key: value for key, value in asdict(settings).items() if key not in ("draws", "few")}
     made_by = code.digest(*FITS)
 
     def digest(unit: Unit) -> str:
@@ -147,6 +150,14 @@ def candidates(data: str | None) -> list[Run]:
     return [one for one in runs(data) if one.steps == WANTED]
 
 
+def several(hand: Sequence[Run], count: int, rng: np.random.Generator) -> list[Run]:
+    """Return so many past runs at two peak rates or more."""
+    while True:
+        found = [hand[i] for i in rng.choice(len(hand), count, replace=False)]
+        if len({one.key[-1] for one in found}) > 1:
+            return found
+
+
 def drawn(
     data: str | None, seed: int, wanted: Sequence[Run]
 ) -> tuple[list[Run], int, np.random.Generator]:
@@ -157,9 +168,7 @@ def drawn(
     """
     hand, rng = at_hand(data), np.random.default_rng(seed)
     while True:
-        three = [hand[i] for i in rng.choice(len(hand), 3, replace=False)]
-        if len({one.key[-1] for one in three}) < 2:
-            continue
+        three = several(hand, 3, rng)
         best = min(three, key=lambda one: end(one)[1])
         same = [i for i, one in enumerate(wanted) if one.key == best.key]
         if same:

@@ -121,3 +121,24 @@ def test_a_run_that_diverged_is_left_out_and_named():
 def test_the_same_seed_gives_the_same_fit():
     first, second = (fit(several()[::2], seed=3, most_points=16) for _ in range(2))
     assert first.fitted.theta.tobytes() == second.fitted.theta.tobytes()
+
+
+def covered(law: LossLaw) -> float:
+    """Return the share of true ends, by the other law, that lie in the 90% intervals."""
+    wanted = [(shape, peak, 4000) for shape in ("cosine", "wsd 0.2") for peak in (6e-4, 1.2e-3)]
+    found = law.predict([rates(*one) for one in wanted], outside="allow")
+    true = [truth(*one, law="multi-power") for one in wanted]
+    return float(np.mean([one.low <= x <= one.high for one, x in zip(found, true, strict=True)]))
+
+
+def test_from_few_runs_intervals_are_wide_enough_for_what_is_not_known():
+    runs, rng, now, before = several("multi-power"), np.random.default_rng(0), [], []
+    for _ in range(8):
+        law = fit([runs[i] for i in rng.choice(len(runs), 3, replace=False)], most_points=24)
+        now.append(covered(law))
+        # the control: constants as if they were known, and scales as if many runs told them
+        known = replace(law.fitted, spreads=1e-9 * law.fitted.spreads, runs=1000)
+        sure = replace(law, fitted=known, remainder=replace(law.remainder, law=known))
+        before.append(covered(sure))
+    assert np.mean(now) > 0.85
+    assert np.mean(before) < 0.7

@@ -22,7 +22,9 @@ from evidence.results import Results
 from ratewise.curves import Curve, Series
 from ratewise.errors import MissingData, StoreError
 
-SMALL = Settings(draws=3, chunk=2, points=12, laws=("functional",), sets=("mpl-25m",))
+SMALL = Settings(
+    draws=3, chunk=2, points=12, laws=("functional",), sets=("mpl-25m",), few=(2, 3), sets_of_few=2
+)
 ADVICE = Advice(
     cells=(
         Cell("digits", "mlp", 16, 40, "sgd"),
@@ -92,6 +94,8 @@ def test_on_curves_that_the_law_made_forecasts_are_right(found: Numbers):
     assert np.median(found.begun.error) < 0.01 < np.median(found.begun.match)
     assert found.begun.alone_refused
     assert found.suggestions.ours.max() < 0.02
+    assert [(one.runs, one.draws) for one in found.few] == [(2, 2), (3, 2)]
+    assert min(one.covered for one in found.few) > 0.85
     (shape,) = found.shapes
     assert shape.mean < 0.005
 
@@ -107,6 +111,8 @@ def test_negative_control_worse_numbers_miss_the_claims(found: Numbers):
     drawn = found.suggestions
     worse = drawn._replace(ours=drawn.ours + 0.1)
     assert len(missed(found._replace(suggestions=worse)) - usual) >= 3
+    narrow = [one._replace(covered=0.8) for one in found.few]
+    assert len(missed(found._replace(few=narrow)) - usual) == 1
     begun = found.begun._replace(error=found.begun.match + 0.1, alone_refused=False)
     assert len(missed(found._replace(begun=begun)) - usual) == 3
 

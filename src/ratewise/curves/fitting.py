@@ -36,6 +36,7 @@ class Fitted:
     law: Law
     theta: Floats
     covariance: Floats
+    spreads: Floats  #: of the parameters beforehand, as `Law.guess` has them
     peak: float
     grid: Grid
     runs: int  #: that it was fitted to
@@ -50,6 +51,14 @@ class Fitted:
         """Return the losses of a schedule at some steps."""
         steps = np.asarray(steps, np.int64)
         return self.losses([Points("", rates, steps, np.ones(len(steps)), float(rates.max()))])
+
+    def slopes(self, schedules: Sequence[Floats]) -> Floats:
+        """Return what ln loss at the end of each schedule changes by, in each parameter."""
+        ends = [Points("", one, np.array([len(one)]), np.ones(1), one.max()) for one in schedules]
+        prepared = self.law.prepare(self._seen(ends), self.grid)
+        losses, slopes = self.law.losses(self.theta, prepared)
+        found = slopes / losses[:, None]
+        return np.where(np.isfinite(found), found, 0.0)
 
     def _seen(self, runs: Sequence[Points]) -> list[Run]:
         return [Run(run.rates, run.steps, float(np.log(run.peak / self.peak))) for run in runs]
@@ -145,7 +154,7 @@ def fit_law(
     covariance = _clustered(misfit, rows, [len(run.loss) for run in runs], delta)
     residual = misfit[: len(logs)]
     return Fitted(
-        law, best.x, covariance, peak, grid, len(runs),
+        law, best.x, covariance, spread, peak, grid, len(runs),
         float(np.sqrt(np.mean(residual**2))), float(best.cost),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm  # type: ignore[import-untyped]
+from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from ratewise.curves.curve import Curve, Floats
 from ratewise.curves.fitting import Fitted, Parameter, fit_law
@@ -100,7 +100,8 @@ class LossLaw:
             own = run.rates, float(left[-3:].mean())
         law = np.array([self.fitted.at(rates, [len(rates)])[0] for rates in schedules])
         mean, deviation = self.remainder.predict(schedules, own)
-        wide = float(norm.ppf(0.5 + level / 2))
+        # the scales of what is left over are known from so many runs
+        wide = float(student.ppf(0.5 + level / 2, max(1, self.fitted.runs - 1)))
         ends = [law * np.exp(mean + sign * wide * deviation) for sign in (0, -1, 1)]
         return [
             Forecast(float(a), float(b), float(c), level) for a, b, c in zip(*ends, strict=True)
@@ -173,7 +174,7 @@ def fit(
                 known.add(mark)
                 schedules.append(rates)
                 over.append(float(rest[at]))
-    remainder = fit_remainder(schedules, np.array(over))
+    remainder = fit_remainder(fitted, schedules, np.array(over))
     names = tuple(run.name for run in seen)
     return LossLaw(fitted, remainder, features(schedules), names, left_out, loss)
 

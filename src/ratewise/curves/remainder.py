@@ -1,9 +1,17 @@
-"""What a law leaves over, as a Gaussian process of schedules: kriging of ln(loss / law).
+"""What a law leaves over, as a Gaussian process of schedules: universal kriging of ln(loss / law).
 
 A law of ten numbers errs by some tenths of a percent, and errs alike for runs that are alike.
 Alike are schedules by their shape (root mean square difference of rate / peak over the share of
 the steps done), by ln peak rate and by ln length. Near runs that were seen the forecast takes
 over what the law missed there, and its interval is narrow; away from them the law stands alone.
+
+A law of ten numbers is not known from a few runs. With the slopes g of ln(law) in its parameters at
+a schedule, G at those that were seen, k and K the process's covariances, and P the parameters'
+precision beforehand, that adds to the variance
+
+    r' (G' K^-1 G + P)^-1 r,   r = g - G' K^-1 k
+
+(Rasmussen and Williams 2006, eq. 2.42): much where runs are few, nothing near runs that were seen.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from scipy.linalg import cho_factor, cho_solve  # type: ignore[import-untyped]
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from ratewise.curves.curve import Floats
+from ratewise.curves.fitting import Fitted
 
 #: At how many shares of its steps a schedule's shape is looked at.
 _SHARES = 64
@@ -64,7 +73,9 @@ def apart(a: Features, b: Features) -> tuple[Floats, Floats, Floats]:
 class Remainder:
     """The process, given what the law left over of the runs that were seen."""
 
+    law: Fitted
     seen: Features
+    slopes: Floats  #: of ln(law) in its parameters, at what was seen
     scales: Floats  #: logarithms, as `_PRIOR`
     left: Floats  #: ln(loss / law) of what was seen
 
@@ -78,32 +89,38 @@ class Remainder:
             begun: the schedule of the run's own beginning, and ln(loss / law) at its end. A run
                 has an offset of its own (`OWN`), which its beginning tells of.
         """
-        wanted = features([*schedules, *([begun[0]] if begun else [])])
+        every = [*schedules, *([begun[0]] if begun else [])]
+        wanted = features(every)
         factor = cho_factor(_covariance(self.scales, apart(self.seen, self.seen), noise=True))
         across = _covariance(self.scales, apart(wanted, self.seen))
         mean = across @ cho_solve(factor, self.left)
         noise = np.exp(2 * self.scales[4])
-        if begun is None:
-            known = np.einsum("ij,ji->i", across, cho_solve(factor, across.T))
-            variance = np.exp(2 * self.scales[3]) - known
-        else:
-            joint = _covariance(self.scales, apart(wanted, wanted)) + OWN**2
-            joint -= across @ cho_solve(factor, across.T)
+        joint = _covariance(self.scales, apart(wanted, wanted))
+        joint -= across @ cho_solve(factor, across.T)
+        told = cho_solve(factor, self.slopes)
+        rest = self.law.slopes(every) - across @ told
+        precision = self.slopes.T @ told + np.diag(self.law.spreads**-2)
+        joint += rest @ np.linalg.solve(precision, rest.T)
+        variance = np.diag(joint)
+        if begun is not None:
+            joint += OWN**2
             gain = joint[:-1, -1] / (joint[-1, -1] + noise)
             mean = mean[:-1] + gain * (begun[1] - mean[-1])
             variance = np.diag(joint)[:-1] - gain * joint[:-1, -1]
         return mean, np.sqrt(np.maximum(variance, 0.0) + noise)
 
 
-def fit_remainder(schedules: Sequence[Floats], left: Floats) -> Remainder:
+def fit_remainder(law: Fitted, schedules: Sequence[Floats], left: Floats) -> Remainder:
     """Return the process with the scales that make what was left over most likely.
 
     Args:
+        law: what leaves it over.
         schedules: rates of the steps of runs, or of their beginnings.
         left: ln(loss / law) at each one's end.
     """
     pick = np.unique(np.linspace(0, len(left) - 1, min(MOST, len(left))).astype(int))
-    seen, left = features([schedules[i] for i in pick]), np.asarray(left)[pick]
+    picked, left = [schedules[i] for i in pick], np.asarray(left)[pick]
+    seen = features(picked)
     pairs = apart(seen, seen)
 
     def unlikely(scales: Floats) -> float:
@@ -116,7 +133,7 @@ def fit_remainder(schedules: Sequence[Floats], left: Floats) -> Remainder:
 
     options = {"maxiter": 150, "xatol": 0.02, "fatol": 0.02}
     found = minimize(unlikely, _PRIOR, method="Nelder-Mead", options=options)
-    return Remainder(seen, found.x, left)
+    return Remainder(law, seen, law.slopes(picked), found.x, left)
 
 
 def _covariance(
