@@ -11,7 +11,7 @@ from evidence.coverage.claims import claims
 from evidence.coverage.numbers import Found
 from evidence.coverage.plan import Settings
 from evidence.results import Results
-from ratewise.compare.statistics import ENOUGH_SETS, LEVEL_OF_FEW
+from ratewise.compare.statistics import ENOUGH_SETS, FEW, LEVEL_OF_FEW
 
 
 def write(results: Results, settings: Settings, page: Path) -> None:
@@ -35,7 +35,8 @@ def text(found: Sequence[Found], settings: Settings) -> str:
         opposite=_table(own, "false"),
         without=[[*_where(x), f"{x.without:.1%}", f"{x.false:.1%}"] for x in own if x.without],
         tried=_tried(found),
-        few=LEVEL_OF_FEW,
+        few=FEW,
+        level=LEVEL_OF_FEW,
         enough=ENOUGH_SETS,
         resamples=draws.RESAMPLES,
         controls=[[*_where(x), f"{x.missed:.1%}"] for x in found if x.unit.way == plan.BOOTSTRAP],

@@ -74,7 +74,7 @@ class Design(NamedTuple):
 
 
 #: How many tasks share a data set, in the studies that print them.
-_ARTICLE, _LEARNED = (2, 2, 2, 1, 1), (36, 21, 12, 11, 4, 2)
+_ARTICLE, _LEARNED = (2, 2, *(1,) * 8), (36, 21, 12, 11, 4, 2)
 _CELLS = (8, 7, 6, 6, 6, 6, 5)
 _FAMILIES, _LENGTHS = (5, 3, 1, 1, 1, 1), (10, 3, 1, 1, 1)
 DESIGNS = (
@@ -86,7 +86,7 @@ DESIGNS = (
     Design("ratio over 1 task, 5 seeds", "report", "mean", (1,), 5, 2),
     Design("ratio over 2 tasks", "report", "mean", (1, 1), 5, 1),
     Design("ratio over 4 tasks", "report, greedylr-defaults", "mean", (1,) * 4, 8, 2),
-    Design("ratio over 8 tasks, 5 data sets", "article", "mean", _ARTICLE, 5, 4),
+    Design("ratio over 12 tasks, 10 data sets", "article", "mean", _ARTICLE, 5, 2),
     Design("ratio over 12 families, 6 data sets", "robustness", "mean", _FAMILIES, 3, 20),
     Design("ratio over 16 tasks, 5 data sets", "update-ratio", "mean", _LENGTHS, 2, 8),
     Design("ratio over 24 tasks, 12 data sets", "report", "mean", (2,) * 12, 5, 2),
@@ -96,10 +96,10 @@ DESIGNS = (
     Design("geometric mean over 40 stacks", "nmf", "mean", (1,) * 40, 1, 16),
     Design("geometric mean over 4 stacks", "nmf", "mean", (1,) * 4, 1, 16),
     Design("median over 40 stacks", "nmf", "median", (1,) * 40, 1, 16),
-    Design("median over 8 tasks, 5 data sets", "article, times", "median", _ARTICLE, 5, 1),
+    Design("median over 12 tasks, 10 data sets", "article", "median", _ARTICLE, 5, 2),
     Design("median over 12 families, 6 data sets", "robustness", "median", _FAMILIES, 3, 20),
     Design("median over 86 tasks, 6 data sets", "learned", "median", _LEARNED, 2, 1),
-    Design("share of 28 cells, 8 tasks, 5 data sets", "article", "share", _ARTICLE, 1, 28),
+    Design("share of 14 cells, 12 tasks, 10 data sets", "article", "share", _ARTICLE, 1, 14),
     Design("share of pairs, 86 tasks, 6 data sets", "learned", "share", _LEARNED, 2, 7),
 )
 
@@ -139,7 +139,7 @@ CONTROLS = tuple(
     for design in (
         DESIGNS[3],
         Design("ratio over 4 tasks", "", "median", (1,) * 4, 8, 2),
-        Design("ratio over 8 tasks, 5 data sets", "", "median", _ARTICLE, 5, 4),
+        Design("ratio over 12 families, 6 data sets", "", "median", _FAMILIES, 3, 20),
     )
 )
 

@@ -24,9 +24,9 @@ TIE, MARGIN = 1.01, 1.02
 LEVEL = 0.95
 #: From this many data sets on they alone are the units of what is pooled.
 ENOUGH_SETS = 10
-#: Of t over fewer tasks or data sets than these: where a few win much and the others lose a
-#: little, `LEVEL` would leave out the truth in 8% of all cases.
-LEVEL_OF_FEW = 0.965
+#: Fewer tasks or data sets than these have t at this level: where a few win much and the others
+#: lose a little, `LEVEL` would leave out the truth in 8% of all cases.
+FEW, LEVEL_OF_FEW = 20, 0.965
 #: From best to worst. "undecided" is the width of an interval speaking, not a tie.
 VERDICTS = ("better", "tie", "non-inferior", "undecided", "worse")
 
@@ -124,7 +124,7 @@ def pooled_bounds(x: np.ndarray, null: float = 0.0) -> Bounds:
     >>> [round(float(v), 4) for v in pooled_bounds(np.array([0.0, 0.1, 0.2]))]
     [0.1, -0.2004, 0.4004, 0.322]
     """
-    return t_bounds(x, null, LEVEL if x.shape[-1] >= ENOUGH_SETS else LEVEL_OF_FEW)
+    return t_bounds(x, null, LEVEL if x.shape[-1] >= FEW else LEVEL_OF_FEW)
 
 
 def order_bounds(x: np.ndarray, null: float = 0.0) -> Bounds:
@@ -203,7 +203,7 @@ def mean_interval(
     """Return the mean log-ratio, whose exponential is a geometric mean, with its t interval.
 
     A task is one unit, whatever its seeds and optimizers; one task alone has its seeds as units.
-    Fewer than 10 units have the wider t of `LEVEL_OF_FEW`. Tasks on one data set resemble each
+    Fewer than 20 units have the wider t of `LEVEL_OF_FEW`. Tasks on one data set resemble each
     other: with 10 data sets or more those are the units, with 2 to 9 of them the wider interval of
     the two is returned, the other `beside` it.
 

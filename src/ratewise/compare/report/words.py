@@ -9,6 +9,7 @@ from ratewise.compare.report.tables import chance, ratio, told
 from ratewise.compare.statistics import (
     CAP,
     ENOUGH_SETS,
+    FEW,
     LEVEL,
     LEVEL_OF_FEW,
     MARGIN,
@@ -173,7 +174,7 @@ def methods(runs: Runs, reference: str) -> list[str]:
         "A ratio below 1 is a lower test loss than the baseline's, and ratios are geometric means. "
         "A cell (a task with an optimizer) has a paired t interval over its seeds, 95%, "
         f"uncorrected: {chance(len(runs.cells()))}. The ratio over all cells has a t interval over "
-        f"tasks, of fewer than {ENOUGH_SETS} at {LEVEL_OF_FEW:.1%}; where they share fewer than "
+        f"tasks, of fewer than {FEW} at {LEVEL_OF_FEW:.1%}; where they share fewer than "
         f"{ENOUGH_SETS} data sets the one over data sets is made, too, and what is said follows "
         "the wider. That ours lost over all is said where Holm's correction for the number of "
         "baselines bears it.",
