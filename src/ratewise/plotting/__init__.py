@@ -118,6 +118,9 @@ def save_panels(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
         axis.set(title=title, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set_xscale("log" if panel.log_x else "linear")
         axis.set_yscale("log" if panel.log_y else "linear")
+        drawn_x = [x for line in panel.lines for x in line.x if x > 0]
+        if panel.log_x and drawn_x:
+            _plain_ticks(axis.xaxis, min(drawn_x), max(drawn_x))
         drawn_y = [y for line in panel.lines for y in (*line.y, *line.low, *line.high) if y > 0]
         if panel.log_y and panel.plain_y and drawn_y:
             _log_y(axis, drawn_y)
@@ -314,16 +317,21 @@ def _mark(axis: Any, events: Any, named: bool) -> None:
 
 def _log_y(axis: Any, values: Sequence[float]) -> None:
     """Make the vertical axis logarithmic, a factor of 4 to 1e5 high, with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     low, high = min(values) / 1.25, max(values) * 1.25
     widen = max(1.0, math.sqrt(4 * low / high))
     low, high = max(low / widen, high / 1e5), high * widen  # a schedule may end next to 0
     axis.set_yscale("log")
     axis.set_ylim(low, high)
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain_ticks(axis.yaxis, low, high)
+
+
+def _plain_ticks(axis: Any, low: float, high: float) -> None:
+    """Mark a logarithmic axis with plain numbers, where it is short at 1, 2, 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
