@@ -25,7 +25,8 @@ def claims(numbers: Numbers) -> list[Claim]:
     """Return the goals and what was measured of each; none before anything was judged."""
     if not numbers.cells:
         return []
-    return [claim for ours in (OURS, POLICY) for claim in _of(ours, numbers)] + _controls(numbers)
+    ours = [claim for name in (OURS, POLICY) for claim in _of(name, numbers)]
+    return [*ours, *_policy(numbers), *_controls(numbers)]
 
 
 def _of(ours: str, numbers: Numbers) -> Iterator[Claim]:
@@ -62,6 +63,14 @@ def _tenth(title: str, measure: str, found: float, most: float, ours: str) -> Cl
     shown = "-" if math.isnan(found) else f"{found:.3f}"
     name = f"{title}, {measure} loss: nine tenths of the cells"
     return Claim(name, f"<= {most:g}", shown, "", UNJUDGED, ours)
+
+
+def _policy(numbers: Numbers) -> Iterator[Claim]:
+    """Yield whether the policy adds anything to the rule that it corrects."""
+    for kind in numbers.kinds():
+        found = of.against(numbers.keep(kind), POLICY, OURS, 1)
+        title = f"{kind}: the policy over the rule alone, held-out loss"
+        yield below(title, found, of=POLICY)
 
 
 def _controls(numbers: Numbers) -> list[Claim]:

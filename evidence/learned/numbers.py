@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evidence.learned import plan
+from evidence.learned import plan, unseen
 from evidence.learned.plan import Settings
 from evidence.learned.rules import KINDS, LINEAR, METHODS, Unit
 from evidence.learned.runs import BOTH, MEASURES, TUNING, best, log
@@ -41,6 +41,10 @@ class Numbers(NamedTuple):
 
     settings: Settings
     cells: list[Judged]
+
+    def look(self, first: bool) -> list[Judged]:
+        """Return the cells of the data that were looked at first here, or of the others."""
+        return [cell for cell in self.keep() if (cell.unit.cell.data in unseen.SETS) == first]
 
     def keep(self, kind: str | None = None, steps: int | None = None) -> list[Judged]:
         """Return the cells of a kind, of a length; None is all but nanoGPT's shape, and any."""

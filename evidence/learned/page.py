@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from evidence import page as pages
 from evidence.learned import numbers as of
-from evidence.learned import rules
+from evidence.learned import rules, unseen
 from evidence.learned.claims import claims
+from evidence.learned.figures import draw
 from evidence.learned.numbers import Judged, Numbers
 from evidence.learned.plan import Settings
 from evidence.learned.rules import KINDS, LINEAR, ONLINE, OTHER, OURS, POLICY, RANDOM, UNKNOWN
@@ -18,6 +20,7 @@ from evidence.learned.runs import FLOOR, MEASURES
 from evidence.results import Results
 from ratewise.compare.report.tables import ratio
 from ratewise.compare.statistics import CAP, Interval, cell_interval
+from ratewise.rules import learned
 
 Rows = list[list[str]]
 #: The columns of the table of cells, and the rows of that by kind.
@@ -26,10 +29,12 @@ NARROW = (OURS, UNKNOWN, POLICY, rules.COSINE)
 
 def write(results: Results, settings: Settings, page: Path) -> None:
     """Write the page."""
-    pages.write(page, text(of.load(results, settings)))
+    numbers, figure = of.load(results, settings), page.with_suffix(".png").name
+    drawn = {figure: partial(draw, numbers)} if numbers.cells else {}
+    pages.write(page, text(numbers, figure), drawn)
 
 
-def text(numbers: Numbers) -> str:
+def text(numbers: Numbers, figure: str) -> str:
     """Return the page."""
     cells = numbers.cells
     kinds = Counter(cell.unit.kind for cell in cells)
@@ -44,8 +49,22 @@ def text(numbers: Numbers) -> str:
         floor=FLOOR,
         cap=CAP,
         longer=rules.LONGER,
-        names={"unknown": UNKNOWN, "online": ONLINE, "random": RANDOM, "other": OTHER},
-        overall=_overall(numbers),
+        names={
+            "unknown": UNKNOWN,
+            "batch": rules.BATCH,
+            "online": ONLINE,
+            "random": RANDOM,
+            "other": OTHER,
+        },
+        overall=_overall(numbers.keep(), numbers),
+        looks=[
+            [look, *row]
+            for look, first in (("first", True), ("second", False))
+            for row in _overall(numbers.look(first), numbers, NARROW)
+        ],
+        first=", ".join(unseen.SETS),
+        figure=figure,
+        lengths=learned.load("default").lengths,
         parts=_parts(numbers),
         prodigy=_prodigy(numbers),
         nano=_nano(numbers),
@@ -73,10 +92,9 @@ def _count(cells: Sequence[Judged], *names: str) -> str:
     return str(sum(cell.has(*names) for cell in cells))
 
 
-def _overall(numbers: Numbers) -> Rows:
-    every = numbers.keep()
-    names = [name for name in numbers.methods() if name != LINEAR]
-    return [[name, _count(every, name), *_both(every, name)] for name in names]
+def _overall(cells: Sequence[Judged], numbers: Numbers, of: Sequence[str] = ()) -> Rows:
+    names = [name for name in of or numbers.methods() if name != LINEAR]
+    return [[name, _count(cells, name), *_both(cells, name)] for name in names]
 
 
 def _parts(numbers: Numbers) -> Rows:

@@ -40,6 +40,14 @@ _FRESH = (
     ("wavy teachers", "mlp", 4, 5000, "sgd"),
     ("mnist1d", "mlp", 4, 5000, "adamw"),
     ("bent teachers", "mlp", 4, 20000, "adamw"),
+    ("friedman", "mlp", 16, 300, "adamw"),
+    ("folded teachers", "mlp", 16, 300, "sgd"),
+    ("help texts", "transformer", 4, 300, "adamw"),
+    ("help texts", "window", 4, 1500, "adamw"),
+    ("friedman", "mlp", 4, 1500, "sgd"),
+    ("folded teachers", "residual", 4, 1500, "adamw"),
+    ("friedman", "residual", 4, 5000, "adamw"),
+    ("folded teachers", "mlp", 4, 5000, "sgd"),
 )
 _MANY = (
     ("cifar", "mlp", 128, 300, "adamw"),
@@ -54,6 +62,11 @@ _MANY = (
     ("polarity", "window", 16, 5000, "sgd"),
     ("wavy teachers", "mlp", 16, 5000, "adamw"),
     ("polarity", "window", 4, 20000, "sgd"),
+    ("faces", "mlp", 16, 300, "adamw"),
+    ("faces", "mlp", 16, 1500, "sgd"),
+    ("friedman", "mlp", 128, 1500, "sgd"),
+    ("help texts", "window", 128, 1500, "adamw"),
+    ("folded teachers", "mlp", 16, 5000, "adamw"),
 )
 _FURTHER = (
     ("mnist1d", "mlp", 16, 300, "adamw", True),
@@ -64,6 +77,8 @@ _FURTHER = (
     ("kjv", "window", 16, 1500, "sgd", True),
     ("mnist1d", "mlp", 128, 1500, "sgd", True),
     ("shakespeare", "window", 4, 5000, "adamw", True),
+    ("faces", "mlp", 16, 300, "sgd", True),
+    ("help texts", "window", 16, 1500, "adamw", True),
 )
 #: nanoGPT's shape, 16 wide and 32 characters long, with its batch and steps.
 _NANO = ("shakespeare", "nano", 12, 2000, "adamw")
@@ -72,6 +87,7 @@ _MADE_BY = (
     "evidence.cells",
     "evidence.learned.rules",
     "evidence.learned.runs",
+    "evidence.learned.unseen",
     "evidence.peers",
     "ratewise.rules.online",
     "ratewise.rules.ratio_law",

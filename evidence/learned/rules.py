@@ -8,19 +8,21 @@ from typing import Any, NamedTuple
 
 from evidence import cells
 from evidence.cells import Cell
+from evidence.learned import unseen
 from ratewise.rules import learned
-from ratewise.rules.ratio_law import default_ratio
+from ratewise.rules.ratio_law import Outlook, default_ratio
 from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Fixed, Learned, Task, UpdateRatio
 
 KINDS = ("fresh data", "many passes", "fine-tuning", "nanoGPT's shape")
 OURS, UNKNOWN, POLICY = "update-ratio", "passes not known", "learned"
 ONLINE, RANDOM, OTHER = "online", "random online", "another length's ratio"
+BATCH = "learned, batch known"
 LINEAR, COSINE, FREE = "linear", "cosine", "schedule-free tuned"
 #: Optimizers that need no rate, or are given one that people take; beside AdamW alone.
 UNTUNED = ("prodigy linear", "prodigy", "schedule-free", "adamw 1e-3 linear")
 #: What is judged as it is, then what has a rate, then what knows better.
-METHODS = (OURS, UNKNOWN, POLICY, ONLINE, LINEAR, COSINE, *UNTUNED, FREE, RANDOM, OTHER)
+METHODS = (OURS, UNKNOWN, POLICY, BATCH, ONLINE, LINEAR, COSINE, *UNTUNED, FREE, RANDOM, OTHER)
 #: The control's ratio is that of a run so many times as long.
 LONGER = 20
 #: The methods that the simulator trains at a rate.
@@ -42,7 +44,8 @@ class Unit(NamedTuple):
 @cache
 def task(unit: Unit, *, judging: bool) -> Task:
     """Return what a unit trains; of teachers that are to be fresh, with rows enough."""
-    found = cells.task(unit.cell, judging=judging)
+    of = unseen if unit.cell.data in unseen.SETS else cells
+    found = of.task(unit.cell, judging=judging)
     if unit.kind != KINDS[0] or not callable(found.data):
         return found
     # a run's own rows: from a teacher, how many are held out, and which of them
@@ -68,7 +71,7 @@ def passes(unit: Unit) -> float:
 def untuned(unit: Unit) -> tuple[str, ...]:
     """Return what the simulator trains a unit under, as it comes."""
     more = (ONLINE, RANDOM) if unit.cell.optimizer == "adamw" else ()
-    return (OURS, UNKNOWN, POLICY, OTHER, *more)
+    return (OURS, UNKNOWN, POLICY, BATCH, OTHER, *more)
 
 
 def rules(unit: Unit) -> dict[str, Any]:
@@ -79,7 +82,8 @@ def rules(unit: Unit) -> dict[str, Any]:
     found: dict[str, Any] = {
         OURS: _steered(ratio),
         UNKNOWN: _steered(default_ratio(steps, None, further)),
-        POLICY: Learned(learned.load("default")),
+        POLICY: Learned(learned.load("default"), Outlook(None, epoch, further)),
+        BATCH: Learned(learned.load("default"), Outlook(None, epoch, further, unit.cell.batch)),
         OTHER: _steered(default_ratio(LONGER * steps, LONGER * epoch, further)),
         ONLINE: _steered(ratio, True),
         RANDOM: _steered(ratio, "random"),

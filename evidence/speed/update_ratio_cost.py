@@ -34,6 +34,7 @@ from evidence.speed.tensor_rates import Heard
 from evidence.speed.update_ratio_ways import Rebuilt, Split, Stretched, keep_copies
 from evidence.timing import added, interleaved, measured_on, uncollected
 from ratewise.rules import update_ratio as rule
+from ratewise.rules.ratio_law import Outlook
 from ratewise.schedulers.displacement import Displacement
 
 BASE_LR = 1e-3
@@ -213,7 +214,7 @@ def decision(times: int = 200) -> float:
     scheduler = ratewise.LearnedLR(AdamW([weight]), total_steps=1000)
     start = time.thread_time()
     for step in range(times):
-        scheduler._policy.decide(0.5, step, 1000)
+        scheduler._policy.decide(0.5, step, Outlook(1000))
     return 1e3 * (time.thread_time() - start) / times
 
 

@@ -8,8 +8,18 @@ import numpy as np
 
 from evidence.claims import Claim, below, outcome
 from evidence.update_ratio import numbers as of
-from evidence.update_ratio.numbers import FLAT, OURS, SHARES, WITH, WITHOUT, Law, Numbers
+from evidence.update_ratio.numbers import (
+    BATCH_POWERS,
+    FLAT,
+    OURS,
+    SHARES,
+    WITH,
+    WITHOUT,
+    Law,
+    Numbers,
+)
 from ratewise.compare.statistics import MARGIN
+from ratewise.rules.ratio_law import PRETRAINED
 
 #: How much worse an online correction may make the held-out loss of any task.
 HARM = 1.01
@@ -26,18 +36,25 @@ class Fit(NamedTuple):
     without: Law  #: the best that does not know passes
     without_least: float
     left_out: tuple[float, list[tuple[Law, int]]] | None  #: regret, and laws chosen so often
+    batch: tuple[float, float]  #: the best power of the batch, and the least regret with it
     shares: dict[str, list[float]]  #: fine-tuning: measure -> mean, at each of `SHARES` of the law
     compromise: dict[str, list[float]]  #: group -> over what came before: training, held-out
 
 
 def fit(numbers: Numbers) -> Fit:
     """Return what the fit shows, on runs from scratch; and what fine-tuning wants of it."""
-    scratch = ~numbers.tuning
+    scratch = numbers.fitted
     regret = of.paid(numbers.regret, numbers.passes)
     part = regret[:, scratch], numbers.steps[scratch], numbers.passes[scratch]
     found, plain, ours = (
         of.scores(laws, *part, numbers.ratios) for laws in (WITH, WITHOUT, [OURS])
     )
+    batches = numbers.batches[scratch] / 32
+    powers = {
+        power: float(of.criterion(of.scores(WITH, *part, numbers.ratios, batches**power)).min())
+        for power in BATCH_POWERS
+    }
+    power = min(powers, key=lambda one: powers[one])
     values, least_plain = of.criterion(found), of.criterion(plain)
     best = int(values.argmin())
     tasks = [u.task for u, keep in zip(numbers.units, scratch, strict=True) if keep]
@@ -54,6 +71,7 @@ def fit(numbers: Numbers) -> Fit:
         without=WITHOUT[int(least_plain.argmin())],
         without_least=float(least_plain.min()),
         left_out=apart,
+        batch=(power, powers[power]),
         shares=_shares(numbers),
         compromise=_compromise(numbers),
     )
@@ -63,7 +81,8 @@ def _shares(numbers: Numbers) -> dict[str, list[float]]:
     keep = numbers.tuning
     if not keep.any():
         return {}
-    at = [numbers.at(share * numbers.default(True), numbers.ours)[:, keep] for share in SHARES]
+    scratch = numbers.default(True) / PRETRAINED
+    at = [numbers.at(share * scratch, numbers.ours)[:, keep] for share in SHARES]
     means = np.exp(np.stack(at).mean(-1))
     return {name: means[:, m].tolist() for m, name in enumerate(of.MEASURES)}
 
@@ -92,6 +111,13 @@ def claims(numbers: Numbers, found: Fit) -> list[Claim]:
             "",
             outcome(found.without_least > found.least + FLAT),
         ),
+        Claim(
+            "the batch does not: with a power of its rows the best law regrets as much",
+            f">= {found.least - FLAT:.3f}",
+            f"{found.batch[1]:.3f}",
+            "",
+            outcome(found.batch[1] >= found.least - FLAT),
+        ),
     ]
     ours = numbers.at(numbers.default(True), numbers.ours)
     for name, keep in numbers.groups().items():
@@ -99,7 +125,7 @@ def claims(numbers: Numbers, found: Fit) -> list[Claim]:
             title = f"{name}: the law ends no higher than tuned linear, {measure} loss"
             said.append(below(title, numbers.interval(ours[m], keep, MARGIN), MARGIN))
     for name, (training, held_out) in found.compromise.items():
-        if name != "fine-tuning":
+        if name not in (of.TUNING, of.DEVELOP):
             worst = max(training, held_out)
             title = f"{name}: where passes are not known it is no worse than what came before"
             held = outcome(worst <= MARGIN)

@@ -17,15 +17,15 @@ def draw(numbers: Numbers, path: Path, most: float = 2.0) -> None:
     def shown(values: Any) -> list[float]:
         return np.minimum(np.exp(values), most).tolist()
 
+    colours = dict(zip(sorted(set(numbers.steps.tolist())), PALETTE, strict=False))
     panels = []
     for name, group in numbers.groups().items():
         for m, measure in enumerate(MEASURES):
             ends = [numbers.ratios[0], numbers.ratios[-1]]
             lines = [Line("tuned linear", "#999999", ends, [1.0, 1.0])]
-            lengths = sorted(set(numbers.steps[group].tolist()))
-            for colour, n in zip(PALETTE, lengths, strict=False):
+            for n in sorted(set(numbers.steps[group].tolist())):
                 medians = np.median(numbers.ours[m, group & (numbers.steps == n)], 0)
-                lines.append(Line(f"{n} steps", colour, list(numbers.ratios), shown(medians)))
+                lines.append(Line(f"{n} steps", colours[n], list(numbers.ratios), shown(medians)))
             label = f"median over tuned linear, at most {most:g}"
             panels.append(Panel(f"{name}, {measure} loss", "ratio", label, lines, log_x=True))
     save_panels(panels, path)

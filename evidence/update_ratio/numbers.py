@@ -28,8 +28,14 @@ WITHOUT: tuple[Law, ...] = tuple((*two, 1.0, 0.0) for two in itertools.product(L
 WITH: tuple[Law, ...] = tuple(itertools.product(LEVELS, POWERS, FREE, FALLS))
 #: Laws whose criteria differ by no more are as good as each other.
 FLAT = 0.01
-#: What weights that were trained before might take of the ratio.
-SHARES = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
+#: What training loss counts for on rows that are seen often, beside held-out loss.
+BY_HEART = 0.5
+#: Powers of the rows in a batch, over 32, that a law might have.
+BATCH_POWERS = (0.1, 0.2, 0.3, 0.5)
+#: What weights that were trained before might take of the ratio, of the law from scratch.
+SHARES = (0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
+#: What is looked at together beside fresh data and many passes.
+TUNING, DEVELOP = "fine-tuning", "digits, not fitted on"
 
 
 class Numbers(NamedTuple):
@@ -49,17 +55,28 @@ class Numbers(NamedTuple):
         return np.array([unit.steps for unit in self.units])
 
     @property
+    def batches(self) -> np.ndarray:
+        """Rows in a batch, [unit]."""
+        return np.array([plan.batch(unit.task) for unit in self.units])
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Which units the law is fitted on, [unit]."""
+        return ~self.tuning & np.array([unit.task not in plan.DEVELOP for unit in self.units])
+
+    @property
     def tuning(self) -> np.ndarray:
         """Which units begin at weights that were trained before, [unit]."""
         return np.array([unit.task in pairs.PAIRS for unit in self.units])
 
     def groups(self) -> dict[str, np.ndarray]:
         """Return which units are looked at together, [unit] each; none is empty."""
-        fresh, tuning = self.passes <= FRESH, self.tuning
+        fresh, tuning, fitted = self.passes <= FRESH, self.tuning, self.fitted
         groups = {
-            "fresh data": fresh & ~tuning,
-            "many passes": ~fresh & ~tuning,
-            "fine-tuning": tuning,
+            "fresh data": fresh & fitted,
+            "many passes": ~fresh & fitted,
+            TUNING: tuning,
+            DEVELOP: ~tuning & ~fitted,
         }
         return {name: mask for name, mask in groups.items() if mask.any()}
 
@@ -69,11 +86,10 @@ class Numbers(NamedTuple):
 
     def default(self, known: bool) -> np.ndarray:
         """Return the package's ratios, [unit], where passes are known or not."""
-        pairs_of = zip(self.units, self.passes, strict=True)
         return np.array(
             [
-                default_ratio(u.steps, max(1, round(u.steps / p)) if known else None)
-                for u, p in pairs_of
+                default_ratio(u.steps, max(1, round(u.steps / p)) if known else None, tuning)
+                for u, p, tuning in zip(self.units, self.passes, self.tuning, strict=True)
             ]
         )
 
@@ -156,6 +172,7 @@ def scores(
     steps: np.ndarray,
     passes: np.ndarray,
     ratios: Sequence[float],
+    factors: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """Return what each law regrets, [law, measure, unit].
 
@@ -164,20 +181,22 @@ def scores(
         regret: [measure, unit, ratio].
         steps, passes: [unit].
         ratios: those that were measured, ascending.
+        factors: what the law's ratios are multiplied by, [unit].
     """
     sizes = list(zip(steps.tolist(), np.maximum(passes, 1.0).tolist(), strict=True))
     made = [law_of(law, ratios) for law in laws]
-    wanted = np.array([[law.ratio(*size) for size in sizes] for law in made])
+    wanted = np.array([[law.ratio(*size) for size in sizes] for law in made]) * factors
     return np.asarray(np.einsum("mur,kur->kmu", regret, between(wanted, ratios)))
 
 
 def paid(regret: np.ndarray, passes: np.ndarray) -> np.ndarray:
-    """Return regrets without those in training loss on rows that are seen often.
+    """Return regrets, those in training loss on rows that are seen often at `BY_HEART`.
 
-    A large ratio learns such rows by heart, and nobody needs that.
+    A large ratio learns such rows by heart: where labels are noisy that costs held-out loss, and
+    where they are not, a small ratio costs both. Passes alone do not tell which it is.
     """
     found = regret.copy()
-    found[0, passes > FRESH] = 0.0
+    found[0, passes > FRESH] *= BY_HEART
     return found
 
 

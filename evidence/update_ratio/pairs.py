@@ -8,17 +8,17 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from evidence.before import SEED, trained
 from ratewise import simulate
 from ratewise.data import sets
 from ratewise.data.text import encode, windows
 from ratewise.simulate.families.teacher import ImageTeacher, VectorTeacher
-from ratewise.simulate.order import DataOrder
 from ratewise.simulate.task import Data, Task
 
-#: Of the training that comes before: optimizer steps, rows in it, peak rate, seed of everything.
-STEPS, ROWS, RATE, SEED = 2000, 8000, 3e-3, 20231
+#: Rows of the training that comes before.
+ROWS = 8000
 _NOISE = 0.1
 _CLASSES = 4
 #: The column of the housing table that says how far north a district lies.
@@ -101,29 +101,13 @@ def task(name: str, rows: int) -> Task:
     pair = PAIRS[name]
     like = simulate.family(pair.family, **pair.options)
     first, second = pair.data(rows)
-    trained = _trained(like, first)
+    before = trained(like, first)
 
     def model() -> nn.Module:
-        begun = copy.deepcopy(trained)
+        begun = copy.deepcopy(before)
         if pair.new_head:
             head = [m for m in begun.modules() if hasattr(m, "reset_parameters")][-1]
             head.reset_parameters()  # type: ignore[operator]
         return begun
 
     return Task(f"{name}, {rows} rows", model, like.loss, second, like.batch_size)
-
-
-def _trained(task: Task, data: Data) -> nn.Module:
-    """Return a model that was trained by AdamW under a linear decay, in batches of 32."""
-    torch.default_generator.manual_seed(SEED)
-    model = task.model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
-    order = DataOrder([SEED], len(data[0]), 32)
-    for _ in range(STEPS):
-        rows: Tensor = order.next()[0]
-        optimizer.zero_grad()
-        task.loss(model(data[0][rows]), *(part[rows] for part in data[1:])).backward()
-        optimizer.step()
-        schedule.step()
-    return model

@@ -24,9 +24,10 @@ from ratewise.rules.update_ratio import UpdateRatioConfig
 from ratewise.simulate import Fixed, UpdateRatio
 
 _TEACHER = {"data": "teacher", "label_noise": 0.1, "batch_size": 8}
+_MLP = {**_TEACHER, "inputs": 32, "width": 32, "depth": 2}
 #: name -> (family, its options). Of random teachers and of text there are as many rows as wanted.
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mlp": ("mlp", {**_TEACHER, "inputs": 32, "width": 32, "depth": 2}),
+    "mlp": ("mlp", _MLP),
     "mlp, batch 64": ("mlp", {**_TEACHER, "batch_size": 64}),
     "residual mlp": ("residual-mlp", _TEACHER),
     "lenet": ("lenet", _TEACHER),
@@ -35,6 +36,21 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "wine": ("mlp", {"data": "wine", "batch_size": 16}),
     "diabetes": ("residual-mlp", {"data": "diabetes"}),
     "housing": ("mlp", {"data": "housing", "depth": 2}),
+    "mlp, batch 128": ("mlp", {**_MLP, "batch_size": 128}),
+    "mlp, batch 512": ("mlp", {**_MLP, "batch_size": 512}),
+    "residual mlp, batch 128": ("residual-mlp", {**_TEACHER, "batch_size": 128}),
+    "lenet, batch 128": ("lenet", {**_TEACHER, "batch_size": 128}),
+    "transformer, batch 64": (
+        "wide-transformer",
+        {"data": "wikitext", "width": 32, "batch_size": 64},
+    ),
+}
+#: Data that may choose between laws, but not fit them.
+DEVELOP: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits": ("mlp", {"data": "digits", "batch_size": 16}),
+    "digits, batch 128": ("mlp", {"data": "digits", "batch_size": 128}),
+    "digits lenet": ("lenet", {"data": "digits", "batch_size": 16}),
+    "digits lenet, batch 128": ("lenet", {"data": "digits", "batch_size": 128}),
 }
 #: Fewer rows than that are no data set; more than that need not be held out.
 LEAST_ROWS, MOST_HELD_OUT = 96, 1024
@@ -60,6 +76,13 @@ SIZES: dict[str, tuple[Size, ...]] = {
     "lenet": (*_SHORT, Size(2000, 1), Size(2000, 64)),
     "transformer": (Size(100, 1), Size(400, 1), Size(2000, 1), Size(2000, 64)),
     **dict.fromkeys(("breast cancer", "wine", "diabetes", "housing"), _TABLE),
+    "mlp, batch 128": (*_SHORT, Size(600, 1), Size(2000, 8), Size(2000, 64)),
+    "mlp, batch 512": (Size(100, 1), Size(400, 8)),
+    "residual mlp, batch 128": (Size(400, 1), Size(400, 8), Size(2000, 8)),
+    "lenet, batch 128": (Size(100, 1), Size(400, 8)),
+    "transformer, batch 64": (Size(100, 1), Size(100, 8)),
+    **dict.fromkeys(("digits", "digits, batch 128"), _TABLE),
+    **dict.fromkeys(("digits lenet", "digits lenet, batch 128"), _TABLE[:2]),
     # what is fine-tuned is seen a few times
     **dict.fromkeys(pairs.PAIRS, (Size(100, 4), Size(400, 4))),
 }
@@ -83,7 +106,7 @@ SHARES = (1.0, 0.25)
 class Settings:
     """The size of the study; the tests make it small."""
 
-    tasks: tuple[str, ...] = (*TASKS, *pairs.PAIRS)
+    tasks: tuple[str, ...] = (*TASKS, *pairs.PAIRS, *DEVELOP)
     optimizers: tuple[str, ...] = ("adamw", "sgd")
     longest: int = 8000
     ratios: tuple[float, ...] = (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
@@ -148,7 +171,14 @@ def _trained_rows(unit: Unit) -> int:
 
 def _built(name: str) -> tuple[str, dict[str, Any]]:
     """Return a task's family and its options."""
-    return pairs.PAIRS[name][:2] if name in pairs.PAIRS else TASKS[name]
+    return pairs.PAIRS[name][:2] if name in pairs.PAIRS else {**TASKS, **DEVELOP}[name]
+
+
+@cache
+def batch(name: str) -> int:
+    """Return the rows in a batch of a task."""
+    family, options = _built(name)
+    return int(options.get("batch_size") or simulate.family(family, **options).batch_size)
 
 
 @cache
@@ -171,9 +201,11 @@ def old_ratio(rule: tuple[float, float], steps: int) -> float:
     return min(0.05, max(1e-4, rule[0] * (300.0 / steps) ** rule[1]))
 
 
-def methods(settings: Settings, optimizer: str, steps: int) -> list[Method]:
-    """Return what every unit of an optimizer and a length is trained under."""
+def methods(settings: Settings, unit: Unit) -> list[Method]:
+    """Return what a unit is trained under; large batches have larger rates."""
+    optimizer, steps = unit.optimizer, unit.steps
     low = 1e-3 if optimizer == "sgd" else 3e-4
+    low *= 10 ** (math.floor(max(0.0, math.log10(batch(unit.task) / 8))) / 2)
     rates = [low * 10 ** (i / 2) for i in range(settings.rates)]
     found = [_ours("update-ratio", ratio) for ratio in settings.ratios]
     found += [Method("linear", Fixed("linear"), rate, rate) for rate in rates]
@@ -210,7 +242,7 @@ def planned(settings: Settings, unit: Unit) -> list[Planned]:
     """Return a unit's runs: method after method, each with all seeds."""
     family, options = _built(unit.task)
     found = []
-    for method in methods(settings, unit.optimizer, unit.steps):
+    for method in methods(settings, unit):
         for seed in settings.seeds:
             config = {
                 "made_by": "ratewise.simulate",
@@ -236,10 +268,11 @@ def wanted(settings: Settings) -> dict[str, Unit]:
 
 def row(settings: Settings, unit: Unit) -> Row:
     """Return what a unit takes."""
-    runs = len(methods(settings, unit.optimizer, unit.steps)) * len(settings.seeds)
-    return Row(runs, unit.steps, runs * unit.steps * _COST[_built(unit.task)[0]] * 1e-6)
+    runs = len(methods(settings, unit)) * len(settings.seeds)
+    cost = _COST[_built(unit.task)[0]] * max(1.0, batch(unit.task) / 32)
+    return Row(runs, unit.steps, runs * unit.steps * cost * 1e-6)
 
 
 def names(settings: Settings, unit: Unit) -> Sequence[str]:
     """Return the unit's methods, in the order of its runs."""
-    return [method.name for method in methods(settings, unit.optimizer, unit.steps)]
+    return [method.name for method in methods(settings, unit)]

@@ -13,7 +13,7 @@ import pytest
 from evidence import peers
 from evidence.cells import Cell
 from evidence.how import How
-from evidence.learned import numbers, plan, rules, runs
+from evidence.learned import numbers, plan, rules, runs, unseen
 from evidence.learned import run as running
 from evidence.learned.claims import claims
 from evidence.learned.numbers import Judged, Numbers
@@ -52,7 +52,7 @@ def test_a_miniature_goes_on_where_it_stopped_and_a_half_done_page_says_so(tmp_p
     how = How(tmp_path, page, progress=False)
     running.run(replace(how, page_only=True), SMALL)
     assert "Nothing is judged yet" in page.read_text()
-    assert "An earlier study" in page.read_text()
+    assert "Earlier judgements" in page.read_text()
     running.run(how, replace(SMALL, units=SMALL.units[:1]))
     before = Results(path)
     running.run(replace(how, page_only=True), SMALL)
@@ -87,6 +87,7 @@ def test_every_length_and_kind_is_judged_and_nothing_that_developed():
     assert len(set(cells)) == len(cells)
     assert {cell.data for cell in cells} == {
         "mnist1d", "bent teachers", "wavy teachers", "cifar", "shakespeare", "kjv", "polarity",
+        *unseen.SETS,
     }  # fmt: skip
     assert {cell.batch for cell in cells} >= {4, 16, 128}
     assert sum(cell.steps == 20_000 for cell in cells) == 2
@@ -109,6 +110,23 @@ def test_fresh_teachers_have_a_row_for_each_step_and_other_data_are_what_they_ar
     apart = rules.task(unit, judging=True).held_out
     assert (choosing[:-apart] == judging[:-apart]).all()
     assert not (choosing[-apart:] == judging[-apart:]).all()
+
+
+def test_what_was_never_looked_at_before_is_drawn_by_seed_and_split_like_the_rest():
+    unit = Unit(KINDS[0], Cell("friedman", "mlp", 4, 3000, "sgd"))
+    assert rules.passes(unit) == pytest.approx(1.0)
+    judging = rules.task(unit, judging=True)
+    (x, y), (other, _) = judging.data_for(3), judging.data_for(4)
+    assert not (x[:5] == other[:5]).all()
+    assert (judging.data_for(3)[0] == x).all()
+    assert float(y.mean().abs()) < 0.1
+    assert abs(float(y.std()) - 1) < 0.1
+    choosing = rules.task(unit, judging=False)
+    apart = judging.held_out
+    assert (choosing.data_for(3)[0][:-apart] == x[:-apart]).all()
+    assert not (choosing.data_for(3)[0][-apart:] == x[-apart:]).all()
+    text = Unit(KINDS[2], Cell("help texts", "window", 16, 300, "adamw", True))
+    assert rules.task(text, judging=True).held_out > 100
 
 
 @pytest.mark.skipif(locate.folder(None) is None, reason="needs data sets")

@@ -20,7 +20,9 @@ Make = Any
 SCHEDULERS: dict[str, Make] = {
     "update ratio": lambda o, **more: UpdateRatioLR(o, total_steps=STEPS, **more),
     "online": lambda o, **more: UpdateRatioLR(o, total_steps=STEPS, online=True, **more),
-    "learned": lambda o, **_: LearnedLR(o, total_steps=STEPS, policy=random_policy(windows=7)),
+    "learned": lambda o, **more: LearnedLR(
+        o, total_steps=STEPS, policy=random_policy(windows=7), **more
+    ),
 }
 every_scheduler = pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
 
@@ -62,6 +64,11 @@ def by_hand(model: nn.Module, make: Make, losses: Any, **more: Any) -> tuple[lis
     return vector(model), scheduler
 
 
+def told_by_trainer(make: Make, **known: int) -> dict[str, int]:
+    """Return what of a training a scheduler takes from a trainer."""
+    return {k: x for k, x in known.items() if k != "batch_size" or make is SCHEDULERS["learned"]}
+
+
 # -- Trainer --------------------------------------------------------------------------------------
 
 
@@ -91,7 +98,8 @@ def test_trainer_gives_the_weights_of_a_loop_by_hand(tmp_path: Path, make: Make)
     runs = pytest.importorskip("tests.integrations.trainer_runs")
     model, scheduler = trained(tmp_path, make)
     batches = [lambda m, b=b: m(*b)["loss"] for b in model.batches]
-    weights, alone = by_hand(runs.Tiny(), make, batches, steps_per_epoch=10)
+    told = told_by_trainer(make, steps_per_epoch=10, batch_size=4)
+    weights, alone = by_hand(runs.Tiny(), make, batches, **told)
     assert vector(model) == weights
     assert scheduler.ratios().tolist() == alone.ratios().tolist()
     others, _ = by_hand(runs.Tiny(), lambda o, **_: make(o), batches[::-1])
@@ -109,14 +117,21 @@ def test_trainer_resumes_to_the_bit(tmp_path: Path, make: Make):
     assert other.state_dict() == scheduler.state_dict()
 
 
-def test_trainer_tells_the_steps_in_an_epoch(tmp_path: Path):
-    make = SCHEDULERS["update ratio"]
+@pytest.mark.parametrize("name", ["update ratio", "learned"])
+def test_trainer_tells_the_steps_in_an_epoch(tmp_path: Path, name: str):
+    make = SCHEDULERS[name]
     for accumulate, steps in ((1, 10), (4, 3)):  # 40 rows, 4 a batch
         _, scheduler = trained(tmp_path, make, gradient_accumulation_steps=accumulate)
         assert scheduler.steps_per_epoch == steps
         assert scheduler.ratio == default_ratio(STEPS, steps)
     _, scheduler = trained(tmp_path, lambda o: make(o, steps_per_epoch=1000))
     assert scheduler.steps_per_epoch == 1000  # one's own word holds
+    if name == "learned":
+        assert scheduler.batch_size == 4
+        _, scheduler = trained(
+            tmp_path, lambda o: make(o, batch_size=32), gradient_accumulation_steps=4
+        )
+        assert scheduler.batch_size == 32
 
 
 # -- Lightning ------------------------------------------------------------------------------------
@@ -156,11 +171,11 @@ def test_lightning_gives_the_weights_of_a_loop_by_hand(make: Make):
 
     batches = [lambda m, b=b: whole.loss_of(m, b) for b in whole.Loader().batches]
     epochs = STEPS // whole.BATCHES
-    weights, _ = by_hand(whole.network(), make, batches * epochs, steps_per_epoch=7)
+    told = told_by_trainer(make, steps_per_epoch=whole.BATCHES)
+    weights, _ = by_hand(whole.network(), make, batches * epochs, **told)
     assert module.weights == weights
-    if isinstance(module.scheduler, UpdateRatioLR):
-        assert module.scheduler.steps_per_epoch == whole.BATCHES
-        assert module.scheduler.ratio == default_ratio(STEPS, whole.BATCHES)
+    assert module.scheduler.steps_per_epoch == whole.BATCHES
+    assert module.scheduler.ratio == default_ratio(STEPS, whole.BATCHES)
 
 
 @every_scheduler

@@ -25,7 +25,7 @@ from ratewise.learning.update_ratio_env import UpdateRatioRecipe, UpdateRatioSet
 from ratewise.learning.vec_env import Trainings, _rewards
 from ratewise.rules import learned
 from ratewise.rules.learned import Policy
-from ratewise.rules.ratio_law import DEFAULT, Horizon
+from ratewise.rules.ratio_law import Horizon, RatioLaw
 from ratewise.simulate import Learned
 from ratewise.simulate.noise import Noise
 
@@ -47,7 +47,7 @@ def draw_longer(rng: np.random.Generator) -> Setting:
 
 
 def anchor(**changes: Any) -> Policy:
-    return Policy.anchor(**{"horizon": DEFAULT, "bound": 1.5, "windows": 5, **changes})
+    return Policy.anchor(**{"law": RatioLaw(), "bound": 1.5, "windows": 5, **changes})
 
 
 def test_the_environment_is_one_that_others_can_learn_in():
@@ -73,7 +73,7 @@ def test_a_group_trains_what_the_simulator_trains():
     weights = (rng.standard_normal((1, len(learned.FEATURES))).astype(np.float32),)
     policy = anchor()
     acting = Policy(
-        weights, (np.zeros(1, np.float32),), policy.low, policy.high, 1.5, 5, policy.horizon
+        weights, (np.zeros(1, np.float32),), policy.low, policy.high, 1.5, 5, policy.law
     )
     own = setting()
     group = Group(own, policy, [7], 1, [0.01])
@@ -177,7 +177,8 @@ def test_learning_pays_where_the_anchor_is_far_too_low(
 ):
     """The right answer is known: act up. The control: paid for the opposite, it learns that."""
     low = Horizon(level=0.002, power=0.0, least=1e-5, most=1.0, unknown=0.01)
-    monkeypatch.setattr("ratewise.learning.update_ratio_env.DEFAULT", low)
+    law = RatioLaw(unknown=low)
+    monkeypatch.setattr("ratewise.learning.update_ratio_env.RatioLaw", lambda: law)
     more = {
         "draw": draw_longer,
         "decisions": 16 * 64,

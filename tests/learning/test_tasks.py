@@ -51,12 +51,29 @@ def test_settings_span_what_users_have():
     settings = [draw(rng) for _ in range(60)]
     steps = [setting.steps for setting in settings]
     assert min(steps) >= 100
-    assert max(steps) <= 2000
-    assert max(steps) > 5 * min(steps)
+    assert max(steps) <= 8000
+    assert max(steps) > 20 * min(steps)
+    assert all(1 <= setting.task.batch_size <= 128 for setting in settings)
     assert {setting.noise.kind for setting in settings} == {"none", "gaussian"}
     assert all(setting.task.held_out >= 80 for setting in settings)
     words = " ".join(setting.name for setting in settings)
     assert all(name in words for name in ("mlp(", "lenet(", "sgd", "adamw"))
+
+
+def test_rows_are_seen_once_and_often_and_the_policy_is_told_of_it_or_not():
+    rng = np.random.default_rng(2)
+    draw = Drawn(FREE)
+    settings = [draw(rng) for _ in range(60)]
+    passes = []
+    for setting in settings:
+        rows = len(setting.task.data_for(0)[0]) - setting.task.held_out
+        epoch = setting.run.steps_per_epoch
+        if epoch is not None:
+            assert epoch == max(1, round(rows / setting.task.batch_size))
+            passes.append(setting.run._replace(total_steps=setting.steps).passes)
+    assert 30 < len(passes) < 60  # three quarters are told
+    assert sum(x <= 1.1 for x in passes) > 8
+    assert sum(x > 8 for x in passes) > 8
 
 
 def test_every_optimizer_of_the_allow_list_takes_part():

@@ -14,7 +14,7 @@ from ratewise.nmf import observation
 from ratewise.nmf.learned import NMFPolicy
 from ratewise.rules.features import FEATURES, MOST
 from ratewise.rules.learned import Policy
-from ratewise.rules.ratio_law import DEFAULT
+from ratewise.rules.ratio_law import RatioLaw
 
 WIDE = len(FEATURES)
 
@@ -34,7 +34,7 @@ def random_policy(seed: int = 0, **changes: Any) -> Policy:
         "high": span,
         "bound": 1.5,
         "windows": 12,
-        "horizon": DEFAULT,
+        "law": RatioLaw(),
         "name": "random",
     }
     return Policy(**{**settings, **changes})

@@ -17,7 +17,7 @@ from ratewise.errors import CorruptPolicy, InvalidArgument, UnknownName
 from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES
 from ratewise.rules.learned import Policy
-from ratewise.rules.ratio_law import DEFAULT
+from ratewise.rules.ratio_law import Outlook, RatioLaw
 
 pytestmark = pytest.mark.numerics
 
@@ -47,7 +47,7 @@ def run(xp: Any, array: Any, scale: float = 1.0, decisions: int = 12) -> tuple[l
                 )
             )
         loss = array(scale * (3 / step + 0.1 * rng.random(2)))
-        state, x = learned.decide(state, loss, network, step=step, total_steps=12, xp=xp)
+        state, x = learned.decide(state, loss, network, step=step, run=Outlook(12), xp=xp)
         corrections.append(np.asarray(state.correction))
         seen.append(np.asarray(x))
     return corrections, seen
@@ -65,8 +65,8 @@ def test_features_do_not_depend_on_the_scale_of_losses_weights_and_gradients():
     _, scaled = run(np, np.asarray, scale=1000.0)
     np.testing.assert_allclose(np.array(scaled), np.array(plain), atol=1e-6)
     other = features.init(np.zeros(()), xp=np)  # and they do depend on what happens
-    first, other = features.observe(other, np.asarray(2.0), step=1, total_steps=4, xp=np)
-    second, _ = features.observe(other, np.asarray(1.0), step=2, total_steps=4, xp=np)
+    first, other = features.observe(other, np.asarray(2.0), step=1, run=Outlook(4), xp=np)
+    second, _ = features.observe(other, np.asarray(1.0), step=2, run=Outlook(4), xp=np)
     level = FEATURES.index("level")
     assert first[level] == 0
     assert second[level] == pytest.approx(math.log(0.5) / 2)
@@ -75,8 +75,8 @@ def test_features_do_not_depend_on_the_scale_of_losses_weights_and_gradients():
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_leaves_everything_finite(loss: float):
     state = features.init(np.zeros(()), xp=np)
-    _, state = features.observe(state, np.asarray(2.0), step=1, total_steps=4, xp=np)
-    seen, state = features.observe(state, np.asarray(loss), step=2, total_steps=4, xp=np)
+    _, state = features.observe(state, np.asarray(2.0), step=1, run=Outlook(4), xp=np)
+    seen, state = features.observe(state, np.asarray(loss), step=2, run=Outlook(4), xp=np)
     assert np.isfinite(seen).all()
     assert float(state.last) == 2.0
 
@@ -90,7 +90,7 @@ def test_the_correction_is_bounded_whatever_the_network_says():
         network = policy.on(zero, np)._replace(
             layers=tuple((w * sign, b) for w, b in policy.on(zero, np).layers)
         )
-        after, _ = learned.decide(state, zero + 1.0, network, step=3, total_steps=4, xp=np)
+        after, _ = learned.decide(state, zero + 1.0, network, step=3, run=Outlook(4), xp=np)
         assert abs(math.log(after.correction)) <= 0.7 * (1 + 1e-12)
         assert abs(math.log(after.correction)) > 0.6
 
@@ -101,11 +101,11 @@ def test_outside_what_was_seen_the_anchor_stands():
     zero = np.zeros(())
     state = learned.init(zero, xp=np)
     outside, _ = learned.decide(
-        state, zero + 1.0, policy.on(zero, np), step=3, total_steps=4, xp=np
+        state, zero + 1.0, policy.on(zero, np), step=3, run=Outlook(4), xp=np
     )
     assert (float(outside.correction), float(outside.outside)) == (1.0, 1.0)
     inside, _ = learned.decide(
-        state, zero + 1.0, random_policy().on(zero, np), step=3, total_steps=4, xp=np
+        state, zero + 1.0, random_policy().on(zero, np), step=3, run=Outlook(4), xp=np
     )
     assert float(inside.correction) != 1.0
     assert float(inside.outside) == 0.0
@@ -118,7 +118,7 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path):
     pairs = zip(policy.weights + policy.biases, again.weights + again.biases, strict=True)
     for ours, theirs in pairs:
         np.testing.assert_array_equal(ours, theirs)
-    assert (again.bound, again.windows, again.horizon) == (1.5, 12, DEFAULT)
+    assert (again.bound, again.windows, again.law) == (1.5, 12, RatioLaw())
     assert (again.name, dict(again.provenance)) == ("own", {"seed": 3})
 
 
@@ -211,10 +211,10 @@ def test_windows_make_intervals():
 
 
 def test_the_anchor_policy_leaves_everything_alone():
-    policy = Policy.anchor(DEFAULT, bound=1.5, windows=25)
+    policy = Policy.anchor(RatioLaw(), bound=1.5, windows=25)
     zero = np.zeros(())
     state, _ = learned.decide(
-        learned.init(zero, xp=np), zero + 1, policy.on(zero, np), step=1, total_steps=9, xp=np
+        learned.init(zero, xp=np), zero + 1, policy.on(zero, np), step=1, run=Outlook(9), xp=np
     )
     assert float(state.correction) == 1.0
 

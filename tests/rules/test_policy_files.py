@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.rules.policies import random_nmf_policy, random_policy, rewrite, said
+from tests.rules.policies import WIDE, random_nmf_policy, random_policy, rewrite, said
 
 from ratewise.errors import CorruptPolicy, InvalidArgument, UnknownName, WrongType
 from ratewise.nmf import learned as nmf
@@ -62,14 +62,16 @@ def test_an_impossible_number_of_windows_is_refused(kind: tuple[Any, Path], valu
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("field", ["bound", "schedule", "horizon", "level", "power", "least"])
+@pytest.mark.parametrize(
+    "field", ["bound", "schedule", "law", "known", "pretrained", "level", "power", "free", "least"]
+)
 def test_an_impossible_setting_is_refused(tmp_path: Path, field: str, value: Any):
     path = tmp_path / "own.safetensors"
     random_policy().save(path)
 
     def change(about: dict[str, Any], tensors: dict[str, Any]) -> None:
-        inside = about["horizon"] if field in about["horizon"] else about
-        inside[field] = value
+        law = about["law"]
+        next(x for x in (law["known"], law, about) if field in x)[field] = value
 
     rewrite(path, change)
     # some of these are legal of some fields: then the digest tells
@@ -204,12 +206,12 @@ def test_a_policy_that_could_not_be_written_is_not_made(changes: dict[str, Any])
 
 
 def test_the_largest_weights_that_are_allowed_speak_in_finite_numbers():
-    largest = np.full((8, 12), LARGEST, np.float32)
+    largest = np.full((8, WIDE), LARGEST, np.float32)
     signs = np.where(np.arange(8) % 2, 1, -1).astype(np.float32)[None] * np.float32(LARGEST)
     policy = random_policy(weights=(largest, signs))
     zero = np.zeros((), np.float32)
     with np.errstate(all="raise"):
-        action, inside = policy.on(zero, np)(np.full(12, 5.0, np.float32), xp=np)
+        action, inside = policy.on(zero, np)(np.full(WIDE, 5.0, np.float32), xp=np)
     assert inside
     assert -1.0 <= action <= 1.0
 

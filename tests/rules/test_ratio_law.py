@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ratewise.rules import online
-from ratewise.rules.ratio_law import DEFAULT, PRETRAINED, WITH_PASSES, default_ratio, passes_of
+from ratewise.rules.ratio_law import DEFAULT, PRETRAINED, WITH_PASSES, Outlook, default_ratio
 
 
 def test_with_passes_it_is_the_law_written_out():
@@ -33,7 +33,7 @@ def test_more_steps_and_more_passes_never_raise_it():
 def test_what_is_not_known_is_the_compromise():
     assert default_ratio(1000) == DEFAULT.ratio(1000)
     assert default_ratio(None, 10) == DEFAULT.unknown
-    assert passes_of(None, 10) is None
+    assert Outlook(None, 10).passes is None
     assert default_ratio(1000, 1) < default_ratio(1000) < default_ratio(1000, 1000)
 
 

@@ -70,16 +70,15 @@ class Run:
     def save(self) -> dict[str, Any]:
         parts = {"model": self.task.model, "optimizer": self.optimizer, "outer": self.outer}
         states = {name: part.state_dict() for name, part in parts.items()}
-        return through_a_file(
-            states | {"made": self.made, "sampler": self.task.sampler.get_state()}
-        )
+        mine = {"made": self.made, "losses": self.losses}  # of the epoch that is under way
+        return through_a_file(states | mine | {"sampler": self.task.sampler.get_state()})
 
     def load(self, state: dict[str, Any]) -> Run:
         self.task.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.outer.load_state_dict(state["outer"])
         self.task.sampler.set_state(state["sampler"])
-        self.made = state["made"]
+        self.made, self.losses = state["made"], list(state["losses"])
         return self
 
 

@@ -26,9 +26,10 @@ from ratewise.errors import (
     UnknownName,
     WrongType,
 )
+from ratewise.rules.features import FEATURES
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.learned import Policy
-from ratewise.rules.ratio_law import DEFAULT
+from ratewise.rules.ratio_law import DEFAULT, Outlook, RatioLaw, default_ratio
 from ratewise.simulate import Learned, UpdateRatio
 from ratewise.simulate.order import DataOrder
 
@@ -75,10 +76,16 @@ def learned(**settings: Any) -> Any:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("lr", [1e-4, 1.0])
-@pytest.mark.parametrize("kind", ["learned", "update ratio", "update ratio, one for all"])
+@pytest.mark.parametrize(
+    "kind", ["learned", "learned, told of the data", "update ratio", "update ratio, one for all"]
+)
 def test_a_training_is_what_the_simulator_says(optimizer: str, lr: float, kind: str):
     rule, make = {
         "learned": (Learned(random_policy()), learned()),
+        "learned, told of the data": (
+            Learned(random_policy(), Outlook(None, 3, batch_size=8)),
+            learned(steps_per_epoch=3, batch_size=8),
+        ),
         "update ratio": (UpdateRatio(), lambda o: UpdateRatioLR(o, total_steps=STEPS)),
         "update ratio, one for all": (
             UpdateRatio(per="model"),
@@ -106,7 +113,7 @@ def test_the_starting_rate_does_not_matter():
 
 
 def test_a_policy_that_says_nothing_is_the_update_ratio_rule():
-    silent = Policy.anchor(DEFAULT, bound=1.5, windows=12, schedule="cosine")
+    silent = Policy.anchor(RatioLaw(), bound=1.5, windows=12, schedule="cosine")
     ours = Run(learned(policy=silent)).run(STEPS)
     rule = Run(lambda o: UpdateRatioLR(o, total_steps=STEPS, schedule="cosine")).run(STEPS)
     assert ours.losses == rule.losses
@@ -135,17 +142,51 @@ def test_what_it_saw_never_is_left_to_the_anchor_and_said_once():
 def test_a_length_that_was_not_seen_is_said_at_once_and_in_steps():
     weight = nn.Parameter(torch.ones(2, 2))
     said = (
-        "LearnedLR's policy 'default' was learned on 100 to 1,950 steps; at 100,000 the rule "
-        r"decides alone: UpdateRatioLR\(optimizer, total_steps=100000, steps_per_epoch=\.\.\.\)"
+        "LearnedLR's policy 'default' was learned on 100 to 8,000 steps; at 100,000 the rule "
+        "decides alone, as under UpdateRatioLR"
     )
     with pytest.warns(OutsideTrainingWarning, match=said) as seen:
         scheduler = LearnedLR(torch.optim.SGD([weight], lr=0.1), total_steps=100_000)
     assert seen[0].filename == __file__
-    assert scheduler.ratio == scheduler.policy.horizon.ratio(100_000)
+    assert scheduler.ratio == default_ratio(100_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for steps in (95, 300, 2100):
+        for steps in (95, 300, 8400):
             LearnedLR(torch.optim.SGD([nn.Parameter(torch.ones(2, 2))], lr=0.1), total_steps=steps)
+
+
+def test_what_is_known_of_the_data_is_seen_kept_and_heard_only_before_the_first_step():
+    told, silent = Run(learned(steps_per_epoch=3, batch_size=128)), Run(learned())
+    assert told.scheduler.ratio == default_ratio(STEPS, 3)
+    assert silent.scheduler.ratio == default_ratio(STEPS)
+    seen = told.run(10).scheduler._policy.seen
+    at = [FEATURES.index(name) for name in ("passes", "batch")]
+    assert seen[at].tolist() == pytest.approx([math.log(20) / 2, math.log(4) / 1.5])
+    assert silent.run(10).scheduler._policy.seen[at].tolist() == [-1.0, 0.0]
+    again = Run(learned()).scheduler
+    again.load_state_dict(told.scheduler.state_dict())
+    assert (again.steps_per_epoch, again.batch_size, again.ratio) == (
+        3,
+        128,
+        told.scheduler.ratio,
+    )
+    heard = Run(learned(batch_size=16))
+    heard.scheduler.hear_data(3, 128)
+    assert (heard.scheduler.steps_per_epoch, heard.scheduler.batch_size) == (3, 16)
+    assert heard.scheduler.ratio == told.scheduler.ratio
+    silent.scheduler.hear_data(3, 128)  # too late
+    assert (silent.scheduler.steps_per_epoch, silent.scheduler.batch_size) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps_per_epoch": 0}, {"batch_size": 0}, {"batch_size": 2.5}, {"pretrained": "yes"}],
+    ids=str,
+)
+def test_what_cannot_be_of_the_data_is_named(wrong: dict[str, Any]):
+    (name,) = wrong
+    with pytest.raises((InvalidArgument, WrongType), match=name):
+        Run(learned(**wrong))
 
 
 def test_a_ratio_of_one_s_own_is_what_the_policy_corrects():

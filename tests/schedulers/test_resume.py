@@ -13,7 +13,7 @@ from tests.schedulers.update_ratio_twin import BASE, Task, sgd
 
 from ratewise import GreedyConfig, GreedyLR, LearnedLR, UpdateRatioLR
 from ratewise.errors import InvalidArgument, InvalidState, SettingsDifferWarning
-from ratewise.rules.ratio_law import default_ratio
+from ratewise.rules.ratio_law import Outlook, default_ratio
 
 LINEAR = {"schedule": "linear"}
 
@@ -134,7 +134,7 @@ def test_a_learned_schedule_s_windows_and_ratio_are_the_new_length_s():
     policy = random_policy()
     scheduler = loaded(learned(total_steps=400), first.state_dict())
     assert (scheduler.horizon, scheduler.decide_every) == (400, policy.interval(400))
-    assert scheduler.ratio == policy.config(400).ratio
+    assert scheduler.ratio == policy.law.ratio(Outlook(400))
     same = loaded(learned(total_steps=100), first.state_dict(), warns=False)
     assert same.state_dict() == first.state_dict()
 

@@ -67,7 +67,8 @@ def configure(
 
     The run's length goes to a `GreedyLR` that was given neither a length nor a schedule: it decides
     the criterion where none was named, and ends the run under ``"significance"``. The steps in an
-    epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none were given.
+    epoch are `steps_per_epoch` of `UpdateRatioLR` and `LearnedLR` where none were given, and a
+    loader's rows `LearnedLR`'s `batch_size`.
 
     To decide less often give the scheduler ``decide_every=k``. Its `missing` becomes ``"hold"``, as
     there are steps without a loss. Without a trainer (a loop of your own) only the dict is made.
@@ -142,7 +143,10 @@ class ObserveCallback(Callback):
             self.schedulers[0].hear_length(steps)
             batches = trainer.num_training_batches
             if isinstance(batches, int) and batches > 0:
-                self.schedulers[0].hear_passes(-(-batches // trainer.accumulate_grad_batches))
+                accumulated = trainer.accumulate_grad_batches
+                rows = getattr(trainer.train_dataloader, "batch_size", None)
+                whole = rows * accumulated * trainer.world_size if isinstance(rows, int) else None
+                self.schedulers[0].hear_data(-(-batches // accumulated), whole)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Take a micro-batch's loss, as `training_step` returned it."""

@@ -56,8 +56,8 @@ class ObserveCallback(TrainerCallback):
     ramp if it has none: rate = base * (t + 1) / (W + 1) at steps t = 0..W. When a run resumes,
     what the checkpoint says holds. The run's length goes to a `GreedyLR` that was given neither a
     length nor a schedule: it decides the criterion where none was named, and ends the run under
-    ``"significance"``. The steps in an epoch are an `UpdateRatioLR`'s `steps_per_epoch` where none
-    were given.
+    ``"significance"``. The steps in an epoch are `steps_per_epoch` of `UpdateRatioLR` and
+    `LearnedLR` where none were given, and the rows in a step `LearnedLR`'s `batch_size`.
 
     Checkpoints need nothing from here: all memory is the scheduler's, in Trainer's scheduler.pt.
 
@@ -115,7 +115,9 @@ class ObserveCallback(TrainerCallback):
             self.scheduler.hear_length(state.max_steps)
             batches = _length(kwargs.get("train_dataloader"))
             if batches is not None:
-                self.scheduler.hear_passes(-(-batches // args.gradient_accumulation_steps))
+                accumulated = args.gradient_accumulation_steps
+                rows = args.train_batch_size * accumulated * args.world_size
+                self.scheduler.hear_data(-(-batches // accumulated), rows)
         if isinstance(self.scheduler, MetricLR):
             self.scheduler.missing = "hold"
         self._training, self._heard, self._falls_back = True, False, False

@@ -34,6 +34,7 @@ class Driven(Learned):
 
     Args:
         policy: gives bound, interval and anchor; its network is not asked.
+        run: what is known of the runs beside their length.
     """
 
     state: Any
@@ -52,7 +53,7 @@ class Driven(Learned):
     def decide(self, state: LearnedState, loss: Tensor, step: int, total: int) -> LearnedState:
         """Keep the observation for the next call of `act`."""
         self.seen, window = features.observe(
-            state.features, loss, step=step, total_steps=total, xp=torch
+            state.features, loss, step=step, run=self._of(total), xp=torch
         )
         return state._replace(features=window)
 
@@ -92,7 +93,7 @@ class Group:
         self, setting: Setting, policy: Policy, seeds: list[int], copies: int, lr: list[float]
     ) -> None:
         self._interval, self._copies = policy.interval(setting.steps), copies
-        self._rule = Driven(policy)
+        self._rule = Driven(policy, setting.run)
         runs = len(seeds) * (1 + copies)
         request = arguments.check(
             setting.task,

@@ -12,16 +12,23 @@ import numpy as np
 import torch
 
 from ratewise.errors import unknown
+from ratewise.rules.ratio_law import UNKNOWN, Outlook
 from ratewise.simulate import Noise, Task, family
 
 #: Data sets that policies may be trained on, and those that only judge them.
 TRAINING = ("teacher", "breast-cancer", "wine", "diabetes", "housing", "wikitext")
 JUDGING = ("digits", "fashion", "cifar", "shakespeare", "polarity")
 #: Of a run, in optimizer steps; of one that is expensive, a third of the longest.
-HORIZONS = (100, 2000)
+HORIZONS = (100, 8000)
 CHEAP = ("mlp", "residual-mlp", "table")
 #: Rows that are kept apart: their loss is half of what a policy is paid for.
-HELD_OUT = 0.25
+HELD_OUT, MOST_HELD_OUT = 0.25, 1024
+#: Data that have as many rows as wanted: the option that says how many, and the fewest.
+ENDLESS = {"teacher": ("size", 1024), "wikitext": ("rows", 2048)}
+#: How many of those trainings see each row about once, and the most rows.
+FRESH, MOST_ROWS = 0.4, 100_000
+#: In so many trainings the policy is told how often rows are seen, and how large a batch is.
+TOLD, BATCH_TOLD = 0.75, 0.75
 #: Base rates, over three decades. The anchor does not depend on them; a policy must not either.
 RATES = (1e-4, 1e-1)
 
@@ -52,6 +59,7 @@ class Setting:
         steps: its length.
         noise: on its gradient or data.
         name: in words.
+        run: what the policy is told of it, beside its length.
     """
 
     task: Task
@@ -59,6 +67,7 @@ class Setting:
     steps: int
     noise: Noise
     name: str
+    run: Outlook = UNKNOWN
 
 
 def _teacher(rng: np.random.Generator) -> dict[str, Any]:
@@ -86,23 +95,23 @@ def _batch(rng: np.random.Generator, *sizes: int) -> dict[str, Any]:
 
 def _mlp(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
     shape = {"width": int(rng.choice([16, 32, 64])), "depth": int(rng.integers(1, 4))}
-    return "mlp", {**_vectors(rng), **shape, **_batch(rng, 16, 32, 64)}
+    return "mlp", {**_vectors(rng), **shape, **_batch(rng, 8, 16, 32, 64, 128)}
 
 
 def _residual(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
     shape = {"width": int(rng.choice([16, 32])), "depth": int(rng.integers(2, 5))}
-    return "residual-mlp", {**_vectors(rng), **shape, **_batch(rng, 16, 32, 64)}
+    return "residual-mlp", {**_vectors(rng), **shape, **_batch(rng, 8, 16, 32, 64, 128)}
 
 
 def _table(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
     data = str(rng.choice(["breast-cancer", "wine", "diabetes", "housing"]))
     name = str(rng.choice(["mlp", "residual-mlp"]))
-    return name, {"data": data, "width": int(rng.choice([16, 32])), **_batch(rng, 16, 32)}
+    return name, {"data": data, "width": int(rng.choice([16, 32])), **_batch(rng, 16, 32, 64)}
 
 
 def _convolutions(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
     name = str(rng.choice(["lenet", "vgg", "resnet"]))
-    return name, {**_images(rng), **_batch(rng, 16, 32)}
+    return name, {**_images(rng), **_batch(rng, 16, 32, 64)}
 
 
 def _vit(rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
@@ -170,22 +179,36 @@ class Drawn:
         most = most if kind in CHEAP else max(least, most // 3)
         low, high = math.log(least), math.log(most)
         steps = round(math.exp(rng.uniform(low, high)))
+        if options["data"] in ENDLESS and rng.random() < FRESH:
+            rows = math.ceil(steps * options["batch_size"] / (1.0 - HELD_OUT))
+            kind_of, least = ENDLESS[options["data"]]
+            options[kind_of] = min(MOST_ROWS, max(least, rows))
         noise = Noise()
         if rng.random() < 0.25:
             noise = Noise("gaussian", str(rng.choice(["gradient", "data"])))
         shown = ", ".join(f"{key}={value}" for key, value in options.items() if key != "folder")
+        task = held_apart(family(name, **options), MOST_HELD_OUT)
+        rows = len(task.data_for(0)[0]) - task.held_out
+        epoch = max(1, round(rows / task.batch_size))
+        told = Outlook(
+            None,
+            epoch if rng.random() < TOLD else None,
+            batch_size=task.batch_size if rng.random() < BATCH_TOLD else None,
+        )
         return Setting(
-            held_apart(family(name, **options)),
+            task,
             OPTIMIZERS[optimizer],
             steps,
             noise,
             f"{name}({shown}), {optimizer}, {steps} steps, noise {noise.kind} {noise.place}",
+            told,
         )
 
 
-def held_apart(task: Task) -> Task:
-    """Return the task with a share of its rows kept from training."""
-    return replace(task, held_out=int(HELD_OUT * len(task.data_for(0)[0])))
+def held_apart(task: Task, most: int | None = None) -> Task:
+    """Return the task with a share of its rows kept from training, at most so many."""
+    apart = int(HELD_OUT * len(task.data_for(0)[0]))
+    return replace(task, held_out=apart if most is None else min(most, apart))
 
 
 def _odds(weights: Sequence[int]) -> list[float]:

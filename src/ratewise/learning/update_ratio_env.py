@@ -12,9 +12,11 @@ from ratewise.learning import stacks
 from ratewise.learning.group import drawn
 from ratewise.learning.vec_env import Draw, Trainings
 from ratewise.pool import Work, Workers
+from ratewise.rules import features
 from ratewise.rules.checks import check_count
+from ratewise.rules.features import FEATURES
 from ratewise.rules.learned import Policy
-from ratewise.rules.ratio_law import DEFAULT
+from ratewise.rules.ratio_law import RatioLaw
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class UpdateRatioRecipe:
     def __init__(self, draw: Draw, settings: UpdateRatioSettings | None = None) -> None:
         self.settings = settings or UpdateRatioSettings()
         self._anchor = Policy.anchor(
-            DEFAULT, bound=self.settings.bound, windows=self.settings.windows
+            RatioLaw(), bound=self.settings.bound, windows=self.settings.windows
         )
         self._draw = draw
 
@@ -123,11 +125,15 @@ class UpdateRatioRecipe:
 
     def policy(self, arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> Policy:
         """Return the policy with these arrays, named as in `ratewise.rules.network.Weights`."""
+        lengths = getattr(self._draw, "horizons", None)
+        if lengths is not None:  # what was drawn from, not the hull of what was
+            at = FEATURES.index("horizon")
+            arrays["low"][at], arrays["high"][at] = map(features.horizon, lengths)
         return Policy(
             **arrays,
             bound=self.settings.bound,
             windows=self.settings.windows,
-            horizon=self._anchor.horizon,
+            law=self._anchor.law,
             schedule=self._anchor.schedule,
             provenance=provenance,
         )

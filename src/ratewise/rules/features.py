@@ -11,10 +11,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from ratewise.rules.ratio_law import Outlook
+
 #: What an observation is made of, in this order. A policy file names what it was trained on.
 FEATURES = (
     "progress",  # share of the steps that are made, -1 to 1
     "horizon",  # ln(total_steps / 450) / 1.5
+    "passes",  # ln of the passes over the data, / 2; -1 where they are not known
+    "batch",  # ln(rows in a step / 32) / 1.5, of 8 to 128 rows; 0 where they are not known
     "level",  # ln of the window's mean loss over the first window's, / 2
     "change",  # ln of the window's mean loss over the fast average before it, * 4
     "trend",  # ln of the fast average over the slow one, * 2
@@ -28,6 +32,8 @@ FEATURES = (
 )
 #: Decays of the averages, a window.
 FAST, SLOW, SIZE = 0.5, 0.9, 0.8
+#: Rows in a step count as at least and at most so many: policies are learned on these.
+ROWS = (8, 128)
 #: No feature is larger than that.
 MOST = 5.0
 _TINY = 1e-12
@@ -55,10 +61,10 @@ class FeatureState(NamedTuple):
 
 
 def horizon(total_steps: int) -> float:
-    """Return the feature that a run's length is: about -1 to 1 from 100 to 2000 steps.
+    """Return the feature that a run's length is: about -1 to 2 from 100 to 8,000 steps.
 
-    >>> round(horizon(100), 2), round(horizon(2000), 2)
-    (-1.0, 0.99)
+    >>> round(horizon(100), 2), round(horizon(8000), 2)
+    (-1.0, 1.92)
     """
     return math.log(total_steps / 450.0) / 1.5
 
@@ -70,6 +76,18 @@ def length(feature: float) -> int:
     2000
     """
     return round(450.0 * math.exp(1.5 * feature))
+
+
+def beforehand(run: Outlook) -> tuple[float, float, float]:
+    """Return the features that are known before a run begins: horizon, passes, batch.
+
+    >>> beforehand(Outlook(450, 450, batch_size=32)), beforehand(Outlook(450))
+    ((0.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    """
+    passes = -1.0 if run.passes is None else math.log(run.passes) / 2.0
+    rows = 32 if run.batch_size is None else min(max(run.batch_size, ROWS[0]), ROWS[1])
+    batch = math.log(rows / 32.0) / 1.5
+    return horizon(run.total_steps or 1), passes, batch
 
 
 def init(zero: Any, *, xp: Any) -> FeatureState:
@@ -145,7 +163,7 @@ def of_tensors(
 
 
 def observe(
-    state: FeatureState, loss: Any, *, step: int, total_steps: int, xp: Any
+    state: FeatureState, loss: Any, *, step: int, run: Outlook, xp: Any
 ) -> tuple[Any, FeatureState]:
     """Close the window: return the features, [features, ...], and the state for the next one.
 
@@ -153,12 +171,12 @@ def observe(
         state: the last.
         loss: the window's mean; where it is not finite the last one stands.
         step: optimizer steps made.
-        total_steps: of the run, >= 1.
+        run: what is known of it; its length is.
         xp: the array namespace of `state`.
 
     >>> import numpy as np
     >>> state = init(np.zeros(()), xp=np)
-    >>> features, state = observe(state, np.asarray(3.0), step=2, total_steps=4, xp=np)
+    >>> features, state = observe(state, np.asarray(3.0), step=2, run=Outlook(4), xp=np)
     >>> dict(zip(FEATURES, features.round(2).tolist()))["progress"], float(state.first)
     (0.0, 3.0)
     """
@@ -181,8 +199,8 @@ def observe(
     zero = mean * 0.0
     features = xp.stack(
         [
-            zero + (2.0 * step / total_steps - 1.0),
-            zero + horizon(total_steps),
+            zero + (2.0 * step / (run.total_steps or 1) - 1.0),
+            *(zero + feature for feature in beforehand(run)),
             (_log(mean, xp) - _log(first, xp)) / 2,
             change * 4,
             (_log(fast, xp) - _log(slow, xp)) * 2,

@@ -30,23 +30,25 @@ from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.fixed import FIXED
 from ratewise.rules.network import MARGIN, MOST_WINDOWS, Network, Weights
 from ratewise.rules.policy_files import FOLDER
-from ratewise.rules.ratio_law import Horizon
+from ratewise.rules.ratio_law import Horizon, Outlook, Passes, RatioLaw
 from ratewise.rules.update_ratio import UpdateRatioConfig
 
 #: A correction is at most exp(MOST_BOUND).
 MOST_BOUND = 5.0
 _SHARE = schema.above(0.0, 1.0)
+_FALL = {"level": schema.above(0.0, 1e3), "power": schema.number(-4.0, 4.0)}
+_ENDS = {"least": _SHARE, "most": _SHARE}
 #: What a policy's file says beside its features, with the range of each.
 FIELDS = {
     "bound": schema.above(0.0, MOST_BOUND),
     "windows": schema.count(2, MOST_WINDOWS),
-    "horizon": schema.record(
+    "law": schema.record(
         {
-            "level": schema.above(0.0, 1e3),
-            "power": schema.number(-4.0, 4.0),
-            "least": _SHARE,
-            "most": _SHARE,
-            "unknown": _SHARE,
+            "unknown": schema.record({**_FALL, **_ENDS, "unknown": _SHARE}),
+            "known": schema.record(
+                {**_FALL, **_ENDS, "free": schema.above(0.0), "fall": schema.number(-4.0, 4.0)}
+            ),
+            "pretrained": _SHARE,
         }
     ),
     "schedule": schema.choice(*FIXED),
@@ -71,7 +73,7 @@ class Policy(Weights):
         low, high: [features] the range that was seen in training.
         bound: beta: the ratio is corrected by at most exp(beta).
         windows: parts of a run; there is a decision at the end of each but the last.
-        horizon: the anchor's ratio as it depends on the run's length.
+        law: the anchor's ratio as it depends on the run.
         schedule: the anchor's, a name of `ratewise.rules.fixed`.
         provenance: how it was made, plain data; it decides nothing.
         name: what it is called in messages.
@@ -79,7 +81,7 @@ class Policy(Weights):
 
     bound: float
     windows: int
-    horizon: Horizon
+    law: RatioLaw
     schedule: str = "linear"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     name: str = "policy"
@@ -93,23 +95,23 @@ class Policy(Weights):
             raise unknown("schedule", self.schedule, FIXED)
 
     @classmethod
-    def anchor(cls, horizon: Horizon, **settings: Any) -> Policy:
+    def anchor(cls, law: RatioLaw, **settings: Any) -> Policy:
         """Return a policy whose correction is always 1: what learning starts from.
 
         Args:
-            horizon: the anchor's ratio.
+            law: the anchor's ratio.
             settings: `bound`, `windows`, `schedule`.
         """
         wide = len(FEATURES)
         zero = np.zeros((1, wide), np.float32)
         span = np.full(wide, features.MOST, np.float32)
-        return cls((zero,), (zero[:, 0],), -span, span, horizon=horizon, **settings)
+        return cls((zero,), (zero[:, 0],), -span, span, law=law, **settings)
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the policy: a hash of everything it decides by."""
-        horizon = map(float, self.horizon)
-        return self.fingerprint(float(self.bound), self.windows, *horizon, self.schedule)
+        law = map(float, (*self.law.unknown, *self.law.known, self.law.pretrained))
+        return self.fingerprint(float(self.bound), self.windows, *law, self.schedule)
 
     def interval(self, total_steps: int) -> int:
         """Return the optimizer steps between decisions in a run of so many."""
@@ -129,9 +131,9 @@ class Policy(Weights):
         seen = min(features.MOST, max(-features.MOST, features.horizon(total_steps)))
         return bool(self.low[at] - MARGIN <= seen <= self.high[at] + MARGIN)
 
-    def config(self, total_steps: int) -> UpdateRatioConfig:
-        """Return the anchor's settings for a run of so many steps."""
-        return UpdateRatioConfig(ratio=self.horizon.ratio(total_steps))
+    def config(self, run: Outlook) -> UpdateRatioConfig:
+        """Return the anchor's settings for a run."""
+        return UpdateRatioConfig(ratio=self.law.ratio(run))
 
     def on(self, like: Any, xp: Any) -> Network:
         """Return the network as arrays of `like`'s kind and device; xp is torch or numpy."""
@@ -145,7 +147,11 @@ class Policy(Weights):
             FEATURES,
             bound=self.bound,
             windows=self.windows,
-            horizon=self.horizon._asdict(),
+            law={
+                "unknown": self.law.unknown._asdict(),
+                "known": self.law.known._asdict(),
+                "pretrained": self.law.pretrained,
+            },
             schedule=self.schedule,
             provenance=dict(self.provenance),
             digest=self.digest,
@@ -163,7 +169,7 @@ def init(zero: Any, *, xp: Any) -> LearnedState:
 
 
 def decide(
-    state: LearnedState, loss: Any, network: Network, *, step: int, total_steps: int, xp: Any
+    state: LearnedState, loss: Any, network: Network, *, step: int, run: Outlook, xp: Any
 ) -> tuple[LearnedState, Any]:
     """Observe the window that ends here, and set the correction for the next one.
 
@@ -174,10 +180,10 @@ def decide(
         loss: the window's mean.
         network: a policy's, on the state's device.
         step: optimizer steps made.
-        total_steps: of the run.
+        run: what is known of it; its length is.
         xp: the array namespace of `state`.
     """
-    seen, inner = features.observe(state.features, loss, step=step, total_steps=total_steps, xp=xp)
+    seen, inner = features.observe(state.features, loss, step=step, run=run, xp=xp)
     action, inside = network(seen, xp=xp)
     return act(state._replace(features=inner), action, inside, network.bound, xp=xp), seen
 
@@ -213,8 +219,9 @@ def load(policy: str | Path | Policy) -> Policy:
     path = policy_files.find(policy)
     arrays, about = policy_files.read(path, FEATURES, FIELDS)
     with policy_files.fitting(path):
-        horizon = Horizon(**about["horizon"])
+        parts = about["law"]
+        law = RatioLaw(Horizon(**parts["unknown"]), Passes(**parts["known"]), parts["pretrained"])
         settings = {name: about[name] for name in ("bound", "windows", "schedule", "provenance")}
-        found = Policy(**arrays, **settings, horizon=horizon, name=path.stem)
+        found = Policy(**arrays, **settings, law=law, name=path.stem)
     policy_files.verify(path, about, found.digest)
     return found

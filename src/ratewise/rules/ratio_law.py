@@ -49,44 +49,62 @@ class Passes(NamedTuple):
 #: Where passes are not known. Fitted, as the next, by `python -m evidence update-ratio`:
 #: docs/evidence/update-ratio.md.
 DEFAULT = Horizon(level=0.019, power=0.6, least=1e-4, most=0.05, unknown=0.01)
-#: Where they are. Of the laws that are as good as the best it is the one that long runs on fresh
-#: data want.
-WITH_PASSES = Passes(level=0.024, power=0.5, free=2.0, fall=0.5, least=1e-4, most=0.05)
+#: Where they are.
+WITH_PASSES = Passes(level=0.024, power=0.5, free=8.0, fall=0.2, least=1e-4, most=0.05)
 #: Of the ratio from scratch, what weights that were trained before take: no other was found.
 PRETRAINED = 1.0
 #: Passes up to which data count as seen about once.
 FRESH = 1.5
 
 
-def passes_of(total_steps: int | None, steps_per_epoch: int | None) -> float | None:
-    """Return the passes over the data, at least 1; None where they are not known.
+class Outlook(NamedTuple):
+    """What is known of a run before it begins; a number is None where it is not."""
 
-    >>> passes_of(1000, 250), passes_of(1000, 10**6), passes_of(None, 250)
-    (4.0, 1.0, None)
-    """
-    if total_steps is None or steps_per_epoch is None:
-        return None
-    return max(1.0, total_steps / steps_per_epoch)
+    total_steps: int | None  #: length of the run in optimizer steps
+    steps_per_epoch: int | None = None  #: optimizer steps in a pass over the data
+    pretrained: bool = False  #: it begins at weights that were trained before
+    batch_size: int | None = None  #: rows in an optimizer step
+
+    @property
+    def passes(self) -> float | None:
+        """The passes over the data, at least 1.
+
+        >>> Outlook(1000, 250).passes, Outlook(1000, 10**6).passes, Outlook(None, 250).passes
+        (4.0, 1.0, None)
+        """
+        if self.total_steps is None or self.steps_per_epoch is None:
+            return None
+        return max(1.0, self.total_steps / self.steps_per_epoch)
+
+
+#: Nothing.
+UNKNOWN = Outlook(None)
+
+
+class RatioLaw(NamedTuple):
+    """The ratio, whatever is known of a run."""
+
+    unknown: Horizon = DEFAULT  #: where passes are not known
+    known: Passes = WITH_PASSES  #: and where they are
+    pretrained: float = PRETRAINED  #: the share of it that fine-tuning takes
+
+    def ratio(self, run: Outlook) -> float:
+        """Return the ratio for a run."""
+        if run.total_steps is None or run.passes is None:
+            found = self.unknown.ratio(run.total_steps)
+        else:
+            found = self.known.ratio(run.total_steps, run.passes)
+        return found * self.pretrained if run.pretrained else found
 
 
 def default_ratio(
     total_steps: int | None, steps_per_epoch: int | None = None, pretrained: bool = False
 ) -> float:
-    """Return the ratio that is used where none is given.
-
-    Args:
-        total_steps: length of the run in optimizer steps, or None.
-        steps_per_epoch: optimizer steps in a pass over the data, or None.
-        pretrained: the run begins at weights that were trained before.
+    """Return the ratio that is used where none is given; the arguments are those of `Outlook`.
 
     >>> [float(f"{default_ratio(steps):.3g}") for steps in (10, 300, 1200, None)]
     [0.05, 0.019, 0.00827, 0.01]
-    >>> [float(f"{default_ratio(1200, passes):.3g}") for passes in (1200, 120)]
-    [0.012, 0.00537]
+    >>> [float(f"{default_ratio(1200, passes):.3g}") for passes in (1200, 12)]
+    [0.012, 0.00724]
     """
-    passes = passes_of(total_steps, steps_per_epoch)
-    if total_steps is None or passes is None:
-        found = DEFAULT.ratio(total_steps)
-    else:
-        found = WITH_PASSES.ratio(total_steps, passes)
-    return found * PRETRAINED if pretrained else found
+    return RatioLaw().ratio(Outlook(total_steps, steps_per_epoch, pretrained))

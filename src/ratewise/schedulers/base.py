@@ -248,8 +248,11 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         """Take the run's length in optimizer steps from a trainer, if that decides anything."""
         return
 
-    def hear_passes(self, steps_per_epoch: int) -> None:
-        """Take the optimizer steps in a pass from a trainer, if that decides anything."""
+    def hear_data(self, steps_per_epoch: int, batch_size: int | None = None) -> None:
+        """Take from a trainer the optimizer steps in a pass, and the rows in one of them.
+
+        Where it decides nothing it is ignored.
+        """
         return
 
     def _begin_annealing(self, begin: int, end: int, schedule: Schedule) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +15,14 @@ from ratewise.errors import OutsideTrainingWarning
 from ratewise.rules import learned, schema
 from ratewise.rules.checks import check_count
 from ratewise.rules.learned import Policy
+from ratewise.rules.ratio_law import Outlook
 from ratewise.rules.schema import Check
-from ratewise.rules.update_ratio import EVERY
+from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig
 from ratewise.schedulers import resume
 from ratewise.schedulers.metric_lr import MetricLR
 from ratewise.schedulers.policy_state import PolicyState
 from ratewise.schedulers.ratio_control import RatioControl
-from ratewise.schedulers.ratio_lr import RatioLR
+from ratewise.schedulers.ratio_lr import RATIO_PLACES, RATIO_TABLE, RatioLR
 from ratewise.schedulers.resume import Place, at
 
 
@@ -44,8 +44,12 @@ class LearnedLR(RatioLR, MetricLR):
         policy: a name of `ratewise.rules.learned.names()`, a file of `ratewise learn`, or a
             `Policy`.
         total_steps: length of the run in optimizer steps, >= 1. Beyond it the final rate holds. A
-            length that the policy has not seen gets a warning here: the rule decides alone then,
-            and `UpdateRatioLR` knows more of long runs.
+            length that the policy has not seen gets a warning here: the rule decides alone then.
+        steps_per_epoch: optimizer steps in a pass over the data; the anchor and the policy take
+            account of it. None is not known, and the integrations fill it in.
+        batch_size: rows (pictures, sentences, windows of a text) in an optimizer step, over all
+            ranks and micro-batches; the policy takes account of it. None is not known, as before.
+        pretrained: the weights were trained before, as under `UpdateRatioLR`.
         ratio: the anchor's relative displacement at the schedule's full height, in (0, 1], which
             the policy corrects; None is the policy's, for the run's length.
         missing: ``"raise"`` or ``"hold"``: what a bare ``step()`` does before any loss came.
@@ -82,6 +86,9 @@ class LearnedLR(RatioLR, MetricLR):
         *,
         policy: str | Path | Policy = "default",
         total_steps: int,
+        steps_per_epoch: int | None = None,
+        batch_size: int | None = None,
+        pretrained: bool = False,
         ratio: float | None = None,
         missing: str = "raise",
         keep_proportions: bool = True,
@@ -90,14 +97,16 @@ class LearnedLR(RatioLR, MetricLR):
         process_group: Any = None,
     ) -> None:
         check_count("total_steps", total_steps, 1)
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 1)
+        self._batch_size = batch_size
         self.policy = learned.load(policy)
         self._policy = PolicyState(self.policy)
         self._told = False
-        self._own_ratio = ratio is not None  # else it follows from the run's length
-        config = self.policy.config(total_steps)
+        known = Outlook(total_steps, steps_per_epoch, pretrained)
         self._control = RatioControl(
             optimizer,
-            config if ratio is None else replace(config, ratio=ratio),
+            UpdateRatioConfig(ratio=self._know(known, ratio)),
             per="tensor",
             measure_every=EVERY,
             keep_proportions=keep_proportions,
@@ -118,24 +127,45 @@ class LearnedLR(RatioLR, MetricLR):
 
     _places: ClassVar[Mapping[str, Place]] = {
         **MetricLR._places,
-        "keep_proportions": at("rule.keep_proportions"),
-        "ratio": at("rule.config.ratio"),
+        **RATIO_PLACES,
+        "batch_size": at("batch_size"),
     }
-    _table: ClassVar[Mapping[str, Check]] = {**MetricLR._table, "own_ratio": schema.flag}
+    _table: ClassVar[Mapping[str, Check]] = {
+        **MetricLR._table,
+        **RATIO_TABLE,
+        "batch_size": schema.optional(schema.count(1)),
+    }
+
+    def _ratio_of(self, run: Outlook) -> float:
+        return self.policy.law.ratio(run)
 
     def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
         super()._follow(ours, saved, changed)
         if "total_steps" in changed and not resume.annealing(saved):
             ours["decide_every"] = self.policy.interval(ours["length"])
-            if not (ours["own_ratio"] or "ratio" in self._given):
-                ours["rule"]["config"]["ratio"] = self.policy.config(ours["length"]).ratio
 
     def _to_state(self) -> dict[str, Any]:
-        return {**super()._to_state(), "own_ratio": self._own_ratio}
+        return {**super()._to_state(), "batch_size": self._batch_size}
 
     def _restore(self, ours: dict[str, Any]) -> None:
         super()._restore(ours)
-        self._own_ratio = "ratio" in self._given or bool(ours["own_ratio"])
+        self._batch_size = ours["batch_size"]
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows in an optimizer step; None where they are not known."""
+        return self._batch_size
+
+    def hear_data(self, steps_per_epoch: int, batch_size: int | None = None) -> None:
+        """Take from a trainer, before the first step, what was not given.
+
+        Args:
+            steps_per_epoch: of the optimizer, in a pass over the data.
+            batch_size: rows in one of them, or None.
+        """
+        super().hear_data(steps_per_epoch)
+        if self._batch_size is None and self.last_epoch <= 0 and batch_size:
+            self._batch_size = batch_size
 
     def correction(self) -> Tensor:
         """Return what the anchor's ratio is multiplied by now, (), a copy: nothing is read."""
@@ -157,7 +187,10 @@ class LearnedLR(RatioLR, MetricLR):
         if self._annealing:
             self._write()
             return
-        self._policy.decide(metric, self.last_epoch, self.horizon or 1)
+        known = Outlook(
+            self.horizon or 1, self._steps_per_epoch, self._pretrained, self._batch_size
+        )
+        self._policy.decide(metric, self.last_epoch, known)
         if not self._told and self._control.displacement.parameters.device.type == "cpu":
             self._tell_outside()
         self._write()
@@ -168,8 +201,7 @@ class LearnedLR(RatioLR, MetricLR):
             least, most = self.policy.lengths
             warnings.warn(
                 f"LearnedLR's policy {self.policy.name!r} was learned on {least:,} to {most:,} "
-                f"steps; at {total_steps:,} the rule decides alone: UpdateRatioLR(optimizer, "
-                f"total_steps={total_steps}, steps_per_epoch=...) is made for it",
+                f"steps; at {total_steps:,} the rule decides alone, as under UpdateRatioLR",
                 OutsideTrainingWarning,
                 stacklevel=3,
             )

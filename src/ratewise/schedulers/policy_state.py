@@ -13,6 +13,7 @@ from ratewise.rules import features, learned
 from ratewise.rules.features import FEATURES, FeatureState
 from ratewise.rules.learned import LearnedState, Policy
 from ratewise.rules.network import MARGIN
+from ratewise.rules.ratio_law import Outlook
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -53,20 +54,20 @@ class PolicyState:
         looked = features.look(self.state.features, **step, xp=torch)
         self.state = self.state._replace(features=looked)
 
-    def decide(self, loss: float | Tensor, step: int, total_steps: int) -> None:
+    def decide(self, loss: float | Tensor, step: int, run: Outlook) -> None:
         """Correct the ratio for the next window.
 
         Args:
             loss: the mean over the window that ends.
             step: optimizer steps made.
-            total_steps: of the run.
+            run: what is known of it; its length is.
         """
         zero = self.state.outside
         if not isinstance(loss, Tensor):  # a float64 may be too large for the state's type
             loss = torch.full_like(zero, loss if abs(loss) < _LARGEST else math.nan)
         loss = loss.to(zero)
         self.state, self.seen = learned.decide(
-            self.state, loss, self._network, step=step, total_steps=total_steps, xp=torch
+            self.state, loss, self._network, step=step, run=run, xp=torch
         )
 
     def outside(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,21 +10,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ratewise.errors import invalid, unknown, wrong_type
-from ratewise.rules import schema
-from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED
-from ratewise.rules.ratio_law import default_ratio
-from ratewise.rules.schema import Check
+from ratewise.rules.ratio_law import Outlook, RatioLaw
 from ratewise.rules.update_ratio import EVERY, UpdateRatioConfig
-from ratewise.schedulers import resume
-from ratewise.schedulers.base import ScheduledLR
 from ratewise.schedulers.parameters import PER
 from ratewise.schedulers.ratio_control import RatioControl
 from ratewise.schedulers.ratio_lr import RatioLR
 from ratewise.schedulers.resume import Place, at
 
 #: Arguments that are the rule's settings as they are.
-_SETTINGS = ("ratio", "start", "gain", "rise", "fall", "cap", "floor", "reach")
+_SETTINGS = ("start", "gain", "rise", "fall", "cap", "floor", "reach")
 
 
 class UpdateRatioLR(RatioLR):
@@ -159,20 +153,12 @@ class UpdateRatioLR(RatioLR):
             raise unknown("schedule", schedule, FIXED)
         if per not in PER:
             raise unknown("per", per, PER)
-        if total_steps is not None:
-            check_count("total_steps", total_steps, 1)
         if not (isinstance(bounds, Sequence) and len(bounds) == 2):
             raise invalid("bounds", "two numbers", bounds, "pass e.g. (1e-8, 1e8)")
-        if steps_per_epoch is not None:
-            check_count("steps_per_epoch", steps_per_epoch, 1)
-        if not isinstance(pretrained, bool):
-            raise wrong_type("pretrained", "True or False", pretrained, "pass True to fine-tune")
         if not isinstance(online, bool):
             raise wrong_type("online", "True or False", online, "pass True, or leave it out")
-        self._steps_per_epoch, self._pretrained = steps_per_epoch, pretrained
-        known = total_steps, steps_per_epoch, pretrained
         config = UpdateRatioConfig(
-            ratio=default_ratio(*known) if ratio is None else ratio,
+            ratio=self._know(Outlook(total_steps, steps_per_epoch, pretrained), ratio),
             gain=gain,
             start=start,
             rise=rise,
@@ -183,7 +169,6 @@ class UpdateRatioLR(RatioLR):
             low=bounds[0],
             high=bounds[1],
         )
-        self._own_ratio = ratio is not None  # else it follows from the run's length
         self._control = RatioControl(
             optimizer,
             config,
@@ -203,46 +188,15 @@ class UpdateRatioLR(RatioLR):
         )
 
     _places: ClassVar[Mapping[str, Place]] = {
-        **ScheduledLR._places,
+        **RatioLR._places,
         **{name: at(f"rule.config.{name}") for name in _SETTINGS},
         "bounds": at("rule.config.low", "rule.config.high"),
         "measure_every": at("rule.displacement.measure_every"),
-        "keep_proportions": at("rule.keep_proportions"),
-        "steps_per_epoch": at("steps_per_epoch"),
-        "pretrained": at("pretrained"),
         "online": at("rule.displacement.online.on"),
     }
-    _table: ClassVar[Mapping[str, Check]] = {
-        **ScheduledLR._table,
-        "own_ratio": schema.flag,
-        "steps_per_epoch": schema.optional(schema.count(1)),
-        "pretrained": schema.flag,
-    }
 
-    def _follow(self, ours: dict[str, Any], saved: dict[str, Any], changed: set[str]) -> None:
-        super()._follow(ours, saved, changed)
-        follows = not (ours["own_ratio"] or "ratio" in self._given or resume.annealing(saved))
-        if changed & {"total_steps", "steps_per_epoch", "pretrained"} and follows:
-            known = ours["length"], ours["steps_per_epoch"], ours["pretrained"]
-            ours["rule"]["config"]["ratio"] = default_ratio(*known)
-
-    def _to_state(self) -> dict[str, Any]:
-        return {
-            **super()._to_state(),
-            "own_ratio": self._own_ratio,
-            "steps_per_epoch": self._steps_per_epoch,
-            "pretrained": self._pretrained,
-        }
-
-    def _restore(self, ours: dict[str, Any]) -> None:
-        super()._restore(ours)
-        self._own_ratio = "ratio" in self._given or bool(ours["own_ratio"])
-        self._steps_per_epoch, self._pretrained = ours["steps_per_epoch"], ours["pretrained"]
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """Optimizer steps in a pass over the data; None where they are not known."""
-        return self._steps_per_epoch
+    def _ratio_of(self, run: Outlook) -> float:
+        return RatioLaw().ratio(run)
 
     @property
     def online(self) -> bool:
@@ -253,20 +207,6 @@ class UpdateRatioLR(RatioLR):
         """Return what online corrections multiply the ratios by, (), a copy: nothing is read."""
         online = self._control.displacement.online
         return online.value.exp() if online.on else torch.ones_like(online.value)
-
-    def hear_passes(self, steps_per_epoch: int) -> None:
-        """Take the steps in a pass from a trainer, before the first step, if none were given.
-
-        Args:
-            steps_per_epoch: of the optimizer, in a pass over the data.
-        """
-        if self._steps_per_epoch is not None or self.last_epoch > 0 or steps_per_epoch < 1:
-            return
-        self._steps_per_epoch = steps_per_epoch
-        known = self.horizon, steps_per_epoch, self._pretrained
-        displacement = self._control.displacement
-        if not self._own_ratio:
-            displacement.config = replace(displacement.config, ratio=default_ratio(*known))
 
     def observe(self, loss: Any) -> None:
         """Take a loss and ignore it: this schedule decides on displacements."""

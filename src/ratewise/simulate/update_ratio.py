@@ -18,7 +18,7 @@ from ratewise.rules import update_ratio as rule
 from ratewise.rules.checks import check_count
 from ratewise.rules.fixed import FIXED, fixed_scale
 from ratewise.rules.learned import LearnedState, Policy
-from ratewise.rules.ratio_law import default_ratio
+from ratewise.rules.ratio_law import UNKNOWN, Outlook, default_ratio
 from ratewise.rules.update_ratio import UpdateRatioConfig, UpdateRatioState
 from ratewise.simulate.rule import Signals
 from ratewise.simulate.stack import Tensors
@@ -161,10 +161,12 @@ class Learned:
 
     Args:
         policy: what decides, and what it decides on.
+        run: what is known of the runs beside their length.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, run: Outlook = UNKNOWN) -> None:
         self.policy = policy
+        self._run = run
         self._anchor = UpdateRatio(schedule=policy.schedule)
 
     def start(self, zero: Tensor, steps: int) -> tuple[Tensor, StackedLearnedState]:
@@ -186,8 +188,8 @@ class Learned:
 
     def decide(self, state: LearnedState, loss: Tensor, step: int, total: int) -> LearnedState:
         """Correct the anchor for the next window; `loss` is the mean of the one that ends."""
-        network = self.policy.on(loss, torch)
-        return learned.decide(state, loss, network, step=step, total_steps=total, xp=torch)[0]
+        network, run = self.policy.on(loss, torch), self._of(total)
+        return learned.decide(state, loss, network, step=step, run=run, xp=torch)[0]
 
     def measures(self, step: int) -> bool:
         """Return whether the step, from 1, is measured."""
@@ -219,5 +221,8 @@ class Learned:
         )
         return applied, state._replace(anchor=anchor, learned=inner._replace(features=looked))
 
+    def _of(self, steps: int) -> Outlook:
+        return self._run._replace(total_steps=steps)
+
     def _for(self, steps: int) -> UpdateRatio:
-        return replace(self._anchor, config=self.policy.config(steps))
+        return replace(self._anchor, config=self.policy.config(self._of(steps)))

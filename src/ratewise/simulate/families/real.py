@@ -20,6 +20,8 @@ from ratewise.simulate.families.parts import Source, cross_entropy, squared_erro
 #: The order is a property of the data, not of a run: the seed never changes.
 SHUFFLE_SEED = 20231
 MOST_ROWS = 2048
+#: And at most so many are asked for.
+LARGEST = 1_000_000
 
 VECTORS = ("digits", "breast-cancer", "wine", "diabetes", "housing")
 IMAGES = ("digits", "fashion")
@@ -62,8 +64,10 @@ def rows() -> Source:
     return Source("digits", (x, labels), len(x), (8, 8), 10)
 
 
-def text(data: str, length: int, follows: bool, folder: str | Path | None) -> Source:
-    """Return codes [n, length] of a text, one of `TEXTS`, and the characters that come next.
+def text(
+    data: str, length: int, follows: bool, folder: str | Path | None, rows: int = MOST_ROWS
+) -> Source:
+    """Return codes [rows, length] of a text, one of `TEXTS`, and the characters that come next.
 
     Args:
         data: its name.
@@ -71,11 +75,12 @@ def text(data: str, length: int, follows: bool, folder: str | Path | None) -> So
         follows: ask for the next character only after the last one, targets [n]; otherwise
             after each, targets [n, length].
         folder: the data folder.
+        rows: at most so many, spread over the text.
 
     Raises:
         MissingData, CorruptData: its file is absent or damaged.
     """
-    return _text(data, length, follows, None if data == "pydoc" else located(folder))
+    return _text(data, length, follows, None if data == "pydoc" else located(folder), rows)
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,7 +117,7 @@ def _pixels(data: str, folder: Path | None) -> tuple[Tensor, Tensor]:
 
 
 @functools.lru_cache(maxsize=8)
-def _text(data: str, length: int, follows: bool, folder: Path | None) -> Source:
+def _text(data: str, length: int, follows: bool, folder: Path | None, rows: int) -> Source:
     if data == "pydoc":
         characters = sets.pydoc()
     elif data == "shakespeare":
@@ -120,16 +125,16 @@ def _text(data: str, length: int, follows: bool, folder: Path | None) -> Source:
     else:
         characters = sets.wikitext(folder)
     codes, alphabet = encode(characters)
-    cut = windows(codes, length, MOST_ROWS)
-    cut = cut[torch.from_numpy(_order(len(cut)))]
+    cut = windows(codes, length, rows)
+    cut = cut[torch.from_numpy(_order(len(cut), rows))]
     inputs, targets = cut[:, :-1].contiguous(), cut[:, -1 if follows else slice(1, None)]
     parts: tuple[Tensor, Tensor] = inputs, targets.contiguous()
     return Source(data, parts, len(cut), (length,), alphabet, alphabet, cross_entropy)
 
 
-def _order(count: int) -> np.ndarray:
+def _order(count: int, most: int = MOST_ROWS) -> np.ndarray:
     generator = torch.Generator().manual_seed(SHUFFLE_SEED)
-    return torch.randperm(count, generator=generator)[:MOST_ROWS].numpy()
+    return torch.randperm(count, generator=generator)[:most].numpy()
 
 
 def _bundled(data: str) -> Any:

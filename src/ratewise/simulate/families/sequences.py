@@ -19,11 +19,12 @@ def gru(
     data: Any = "pydoc",
     width: Any = 16,
     length: Any = None,
+    rows: Any = None,
     batch_size: Any = 16,
     folder: str | Path | None = None,
 ) -> Task:
     """Return a GRU: the next character at each position of a text; of digits, row by row, which."""
-    source = _source(data, length, folder, follows=False)
+    source = _source(data, length, rows, folder, follows=False)
     check_whole("width", width, 1, 4096)
     symbols = source.alphabet > 0
     inputs = source.alphabet or source.shape[-1]
@@ -39,11 +40,12 @@ def attention(
     width: Any = 16,
     heads: Any = 2,
     length: Any = None,
+    rows: Any = None,
     batch_size: Any = 16,
     folder: str | Path | None = None,
 ) -> Task:
     """Return one self-attention layer and mean pooling: which digit, or which character follows."""
-    source = _source(data, length, folder, follows=True)
+    source = _source(data, length, rows, folder, follows=True)
     _heads(width, heads)
     symbols = source.alphabet > 0
     inputs = source.alphabet or source.shape[-1]
@@ -61,6 +63,7 @@ def transformer(
     depth: Any,
     heads: Any,
     length: Any = 16,
+    rows: Any = None,
     batch_size: Any = 8,
     folder: str | Path | None = None,
 ) -> Task:
@@ -68,10 +71,10 @@ def transformer(
 
     Args:
         name: of the family.
-        data, width, depth, heads, length, batch_size, folder: options of the family.
+        data, width, depth, heads, length, rows, batch_size, folder: options of the family.
     """
     real.check_data(data, real.TEXTS)
-    source = _source(data, length, folder, follows=False)
+    source = _source(data, length, rows, folder, follows=False)
     _heads(width, heads)
     check_whole("depth", depth, 1, 64)
     model = functools.partial(
@@ -87,15 +90,17 @@ def transformer(
     return assemble(name, model, source, batch_size)
 
 
-def _source(data: Any, length: Any, folder: str | Path | None, follows: bool) -> Source:
+def _source(data: Any, length: Any, rows: Any, folder: str | Path | None, follows: bool) -> Source:
     real.check_data(data, (*real.TEXTS, "digits"))
     if data == "digits":
-        if length is not None:
-            raise invalid("length", "None where data='digits'", length, "leave it out: it is 8")
+        for name, given in (("length", length), ("rows", rows)):
+            if given is not None:
+                raise invalid(name, "None where data='digits'", given, f"leave {name} out")
         return real.rows()
-    length = 16 if length is None else length
+    length, rows = (16 if length is None else length), (real.MOST_ROWS if rows is None else rows)
     check_whole("length", length, 2, 256)
-    return real.text(data, length, follows, folder)
+    check_whole("rows", rows, 2, real.LARGEST)
+    return real.text(data, length, follows, folder, rows)
 
 
 def _heads(width: Any, heads: Any) -> None:
