@@ -31,9 +31,10 @@ class UpdateRatioLR(RatioLR):
               f_i \to \mathrm{ratio} \, s \, \max(\|p_i\|, \varepsilon_i) / \|d_i\|,
 
     with s the schedule and the floor :math:`\varepsilon_i` = `floor` times the rms of a typical
-    weight times :math:`\sqrt{n_i}`. So the rate that the optimizer was given does not matter, and
-    any torch optimizer will do. Parameter groups stay as they are: the work is done in the
-    optimizer's step hooks, after unscaling and clipping, and a step that a GradScaler skips is
+    weight times :math:`\sqrt{n_i}`. What a step moves is all that it does, AdamW's weight decay
+    included, which is scaled with the rest. So the rate that the optimizer was given does not
+    matter, and any torch optimizer will do. Parameter groups stay as they are: the work is done in
+    the optimizer's step hooks, after unscaling and clipping, and a step that a GradScaler skips is
     none. ``get_last_lr()`` is base rate times schedule; `factors()` are the tensors' own.
 
     Call ``step()`` after each optimizer step, or once an epoch, or not at all: the schedule counts
