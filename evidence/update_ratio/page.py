@@ -58,6 +58,7 @@ def text(
         default=DEFAULT,
         pretrained=PRETRAINED,
         before=plan.BEFORE,
+        earlier=of.EARLIER,
         reference=plan.ONLINE,
         online=online,
         harm=HARM,
@@ -102,7 +103,8 @@ def _short(found: Interval) -> str:
 def _against(numbers: Numbers) -> Rows:
     """Return a row a group and loss: the law, the compromise, what came before; over linear."""
     rows = []
-    columns = [numbers.at(numbers.default(known), numbers.ours) for known in (True, False)]
+    ratios = (numbers.default(True), numbers.default(False), numbers.earlier())
+    columns = [numbers.at(wanted, numbers.ours) for wanted in ratios]
     columns.append(numbers.named["before"])
     for name, keep in numbers.groups().items():
         for m, measure in enumerate(MEASURES):

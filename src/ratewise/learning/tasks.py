@@ -181,8 +181,8 @@ class Drawn:
         steps = round(math.exp(rng.uniform(low, high)))
         if options["data"] in ENDLESS and rng.random() < FRESH:
             rows = math.ceil(steps * options["batch_size"] / (1.0 - HELD_OUT))
-            kind_of, least = ENDLESS[options["data"]]
-            options[kind_of] = min(MOST_ROWS, max(least, rows))
+            option, fewest = ENDLESS[options["data"]]
+            options[option] = min(MOST_ROWS, max(fewest, rows))
         noise = Noise()
         if rng.random() < 0.25:
             noise = Noise("gaussian", str(rng.choice(["gradient", "data"])))

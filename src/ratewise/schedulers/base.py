@@ -249,10 +249,7 @@ class ScheduledLR(Explained, LRScheduler, ABC):
         return
 
     def hear_data(self, steps_per_epoch: int, batch_size: int | None = None) -> None:
-        """Take from a trainer the optimizer steps in a pass, and the rows in one of them.
-
-        Where it decides nothing it is ignored.
-        """
+        """Take a pass's steps and a step's rows from a trainer, if they decide anything."""
         return
 
     def _begin_annealing(self, begin: int, end: int, schedule: Schedule) -> None:
